@@ -1,0 +1,66 @@
+"""The checks: ``nox`` runs lint, types and tests; ``nox -s long`` the tests that take minutes.
+
+Each session has an environment of its own (.nox), installed anew only when pyproject.toml or the Python changes. The
+real programs that the tests talk to (dcmtk, Orthanc) come from the system: bin/test installs them.
+Arguments after ``--`` go to the session's tool: ``nox -s tests -- tests/unit -k retry``.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_venv = "yes"
+nox.options.error_on_external_run = True
+
+ROOT = Path(__file__).resolve().parent
+PYPROJECT = ROOT / "pyproject.toml"
+
+
+def install(session: nox.Session, *requirements: str) -> None:
+    """pip install the requirements, unless this environment got the same ones before."""
+    stamp = Path(session.virtualenv.location) / ".asyncroute-installed"
+    wanted = f"{ROOT} {sys.version} {zlib.crc32(PYPROJECT.read_bytes())} {requirements}"
+    if stamp.exists() and stamp.read_text("utf-8") == wanted:
+        return
+    stamp.unlink(missing_ok=True)
+    session.install(*requirements)
+    stamp.write_text(wanted, "utf-8")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, likely mistakes, formatting."""
+    install(session, *nox.project.load_toml(PYPROJECT)["project"]["optional-dependencies"]["lint"])
+    session.run("ruff", "check", *session.posargs)
+    session.run("ruff", "format", "--check", *session.posargs)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy, strict, over sources and tests."""
+    install(session, "--editable", ".[test,types]")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests but the long ones, with coverage; a run of chosen tests is not held to the coverage of all."""
+    install(session, "--editable", ".[test]")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    if not session.posargs:
+        session.run("coverage", "report")
+
+
+@nox.session
+def long(session: nox.Session) -> None:
+    """The tests that take minutes. No coverage: they measure."""
+    install(session, "--editable", ".[test]")
+    session.run("python", "-m", "pytest", "-m", "long", *session.posargs)
