@@ -1,0 +1,43 @@
+"""The configuration: TOML in, one frozen object out, or every mistake with its line.
+
+`load`, `loads`, `find` and `embedded_default` give a `Config`; `compile_routes` gives its route table.
+"""
+
+from asyncroute.config.conditions import compile_routes
+from asyncroute.config.load import embedded_default, find, load, loads
+from asyncroute.config.model import (
+    Association,
+    Backlog,
+    Config,
+    Destination,
+    DicomDestination,
+    FolderDestination,
+    Listener,
+    Node,
+    Retry,
+    Route,
+    TlsClient,
+    TlsServer,
+)
+from asyncroute.core.errors import ConfigError
+
+__all__ = [
+    "Association",
+    "Backlog",
+    "Config",
+    "ConfigError",
+    "Destination",
+    "DicomDestination",
+    "FolderDestination",
+    "Listener",
+    "Node",
+    "Retry",
+    "Route",
+    "TlsClient",
+    "TlsServer",
+    "compile_routes",
+    "embedded_default",
+    "find",
+    "load",
+    "loads",
+]

@@ -1,0 +1,186 @@
+"""What must be right between the tables of a configuration.
+
+Purpose: names that must exist or differ, ports that clash, files that must be there, routers that would send to
+themselves.
+Guarantees: works on what could be read, with the indexes of the file, so that a mistake in one table does not hide
+those in others. Looks at the file system, but opens nothing and asks no name server.
+Failures: none; problems are reported through `report(loc, text)`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from asyncroute.config.conditions import compile_route
+from asyncroute.config.model import Destination, DicomDestination, FolderDestination, Listener, Node, Route, Table
+from asyncroute.config.words import Loc, did_you_mean, quote
+
+Report = Callable[[Loc, str], None]
+
+
+@dataclass
+class Parts:
+    """What could be read of a file: tables with their index in it, and the names that the unreadable ones have."""
+
+    node: Node | None = None
+    listeners: list[tuple[int, Listener]] = field(default_factory=list)
+    destinations: list[tuple[int, Destination]] = field(default_factory=list)
+    routes: list[tuple[int, Route]] = field(default_factory=list)
+    names: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    """The names of all tables of an array that have one, readable or not: ``names["destination"]``."""
+    all_listeners: bool = True
+    """Whether every listener of the file could be read."""
+
+
+def check(parts: Parts, report: Report) -> None:
+    """Report everything that is wrong between the tables."""
+    _check_ports(parts.listeners, report)
+    _check_names(parts, report)
+    _check_routes(parts, report)
+    _check_files(parts, report)
+    _check_folders(parts, report)
+    _check_loops(parts, report)
+
+
+# --- Listeners -------------------------------------------------------------------------------------------------------
+
+
+def _check_ports(listeners: Sequence[tuple[int, Listener]], report: Report) -> None:
+    for n, (index, one) in enumerate(listeners):
+        for earlier, other in listeners[:n]:
+            if one.port and one.port == other.port and _same_address(one.host, other.host):
+                report(("listener", index, "port"), f"{one.port} is already used by listener[{earlier}]")
+                break
+
+
+def _same_address(one: str, other: str) -> bool:
+    return one.lower() == other.lower() or (_version(one) == _version(other) and (_is_any(one) or _is_any(other)))
+
+
+def _version(host: str) -> int:
+    return 6 if ":" in host else 4
+
+
+def _is_any(host: str) -> bool:
+    return host in ("0.0.0.0", "::")
+
+
+# --- Names -----------------------------------------------------------------------------------------------------------
+
+
+def _check_names(parts: Parts, report: Report) -> None:
+    for array, names in parts.names.items():
+        seen: dict[str, int] = {}
+        for index, name in names:
+            if name in seen:
+                report((array, index, "name"), f"{quote(name)} is already the name of {array}[{seen[name]}]")
+            seen.setdefault(name, index)
+
+
+def _check_routes(parts: Parts, report: Report) -> None:
+    known = [name for _, name in parts.names.get("destination", [])]
+    listeners = [listener for _, listener in parts.listeners] if parts.all_listeners else None
+    for index, route in parts.routes:
+        _check_targets(index, route, known, report)
+        compile_route(route, listeners, _below(("route", index), report))
+
+
+def _below(place: Loc, report: Report) -> Report:
+    return lambda loc, text: report(place + loc, text)
+
+
+def _check_targets(index: int, route: Route, known: Sequence[str], report: Report) -> None:
+    there_is = f"; there is {', '.join(map(quote, known))}" if 0 < len(known) <= 5 else ""
+    for n, name in enumerate(route.to):
+        if name not in known:
+            hint = did_you_mean(name, known, there_is)
+            report(("route", index, "to", n), f"no destination is called {quote(name)}{hint}")
+
+
+# --- Files and folders -----------------------------------------------------------------------------------------------
+
+
+def _check_files(parts: Parts, report: Report) -> None:
+    for index, listener in parts.listeners:
+        _check_tls(listener.tls, ("listener", index, "tls"), report)
+    for index, destination in parts.destinations:
+        if isinstance(destination, DicomDestination):
+            _check_tls(destination.tls, ("destination", index, "tls"), report)
+
+
+def _check_tls(tls: Table | None, loc: Loc, report: Report) -> None:
+    for key, value in tls or ():
+        if isinstance(value, Path) and not os.path.exists(value):
+            report((*loc, key), f"no such file: {quote(str(value))}")
+        elif isinstance(value, Path) and os.path.isdir(value):
+            report((*loc, key), f"is a folder, not a file: {quote(str(value))}")
+
+
+def _check_folders(parts: Parts, report: Report) -> None:
+    if parts.node is None:
+        return
+    data_dir = _plain(parts.node.data_dir)
+    if data_dir == "/":
+        report(("node", "data_dir"), "cannot be the root folder")
+    elif os.path.lexists(data_dir) and not os.path.isdir(data_dir):
+        report(("node", "data_dir"), f"is not a folder: {quote(data_dir)}")
+    for index, destination in parts.destinations:
+        if isinstance(destination, FolderDestination):
+            _check_folder(index, _plain(destination.path), data_dir, report)
+
+
+def _check_folder(index: int, path: str, data_dir: str, report: Report) -> None:
+    spool = os.path.join(data_dir, "spool")
+    if path in (data_dir, spool) or path.startswith(spool + "/"):
+        report(("destination", index, "path"), f"must not be where this router keeps its own files: {quote(path)}")
+    elif os.path.lexists(path) and not os.path.isdir(path):
+        report(("destination", index, "path"), f"is not a folder: {quote(path)}")
+
+
+def _plain(path: Path) -> str:
+    return os.path.normpath(path)
+
+
+# --- Loops -----------------------------------------------------------------------------------------------------------
+
+
+def _check_loops(parts: Parts, report: Report) -> None:
+    for index, destination in parts.destinations:
+        if isinstance(destination, DicomDestination):
+            _check_loop(index, destination, parts.listeners, report)
+
+
+def _check_loop(
+    index: int, destination: DicomDestination, listeners: Iterable[tuple[int, Listener]], report: Report
+) -> None:
+    """A destination that is one of our listeners: every image would be received again, for ever."""
+    for n, listener in listeners:
+        same = destination.port == listener.port and _reaches(destination.host, listener.host)
+        if same and listener.accepts_called(destination.ae_title):
+            report(("destination", index), f"is this router's own listener[{n}]: images would go round for ever")
+
+
+def _reaches(host: str, listening: str) -> bool:
+    """Whether a connection to `host` certainly arrives at a socket that is bound to `listening`."""
+    if host.lower() == listening.lower():
+        return True
+    if not _is_loopback(host):
+        return False
+    named = "localhost" in (host.lower(), listening.lower())
+    return (_is_any(listening) and (named or _version(host) == _version(listening))) or (
+        named and _is_loopback(listening)
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified

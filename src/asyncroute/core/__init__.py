@@ -1,0 +1,1 @@
+"""Pure parts: no I/O, no await, no DICOM library. What the other rooms agree on."""

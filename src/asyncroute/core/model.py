@@ -1,0 +1,116 @@
+"""The nouns that the stages hand to each other.
+
+Instances are DICOM composite SOP instances as received; a delivery is one instance owed to one destination.
+Everything here is plain data: no I/O, no behaviour beyond what the fields imply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from asyncroute.core.states import DeliveryState
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an image came from: AE titles without padding, the listener's AE title, the peer's IP address."""
+
+    calling_aet: str
+    called_aet: str
+    listener: str
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouteHit:
+    """One destination that an image is owed to, and the route that said so."""
+
+    route: str
+    destination: str
+
+
+@dataclass(slots=True)
+class Instance:
+    """One received SOP instance: a row of the journal and a file of the spool.
+
+    ``id`` is ours, rises with every image and never returns. ``path`` is relative to the spool; ``data_offset`` is the
+    length in bytes of preamble and File Meta, ``size`` of the data set behind it, ``checksum`` its XXH3 (64 bits).
+    ``received_at`` is seconds since the epoch. Text attributes are decoded; empty where the header has none.
+    """
+
+    id: int
+    source: Source
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax: str
+    received_at: float
+    path: str
+    data_offset: int = 0
+    size: int = 0
+    checksum: int = 0
+    study_uid: str = ""
+    series_uid: str = ""
+    patient_id: str = ""
+    accession: str = ""
+    modality: str = ""
+    hold_reason: str | None = None
+    header: bytes | None = None
+    hits: tuple[RouteHit, ...] = ()
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One instance owed to one destination, as claimed from the queue: all that a lane needs to send it.
+
+    ``attempts`` counts charged attempts so far; ``not_before`` is seconds since the epoch (0: at once).
+    """
+
+    instance_id: int
+    destination: str
+    route: str
+    calling_aet: str
+    called_aet: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax: str
+    study_uid: str
+    path: str
+    data_offset: int
+    size: int
+    checksum: int
+    queued_at: float
+    attempts: int = 0
+    not_before: float = 0.0
+    image: object | None = field(default=None, repr=False, compare=False)
+    """The image's bytes while they are still in memory (a ``link.buffers`` image), else ``None``: read the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The result of one attempt at one delivery, on its way into the journal.
+
+    ``state`` is DELIVERED, FAILED, DISCARDED or READY (a retry: with ``not_before``). ``status`` is the DIMSE status,
+    ``None`` where there was none. ``error`` is one line for a person; empty on clean success.
+    """
+
+    instance_id: int
+    destination: str
+    state: DeliveryState
+    attempts: int
+    at: float
+    status: int | None = None
+    error: str = ""
+    not_before: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which deliveries or held images a person means: all conditions given must hold; none given means all."""
+
+    states: tuple[DeliveryState, ...] = ()
+    destination: str | None = None
+    sop_instance_uid: str | None = None
+    study_uid: str | None = None
+    accession: str | None = None
+    instance_ids: Sequence[int] | None = None

@@ -1,0 +1,122 @@
+"""Every file in examples/ loads, and does what its comments say."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from asyncroute.config import Config, DicomDestination, FolderDestination, compile_routes, load
+from asyncroute.core.model import Source
+from asyncroute.core.outcomes import Action, Kind, classify
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+CERTIFICATES = ("router.pem", "router.key", "sites-ca.pem", "cloud-ca.pem")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of examples/, with the files beside it that they name."""
+    copy = tmp_path / "examples"
+    shutil.copytree(EXAMPLES, copy)
+    (copy / "certs").mkdir()
+    for name in CERTIFICATES:
+        (copy / "certs" / name).touch()
+    return copy
+
+
+def example(folder: Path, name: str) -> Config:
+    return load(folder / f"{name}.toml")
+
+
+def destinations(config: Config, attributes: dict[int, tuple[str, ...]], **source: str) -> list[str]:
+    facts = {"calling_aet": "CT_A", "called_aet": "ROUTER", "listener": "ASYNCROUTE", "peer": "10.1.2.3"} | source
+    return [hit.destination for hit in compile_routes(config).decide(Source(**facts), attributes)]
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
+def test_an_example_loads(path: Path, folder: Path) -> None:
+    config = load(folder / path.name)
+    assert config.routes
+    assert {name for route in config.routes for name in route.to} == {each.name for each in config.destinations}
+
+
+def test_thirty_sites(folder: Path) -> None:
+    config = example(folder, "thirty-sites")
+    assert [d.max_associations for d in config.destinations if isinstance(d, DicomDestination)] == [20, 10]
+    assert destinations(config, {}) == ["pacs", "reading-room"]
+
+
+def test_send_as(folder: Path) -> None:
+    pacs, backup = example(folder, "send-as").destinations
+    assert isinstance(pacs, DicomDestination)
+    assert isinstance(backup, DicomDestination)
+    assert (pacs.calling_title("MR_B"), backup.calling_title("MR_B")) == ("MR_B", "ROUTER")
+
+
+def test_several_listeners(folder: Path) -> None:
+    config = example(folder, "several-listeners")
+    hospital, partners, anything = config.listeners
+    assert hospital.accepts_calling("CT_1")
+    assert not hospital.accepts_calling("CR_1")
+    assert partners.accepts_called("NIGHTHAWK")
+    assert not partners.accepts_called("HOSPITAL")
+    assert anything.accepts_called("WHATEVER")
+    assert destinations(config, {}, listener="PARTNERS") == ["telerad"]
+    assert destinations(config, {}, listener=hospital.label) == ["pacs"]
+
+
+PATIENT, MODALITY, STUDY, DATE, SERIES, ACCESSION, CLASS = (
+    0x00100020,
+    0x00080060,
+    0x00081030,
+    0x00080020,
+    0x00200011,
+    0x00080050,
+    0x00080016,
+)
+HEART = {MODALITY: ("CT",), STUDY: ("CT Cardiac",), ACCESSION: ("1",)}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "source", "expected"),
+    [
+        ({PATIENT: ("PHANTOM 3",), ACCESSION: ("1",)}, {}, ["quality"]),
+        (HEART, {}, ["cardiology", "pacs"]),
+        (HEART, {"calling_aet": "ER_CT"}, ["pacs"]),
+        ({DATE: ("20240101",), SERIES: ("3",), ACCESSION: ("1",)}, {"peer": "10.2.9.9"}, ["quality", "pacs"]),
+        ({DATE: ("20231231",), SERIES: ("3",), ACCESSION: ("1",)}, {"peer": "10.2.9.9"}, ["pacs"]),
+        ({MODALITY: ("MR",)}, {}, ["quality", "pacs"]),
+        ({CLASS: ("1.2.840.10008.5.1.4.1.1.88.67",), ACCESSION: ("1",)}, {}, []),
+    ],
+)
+def test_rules(
+    folder: Path, attributes: dict[int, tuple[str, ...]], source: dict[str, str], expected: list[str]
+) -> None:
+    assert destinations(example(folder, "rules"), attributes, **source) == expected
+
+
+def test_research_folder(folder: Path) -> None:
+    destination = example(folder, "research-folder").destination("study-data")
+    assert isinstance(destination, FolderDestination)
+    values = {PATIENT: ("P1",), DATE: ("20240131",), MODALITY: ("CT",), SERIES: ("2",), 0x00080018: ("1.2.3",)}
+    assert destination.template.render(values) == "P1/20240131-CT/2/1.2.3.dcm"
+
+
+def test_tls(folder: Path) -> None:
+    config = example(folder, "tls")
+    tls = config.listeners[0].tls
+    assert tls is not None
+    assert tls.require_client
+    assert tls.client_ca == folder / "certs" / "sites-ca.pem"
+
+
+def test_retry(folder: Path) -> None:
+    (pacs,) = example(folder, "retry").destinations
+    assert isinstance(pacs, DicomDestination)
+    assert [pacs.retry.backoff.ceiling(n) for n in (1, 2, 8)] == [5, 10, 600]
+    assert pacs.retry.backoff.exhausted(8, 0)
+    assert pacs.overrides[0xC1FF] is Action.PAUSE
+    assert classify(0xC000, pacs.overrides).kind is Kind.DELIVERED_WITH_WARNING
+    assert classify(0xC200, pacs.overrides).kind is Kind.IMAGE_RETRY
