@@ -1,0 +1,152 @@
+"""DIMSE command sets (PS3.7 6.3, E.1): the few that a storage router speaks, as bytes.
+
+Command sets are implicit VR little endian, group 0000 only. ``parse`` is tolerant of order and unknown elements and
+strict about lengths; it raises ``ProtocolError``.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import lru_cache
+
+from asyncroute.wire.pdata import REASON_INVALID, ProtocolError
+
+C_STORE_RQ, C_STORE_RSP = 0x0001, 0x8001
+C_ECHO_RQ, C_ECHO_RSP = 0x0030, 0x8030
+C_CANCEL_RQ = 0x0FFF
+RESPONSE = 0x8000
+NO_DATA_SET = 0x0101
+
+SUCCESS = 0x0000
+OUT_OF_RESOURCES = 0xA700
+INVALID_INSTANCE = 0x0117
+UNRECOGNIZED_OPERATION = 0x0211
+
+VERIFICATION = "1.2.840.10008.1.1"
+IMPLICIT_LE = "1.2.840.10008.1.2"
+
+AFFECTED_CLASS, REQUESTED_CLASS, FIELD, MESSAGE_ID, RESPONDED_TO, PRIORITY, DATA_SET_TYPE = (
+    0x0002,
+    0x0003,
+    0x0100,
+    0x0110,
+    0x0120,
+    0x0700,
+    0x0800,
+)
+STATUS, ERROR_COMMENT, AFFECTED_INSTANCE, REQUESTED_INSTANCE = 0x0900, 0x0902, 0x1000, 0x1001
+
+_ELEMENT = struct.Struct("<HHI")
+_US = struct.Struct("<H")
+
+MAX_COMMAND = 16 << 10
+"""Bytes of a command set that are taken at most."""
+
+
+class Command:
+    """A parsed command set: raw values by element number of group 0000."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, values: dict[int, bytes]) -> None:
+        self.values = values
+
+    def number(self, element: int, default: int = -1) -> int:
+        """An unsigned short (US), or ``default`` where it is absent or of another length."""
+        value = self.values.get(element)
+        return _US.unpack(value)[0] if value is not None and len(value) == 2 else default
+
+    def text(self, element: int) -> str:
+        """A UID or text without padding; bytes that are not ASCII come as ``\\xNN``."""
+        value = self.values.get(element, b"")
+        return value.rstrip(b"\x00 ").decode("ascii", "backslashreplace")
+
+    @property
+    def has_data_set(self) -> bool:
+        """Whether a data set follows (PS3.7 E.1: any Command Data Set Type but 0101H)."""
+        return self.number(DATA_SET_TYPE, NO_DATA_SET) != NO_DATA_SET
+
+
+def parse(data: bytes | bytearray) -> Command:
+    """Read a whole command set.
+
+    Raises:
+        ProtocolError: an element runs over the end, or is of another group.
+    """
+    values: dict[int, bytes] = {}
+    at, end = 0, len(data)
+    unpack = _ELEMENT.unpack_from
+    while at + 8 <= end:
+        group, element, length = unpack(data, at)
+        at += 8
+        if group or at + length > end:
+            raise ProtocolError(
+                f"command set: element ({group:04X},{element:04X}) of {length} bytes at byte {at - 8}", REASON_INVALID
+            )
+        values[element] = bytes(data[at : at + length])
+        at += length
+    if at != end:
+        raise ProtocolError("command set ends within an element", REASON_INVALID)
+    return Command(values)
+
+
+def _even(value: bytes, pad: bytes = b"\x00") -> bytes:
+    return value + pad if len(value) & 1 else value
+
+
+def _element(element: int, value: bytes) -> bytes:
+    return _ELEMENT.pack(0, element, len(value)) + value
+
+
+def _short(element: int, value: int) -> bytes:
+    return _ELEMENT.pack(0, element, 2) + _US.pack(value)
+
+
+def _with_length(body: bytes) -> bytes:
+    return _ELEMENT.pack(0, 0, 4) + struct.pack("<I", len(body)) + body
+
+
+def _comment(comment: str) -> bytes:
+    """Error Comment (0000,0902) is LO: 64 characters at most (PS3.7 C.4.2)."""
+    return _element(ERROR_COMMENT, _even(comment[:64].encode("ascii", "replace"), b" ")) if comment else b""
+
+
+def response(request: Command, status: int, comment: str = "") -> bytes:
+    """The response to any DIMSE request, without a data set (PS3.7 9.3, 10.3): echoes its UIDs and message id."""
+    values = request.values
+    affected_class = values.get(AFFECTED_CLASS, values.get(REQUESTED_CLASS))
+    instance = values.get(AFFECTED_INSTANCE, values.get(REQUESTED_INSTANCE))
+    body = b"".join(
+        (
+            _element(AFFECTED_CLASS, affected_class) if affected_class is not None else b"",
+            _short(FIELD, request.number(FIELD) | RESPONSE),
+            _short(RESPONDED_TO, request.number(MESSAGE_ID, 0)),
+            _short(DATA_SET_TYPE, NO_DATA_SET),
+            _short(STATUS, status),
+            _comment(comment),
+            _element(AFFECTED_INSTANCE, instance) if instance is not None else b"",
+        )
+    )
+    return _with_length(body)
+
+
+@lru_cache(maxsize=1024)
+def _store_head(sop_class_uid: str) -> bytes:
+    return _element(AFFECTED_CLASS, _even(sop_class_uid.encode())) + _short(FIELD, C_STORE_RQ)
+
+
+_STORE_TAIL = _short(PRIORITY, 0) + _short(DATA_SET_TYPE, 0x0001)
+
+
+def store_request(sop_class_uid: str, sop_instance_uid: str, message_id: int) -> bytes:
+    """C-STORE-RQ (PS3.7 9.3.1.1), medium priority."""
+    uid = _even(sop_instance_uid.encode())
+    return _with_length(
+        _store_head(sop_class_uid) + _short(MESSAGE_ID, message_id) + _STORE_TAIL + _element(AFFECTED_INSTANCE, uid)
+    )
+
+
+def echo_request(message_id: int) -> bytes:
+    """C-ECHO-RQ (PS3.7 9.3.5.1)."""
+    body = _element(AFFECTED_CLASS, _even(VERIFICATION.encode())) + _short(FIELD, C_ECHO_RQ)
+    return _with_length(body + _short(MESSAGE_ID, message_id) + _short(DATA_SET_TYPE, NO_DATA_SET))
