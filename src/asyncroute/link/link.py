@@ -1,0 +1,201 @@
+"""One association's connection: a stream, its PDU reader, what waits to be written, and its deadline.
+
+``Link`` is the base of both roles (``receive.association.Acceptor``, ``forward.association.Requestor``). It turns
+readiness into ``feed`` calls and outgoing pieces into writes, keeps the whole-PDU and idle deadlines, and tells the
+role of the end exactly once through ``lost``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections import deque
+from itertools import islice
+
+from asyncroute.core.errors import PeerFault
+from asyncroute.link.deadlines import NEVER, Deadlines
+from asyncroute.link.stream import Stream
+from asyncroute.wire.pdata import PduReader
+
+log = logging.getLogger(__name__)
+
+IOV = 1000
+"""Pieces per write (the kernel takes 1024)."""
+
+MAX_OUT = 1 << 20
+"""Bytes of answers that may wait for a peer that does not read; beyond it the peer is given up."""
+
+
+class Link:
+    """See module. Subclasses give ``fragment`` and ``pdu`` (as a ``wire.pdata.Sink``), ``_receive`` and ``lost``."""
+
+    def __init__(
+        self, stream: Stream, deadlines: Deadlines, max_pdu: int, pdu_timeout: float, idle_timeout: float
+    ) -> None:
+        self.stream = stream
+        self.loop = asyncio.get_running_loop()
+        self.reader = PduReader(self, max_pdu)
+        self.since = self.loop.time()
+        self.deadline = NEVER
+        self.ended = False
+        self._deadlines = deadlines
+        self._pdu_timeout = pdu_timeout
+        self._idle_timeout = idle_timeout
+        self._counted = 0
+        self._out: deque[bytes | memoryview] = deque()
+        self._out_size = 0
+        self._paused_at = 0.0
+        self._left = NEVER
+        deadlines.add(self)
+        stream.attach(self._on_readable, self._on_writable, self._on_fault)
+
+    # ---- for the roles to give
+
+    def fragment(self, context_id: int, control: int, lo: int, hi: int) -> None:
+        """See ``wire.pdata.Sink``."""
+        raise NotImplementedError
+
+    def pdu(self, kind: int, body: bytes) -> None:
+        """See ``wire.pdata.Sink``."""
+        raise NotImplementedError
+
+    def lost(self, fault: PeerFault) -> None:
+        """The connection is over (closed by now). Called once, unless ``close`` came first."""
+        raise NotImplementedError
+
+    def broke(self, error: PeerFault) -> None:
+        """The peer broke the protocol; the role answers and closes."""
+        raise NotImplementedError
+
+    def drained(self) -> None:
+        """All that waited to be written has been."""
+
+    def expired(self) -> None:
+        """The deadline passed."""
+        raise NotImplementedError
+
+    def _receive(self) -> bool:
+        """Read once and feed; False when there was nothing."""
+        raise NotImplementedError
+
+    # ---- reading
+
+    def _on_readable(self) -> None:
+        try:
+            while self._receive() and self.stream.buffered and not self._paused_at:
+                pass
+        except BlockingIOError:
+            return
+        except PeerFault as error:
+            if not self.ended:
+                self.broke(error)
+            return
+        except OSError as error:
+            self._gone(_words(error))
+            return
+        if not self.ended:
+            self._progress()
+
+    def _progress(self) -> None:
+        """Set the deadline after a read: a whole PDU's if one has begun, not renewed by a drip; else the idle one."""
+        if not self.reader.mid_pdu:
+            self.deadline = self.loop.time() + self._idle_timeout
+            self._counted = 0
+        elif self.reader.count != self._counted:
+            self._counted = self.reader.count
+            self.deadline = self.loop.time() + self._pdu_timeout
+
+    def pause(self) -> None:
+        """Stop reading; time stands still for the deadline."""
+        if not self._paused_at and not self.ended:
+            self._paused_at = self.loop.time()
+            self._left = self.deadline - self._paused_at
+            self.deadline = NEVER
+            self.stream.unwatch_read()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._paused_at and not self.ended:
+            self._paused_at = 0.0
+            self.deadline = self.loop.time() + self._left
+            self.stream.watch_read()
+            if self.stream.buffered:
+                self.loop.call_soon(self._read_buffered)
+
+    def _read_buffered(self) -> None:
+        if not self.ended and not self._paused_at:
+            self.stream._readable()
+
+    # ---- writing
+
+    def write(self, data: bytes) -> None:
+        """Send ``data`` now or as soon as the peer takes it; a peer that lets ``MAX_OUT`` pile up is given up."""
+        if self.ended:
+            return
+        self._out.append(data)
+        self._out_size += len(data)
+        if len(self._out) == 1:
+            self._on_writable()
+        elif self._out_size > MAX_OUT:
+            self._gone("does not read our answers")
+
+    def transmit(self, pieces: list[bytes | memoryview]) -> None:
+        """Send ``pieces`` (not counted against ``MAX_OUT``: the caller makes no more until ``drained``)."""
+        if not self.ended:
+            self._out.extend(pieces)
+            self._on_writable()
+
+    def _on_writable(self) -> None:
+        out = self._out
+        try:
+            while out:
+                self._written(self.stream.send(out if len(out) <= IOV else list(islice(out, IOV))))
+        except BlockingIOError:
+            self.stream.watch_write()
+            return
+        except OSError as error:
+            self._gone(_words(error))
+            return
+        self._out_size = 0
+        self.stream.unwatch_write()
+        self.drained()
+
+    def _written(self, n: int) -> None:
+        """``n`` bytes have left."""
+        out = self._out
+        while n:
+            piece = out.popleft()
+            if n < len(piece):
+                out.appendleft(memoryview(piece)[n:])
+                return
+            n -= len(piece)
+
+    # ---- the end
+
+    def _on_fault(self, error: BaseException) -> None:
+        log.error("%s: unexpected error, connection closed", self.stream.peer, exc_info=error)
+        self._gone(f"unexpected error: {error!r}")
+
+    def _gone(self, why: str) -> None:
+        if not self.ended:
+            self.close()
+            self.lost(PeerFault(why))
+
+    def close(self) -> None:
+        """Close the connection and forget it. Idempotent; ``lost`` is not called."""
+        if not self.ended:
+            self.ended = True
+            self.reader.stopped = True
+            self._deadlines.remove(self)
+            self._out.clear()
+            self.stream.close()
+
+
+def _words(error: OSError) -> str:
+    """A connection's end, in words."""
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {error.reason or error}"
+    if isinstance(error, ConnectionResetError | BrokenPipeError):
+        return "connection reset by peer"
+    return error.strerror or str(error)

@@ -1,0 +1,62 @@
+"""Host names to addresses, so that a name server that hangs holds up only those who wait for it.
+
+One look-up per name at a time, shared by all who want it; answers serve for a few seconds, so that many lanes opening
+at once cost one look-up and a changed address is still noticed. Addresses in numbers need none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+TTL = 5.0
+THREADS = 32
+
+Addresses = list[tuple[Any, ...]]
+"""As of ``socket.getaddrinfo``."""
+
+
+class Resolver:
+    """See module. The loop's thread only."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="resolve")
+        self._asked: dict[tuple[str, int], tuple[float, asyncio.Future[Addresses]]] = {}
+
+    async def addresses(self, host: str, port: int) -> Addresses:
+        """Where ``host`` is.
+
+        Raises:
+            OSError: nowhere.
+        """
+        if _numeric(host):
+            return _look_up(host, port)
+        loop = asyncio.get_running_loop()
+        at, future = self._asked.get((host, port), (0.0, None))
+        if future is None or (future.done() and loop.time() - at > TTL):
+            future = loop.run_in_executor(self._pool, _look_up, host, port)
+            self._asked[host, port] = (loop.time(), future)
+        try:
+            return await asyncio.shield(future)
+        except OSError:
+            self._asked.pop((host, port), None)
+            raise
+
+    def close(self) -> None:
+        """Forget all; a look-up under way is not waited for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _numeric(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _look_up(host: str, port: int) -> Addresses:
+    return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
