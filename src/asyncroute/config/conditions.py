@@ -41,6 +41,7 @@ from asyncroute.core.rules import (
     RouteTable,
     Rule,
     age_in_days,
+    compile_regex,
     text_test,
 )
 
@@ -148,7 +149,7 @@ def _read_listener(value: Scalar, listeners: Listeners) -> Iterable[Pattern]:
     if listeners is None:
         return []
     text = str(value) if isinstance(value, int) else _text(value)
-    fits = re.compile(_regex(text).text).search if text.startswith(_REGEX) else text_test([text])
+    fits = compile_regex(_regex(text).text).search if text.startswith(_REGEX) else text_test([text])
     meant = [each for each in listeners if any(fits(name) for name in _listener_names(each))]
     if not meant:
         raise Invalid(f"no such listener; there is {', '.join(each.label for each in listeners)}")
@@ -187,9 +188,11 @@ def _regex(text: str) -> Regex:
     if not pattern:
         raise Invalid('has no pattern behind "re:"')
     try:
-        re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise Invalid(f"is not a regular expression: {error}") from None
+        compile_regex(pattern)
+    except re.error as error:
+        raise Invalid(f"is not a regular expression: {error.msg} at position {error.pos}") from None
+    except (RecursionError, OverflowError):
+        raise Invalid("is a regular expression that is too complicated") from None
     return Regex(pattern)
 
 

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from asyncroute.config.locate import Positions
 from asyncroute.config.model import LATER_KEYS, NOT_YET, Table, keys_elsewhere, tables_of
-from asyncroute.config.words import Loc, did_you_mean, key_path, show
+from asyncroute.config.words import Loc, did_you_mean, key_path, printable, show
 from asyncroute.core.errors import Problem
 
 _KEY_ITSELF = "[key]"  # pydantic's mark for "the key of this item is wrong, not its value"
@@ -34,7 +34,7 @@ class Problems:
 
     def add(self, loc: Loc, text: str) -> None:
         """One more problem at `loc`."""
-        self._found[Problem(self._file, key_path(loc), text, self._positions.line(loc))] = None
+        self._found[Problem(self._file, key_path(loc), printable(text), self._positions.line(loc))] = None
 
     def add_invalid(self, model: type[Table], loc: Loc, error: ValidationError) -> None:
         """All that pydantic found in the table at `loc`, which should have been a `model`."""

@@ -46,8 +46,12 @@ def _number(value: object) -> str:
 
 def quote(text: str) -> str:
     """Text in double quotes, control characters escaped, shortened."""
-    body = json.dumps(_shorten(text), ensure_ascii=False)
-    return "".join(c if c.isprintable() else _escaped(ord(c)) for c in body)
+    return printable(json.dumps(_shorten(text), ensure_ascii=False))
+
+
+def printable(text: str) -> str:
+    """The text in one line: what is not printable is escaped."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else _escaped(ord(c)) for c in text)
 
 
 def _escaped(code: int) -> str:

@@ -14,7 +14,7 @@ from asyncroute.core.states import DeliveryState
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where an image came from: AE titles without padding, the listener's AE title, the peer's IP address."""
+    """Where an image came from: AE titles without padding, the listener as ``AET@HOST:PORT``, the peer's IP address."""
 
     calling_aet: str
     called_aet: str

@@ -275,6 +275,13 @@ def lost(detail: str, *, image_in_flight: bool) -> Outcome:
     return _association_failed(detail)
 
 
+def unreadable(detail: str, *, for_good: bool) -> Outcome:
+    """Our own copy of the image cannot be read: missing or damaged (`for_good`), or the disk is in trouble just now."""
+    if for_good:
+        return Outcome(Kind.IMAGE_FAILED, detail, charge=True, limit=1, loud=True)
+    return Outcome(Kind.IMAGE_RETRY, detail, delay=30.0, loud=True)
+
+
 def no_context(sop_class: str, transfer_syntax: str) -> Outcome:
     """The destination accepted the association, but not what this image needs."""
     text = f"no presentation context accepted for {sop_class} in {transfer_syntax}"

@@ -14,6 +14,7 @@ import fnmatch
 import ipaddress
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -195,6 +196,16 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+def compile_regex(text: str) -> re.Pattern[str]:
+    """A regular expression; Python's warnings about what it may mean in future versions are no concern of a route.
+
+    Raises re.error.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return re.compile(text)
+
+
 def _compile_patterns(patterns: tuple[Pattern, ...]) -> tuple[Test, bool]:
     """One test for all of them, and whether an absent value matches as well."""
     globs = [pattern.text for pattern in patterns if isinstance(pattern, Glob)]
@@ -220,7 +231,7 @@ def _any_test(tests: list[Test]) -> Test:
 
 def _single_test(pattern: Regex | Numbers | Moments | Ages) -> Test:
     if isinstance(pattern, Regex):
-        return re.compile(pattern.text).search
+        return compile_regex(pattern.text).search
     if isinstance(pattern, Moments):
         return _moment_test(pattern)
     return _number_test(pattern.low, pattern.high, _read_number if isinstance(pattern, Numbers) else age_in_days)

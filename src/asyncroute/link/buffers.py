@@ -119,14 +119,6 @@ class Memory:
             return buffer
         return Buffer(self, capacity)
 
-    def reserve(self, size: int) -> None:
-        """Count ``size`` bytes that somebody holds outside the pool (pieces read back from disk)."""
-        self.used += size
-
-    def unreserve(self, size: int) -> None:
-        """Undo ``reserve``."""
-        self.used -= size
-
     def when_room(self, call: Callable[[], None]) -> None:
         """Call once as soon as a tenth of the limit is free again."""
         self._waiters.append(call)

@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 IOV = 1000
 """Pieces per write (the kernel takes 1024)."""
 
+READS = 4
+"""Reads per readiness before others have their turn."""
+
 MAX_OUT = 1 << 20
 """Bytes of answers that may wait for a peer that does not read; beyond it the peer is given up."""
 
@@ -83,10 +86,15 @@ class Link:
 
     def _on_readable(self) -> None:
         try:
-            while self._receive() and self.stream.buffered and not self._paused_at:
-                pass
+            # Until there is nothing left: after an error on the socket (a reset) the loop says "readable" only once,
+            # and what arrived before is read first; TLS may hold bytes that the socket no longer shows.
+            for _ in range(READS):
+                if self._paused_at or not self._receive():
+                    break
+            else:
+                self.loop.call_soon(self._read_on)
         except BlockingIOError:
-            return
+            pass
         except PeerFault as error:
             if not self.ended:
                 self.broke(error)
@@ -100,11 +108,18 @@ class Link:
     def _progress(self) -> None:
         """Set the deadline after a read: a whole PDU's if one has begun, not renewed by a drip; else the idle one."""
         if not self.reader.mid_pdu:
-            self.deadline = self.loop.time() + self._idle_timeout
+            self._allow(self._idle_timeout)
             self._counted = 0
         elif self.reader.count != self._counted:
             self._counted = self.reader.count
-            self.deadline = self.loop.time() + self._pdu_timeout
+            self._allow(self._pdu_timeout)
+
+    def _allow(self, seconds: float) -> None:
+        """So long from now; while we pause, from when we read on."""
+        if self._paused_at:
+            self._left = seconds
+        else:
+            self.deadline = self.loop.time() + seconds
 
     def pause(self) -> None:
         """Stop reading; time stands still for the deadline."""
@@ -121,9 +136,15 @@ class Link:
             self.deadline = self.loop.time() + self._left
             self.stream.watch_read()
             if self.stream.buffered:
-                self.loop.call_soon(self._read_buffered)
+                self.loop.call_soon(self._read_on)
 
-    def _read_buffered(self) -> None:
+    def read_to_the_end(self) -> None:
+        """Nothing pauses reading any more: all that is left to come is the peer's close."""
+        if self._paused_at:
+            self._paused_at = 0.0
+            self.stream.watch_read()
+
+    def _read_on(self) -> None:
         if not self.ended and not self._paused_at:
             self.stream._readable()
 
@@ -157,13 +178,13 @@ class Link:
         except OSError as error:
             self._gone(_words(error))
             return
-        self._out_size = 0
         self.stream.unwatch_write()
         self.drained()
 
     def _written(self, n: int) -> None:
         """``n`` bytes have left."""
         out = self._out
+        self._out_size = max(self._out_size - n, 0)  # pieces of ``transmit`` were never counted
         while n:
             piece = out.popleft()
             if n < len(piece):

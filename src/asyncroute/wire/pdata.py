@@ -125,6 +125,7 @@ class PduReader:
                 lo = self._collect(view, lo, hi)
             elif not self._head and not self._pdu_left and hi - lo >= HEADERS and view[lo] == P_DATA:
                 _, length, pdv, self._context, self._control = _BOTH.unpack_from(view, lo)
+                self.count += 1
                 self._begin_data(length)
                 self._begin_pdv(pdv)
                 lo += HEADERS
@@ -136,7 +137,6 @@ class PduReader:
             raise ProtocolError(f"P-DATA PDU of {length} bytes, over the {self.limit} that we accept", REASON_INVALID)
         if length < 6:
             raise ProtocolError(f"P-DATA PDU of {length} bytes holds no fragment", REASON_INVALID)
-        self.count += 1
         self._pdu_left = length
 
     def _begin_pdv(self, length: int) -> None:
@@ -151,12 +151,12 @@ class PduReader:
 
     def _header(self, view: memoryview, lo: int, hi: int) -> int:
         """Take what is there of a 6-byte PDU or PDV header; return the new ``lo``."""
+        if not self._head and not self._pdu_left:
+            self.count += 1
         take = min(6 - len(self._head), hi - lo)
         head = self._head + bytes(view[lo : lo + take])
         lo += take
         if len(head) < 6:
-            if not self._head and not self._pdu_left:
-                self.count += 1
             self._head = head
             return lo
         self._head = b""
@@ -178,7 +178,6 @@ class PduReader:
             raise ProtocolError(f"PDU type {kind:02X}H with a length of {length} bytes instead of 4", REASON_INVALID)
         if length > MAX_ASSOCIATE or length == 0:
             raise ProtocolError(f"PDU type {kind:02X}H with a length of {length} bytes", REASON_INVALID)
-        self.count += 1
         self._kind, self._wanted = kind, length
 
     def _collect(self, view: memoryview, lo: int, hi: int) -> int:

@@ -1,0 +1,208 @@
+"""A person's words to a running router: what the control socket's requests do.
+
+Retry makes dead letters ready again and routes held images anew under the present configuration; discard ends what a
+person no longer wants. Both go through the group commit, and tell channels and counters what changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from asyncroute.core.errors import AsyncrouteError, OurFault
+from asyncroute.core.model import Selection
+from asyncroute.core.states import OPEN, DeliveryState
+from asyncroute.journal.base import Discard, QueueRow, Reroute, Retry
+from asyncroute.status import snapshot
+
+if TYPE_CHECKING:
+    from asyncroute.app import App
+
+log = logging.getLogger(__name__)
+
+HEAD = 1 << 20
+AT_ONCE = 10_000
+"""Rows of the journal that are handled in one go."""
+
+
+def selection(what: dict[str, Any], states: tuple[DeliveryState, ...]) -> Selection:
+    """The ``Selection`` that a request means.
+
+    Raises:
+        OurFault: a value is not of its kind.
+    """
+    for key in ("to", "sop_instance_uid", "study_uid", "accession", "state"):
+        if not isinstance(what.get(key), str | None):
+            raise OurFault(f"{key}: must be text")
+    ids = what.get("ids")
+    if ids is not None and not (isinstance(ids, list) and all(isinstance(i, int) for i in ids)):
+        raise OurFault("ids: must be a list of numbers")
+    return Selection(
+        states, what.get("to"), what.get("sop_instance_uid"), what.get("study_uid"), what.get("accession"), ids
+    )
+
+
+def states_of(what: dict[str, Any], default: tuple[DeliveryState, ...]) -> tuple[DeliveryState, ...]:
+    """The delivery states that a request names.
+
+    Raises:
+        OurFault: no such state, or one that is over.
+    """
+    word = what.get("state")
+    if not word:
+        return default
+    for state in OPEN:
+        if state.word == word:
+            return (state,)
+    raise OurFault(f"state: must be one of {', '.join(sorted(s.word for s in OPEN))} or held, not {word!r}")
+
+
+class Administrator:
+    """See module and ``status.control.Administration``. The loop's thread only."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def status(self) -> dict[str, Any]:
+        """See ``status.snapshot.running``."""
+        return snapshot.running(self._app)
+
+    async def queue_list(self, what: dict[str, Any]) -> list[dict[str, Any]]:
+        """Open deliveries, or held images where ``state`` is ``held``; both without a state."""
+        limit = what.get("limit", 1000)
+        if not isinstance(limit, int) or limit < 1:
+            raise OurFault("limit: must be a positive number")
+        rows: list[QueueRow] = []
+        if what.get("state") != "held":
+            rows += await self._app.reader.rows(selection(what, states_of(what, ())), limit)
+        if what.get("state") in (None, "held") and not what.get("to"):
+            rows += await self._app.reader.rows(selection(what, ()), limit, held=True)
+        sending = {
+            (d.instance_id, name) for name, c in self._app.scheduler.channels.items() for d in c.sending.values()
+        }
+        return [
+            asdict(r) | ({"state": "sending"} if (r.instance_id, r.destination) in sending else {})
+            for r in rows[:limit]
+        ]
+
+    async def queue_retry(self, what: dict[str, Any]) -> dict[str, Any]:
+        """Dead letters are sent again, held images routed again; a destination that is named goes on at once."""
+        deliveries = images = 0
+        word = what.get("state")
+        if word not in (None, "failed", "held"):
+            raise OurFault(f"only failed deliveries and held images can be retried, not {word} ones")
+        if word != "held":
+            deliveries = await self._retry_failed(what)
+        if word == "held" or (word is None and not what.get("to")):
+            images = await self._retry_held(what)
+        for name, channel in self._app.scheduler.channels.items():
+            if what.get("to") in (None, name):
+                channel.verdict.resume()
+                channel.look_again()
+        return {"deliveries": deliveries, "images": images}
+
+    async def queue_discard(self, what: dict[str, Any]) -> dict[str, Any]:
+        """Dead letters (or what ``state`` names) and held images go for good."""
+        deliveries = images = 0
+        word = what.get("state")
+        if word != "held":
+            deliveries = await self._discard_deliveries(what)
+        if word == "held" or (word is None and not what.get("to")):
+            action = Discard(selection(what, ()), held=True)
+            images = await self._app.committer.act(action)
+            self._app.scheduler.held -= images
+        return {"deliveries": deliveries, "images": images}
+
+    async def _by_destination(
+        self, what: dict[str, Any], states: tuple[DeliveryState, ...]
+    ) -> dict[str, list[QueueRow]]:
+        found: dict[str, list[QueueRow]] = defaultdict(list)
+        for row in await self._app.reader.rows(selection(what, states), AT_ONCE):
+            found[row.destination].append(row)
+        return found
+
+    async def _retry_failed(self, what: dict[str, Any]) -> int:
+        total = 0
+        while found := await self._by_destination(what, (DeliveryState.FAILED,)):
+            touched = 0
+            for name, rows in found.items():
+                ids = [row.instance_id for row in rows]
+                n = await self._app.committer.act(Retry(Selection((DeliveryState.FAILED,), name, instance_ids=ids)))
+                tally = self._app.scheduler.tallies[name]
+                tally.failed -= n
+                for row in rows[:n]:
+                    tally.backlog.add(row.size)
+                touched += n
+            total += touched
+            if not touched:
+                break
+        return total
+
+    async def _discard_deliveries(self, what: dict[str, Any]) -> int:
+        states = states_of(what, (DeliveryState.FAILED,))
+        total = 0
+        while found := await self._by_destination(what, states):
+            touched = 0
+            for name, rows in found.items():
+                touched += await self._discard_rows(name, rows)
+            total += touched
+            if not touched:
+                break
+        return total
+
+    async def _discard_rows(self, name: str, rows: list[QueueRow]) -> int:
+        """Those of one destination, but for what is being sent at this moment."""
+        scheduler = self._app.scheduler
+        channel = scheduler.channels.get(name)
+        ids = {row.instance_id for row in rows}
+        free = channel.take_back(ids) if channel is not None else ids
+        by_state: dict[str, list[QueueRow]] = defaultdict(list)
+        for row in rows:
+            if row.instance_id in free:
+                by_state[row.state].append(row)
+        touched = 0
+        tally = scheduler.tallies[name]
+        for word, some in by_state.items():
+            state = next(s for s in DeliveryState if s.word == word)
+            chosen = Selection((state,), name, instance_ids=[row.instance_id for row in some])
+            n = await self._app.committer.act(Discard(chosen))
+            touched += n
+            if channel is not None:
+                for row in some:
+                    channel.settled(row.instance_id, final=True)
+            if state is DeliveryState.FAILED:
+                tally.failed -= n
+            else:
+                for row in some[:n]:
+                    tally.backlog.remove(row.size)
+        return touched
+
+    async def _retry_held(self, what: dict[str, Any]) -> int:
+        routed = 0
+        for row in await self._app.reader.rows(selection(what, ()), AT_ONCE, held=True):
+            routed += await self._route_again(row.instance_id)
+        return routed
+
+    async def _route_again(self, instance_id: int) -> int:
+        app = self._app
+        instance = await app.reader.instance(instance_id)
+        if instance is None:
+            return 0
+        length = min(instance.size, HEAD)
+        loop = asyncio.get_running_loop()
+        try:
+            head = await loop.run_in_executor(None, app.spool.read, instance.path, instance.data_offset, length)
+        except AsyncrouteError as fault:
+            log.error("image %d stays held: %s", instance_id, fault)
+            return 0
+        hits = app.admission.router.route(instance, None, head, length == instance.size)
+        n = await app.committer.act(Reroute(instance_id, hits)) if hits else 0
+        if n:
+            app.scheduler.held -= 1
+            for hit in hits:
+                app.scheduler.tallies[hit.destination].backlog.add(instance.size)
+                app.scheduler.channels[hit.destination].look_again()
+        return 1 if n else 0

@@ -1,0 +1,300 @@
+"""The composition root: builds the router from a configuration, runs it, drains it. The only importer of
+concrete parts.
+
+Start: journal (lock, migrations), spool, recovery, channels, control socket, listeners. Stop (promise 7), in this
+order: listeners, negotiations, intake, lanes, committing, journal, loop. A side task that dies brings the process
+down cleanly with its cause. Faults while starting are ``AsyncrouteError``s and leave nothing running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from time import time
+from typing import Any
+
+from asyncroute import administer
+from asyncroute.admit import Admission, free_space
+from asyncroute.commit import Committer
+from asyncroute.config import Config, DicomDestination, FolderDestination, compile_routes
+from asyncroute.config.model import Listener as ListenerSettings
+from asyncroute.crashpoints import crash_point
+from asyncroute.forward.association import Shared, Target
+from asyncroute.forward.base import Forwarder
+from asyncroute.forward.dicom import DicomForwarder, Means, Policy
+from asyncroute.forward.folder import FolderForwarder
+from asyncroute.forward.reading import Readers
+from asyncroute.journal.reader import SqliteReader
+from asyncroute.journal.sqlite import SqliteJournal
+from asyncroute.link import tls
+from asyncroute.link.buffers import Memory
+from asyncroute.link.deadlines import Deadlines
+from asyncroute.link.resolve import Resolver
+from asyncroute.queue.channel import Channel
+from asyncroute.queue.limits import Backlog, Outbound
+from asyncroute.queue.scheduler import Scheduler
+from asyncroute.receive.listener import Intake, Listener
+from asyncroute.recover import Recovered, recover
+from asyncroute.route import Router
+from asyncroute.settle import Settler
+from asyncroute.spool.local import LocalSpool
+from asyncroute.status.control import Control
+
+log = logging.getLogger(__name__)
+
+FOLDER_LANES = 4
+FOLDER_THREADS = 4
+HOUSEKEEPING = 1.0
+PRUNE_EVERY = 600.0
+PRUNE_STEP = 500
+LAST_WORDS = 1.0
+"""Seconds for A-RELEASE-RPs at the end."""
+
+
+class App:
+    """One running router. ``build`` makes it, ``start`` opens it to the world, ``stop`` drains it."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.loop = asyncio.get_running_loop()
+        self.started = self.loop.time()
+        self.failure: BaseException | None = None
+        self._stop = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._pools: list[Executor] = []
+        self._closing = AsyncExitStack()
+
+    # ---- building
+
+    async def build(self) -> None:
+        """Make every part and read what an earlier run left.
+
+        Raises:
+            AsyncrouteError: it cannot run; nothing is left open.
+        """
+        try:
+            await self._build()
+        except BaseException:
+            await self._closing.aclose()
+            raise
+
+    async def _build(self) -> None:
+        node = self.config.node
+        self._contexts = {id(x): _server_tls(x) for x in self.config.listeners}
+        self.journal = SqliteJournal.open(node.data_dir, node.durability)
+        self._closing.callback(self.journal.close)
+        self.spool = LocalSpool(node.data_dir / "spool", node.durability)
+        self._closing.callback(self.spool.close)
+        self.recovered: Recovered = recover(self.journal, self.spool)
+        longest = max((d.retry.max for d in self.config.destinations), default=0.0)
+        self.reader = await SqliteReader.open(node.data_dir, max(3600.0, 2 * longest))
+        self._closing.push_async_callback(self.reader.close)
+        self.memory = Memory(node.memory)
+        self.deadlines = Deadlines()
+        self.committer = Committer(self.spool, self.journal)
+        self._closing.callback(self.committer.close)
+        self.scheduler = Scheduler(self.memory, Settler(self.committer).settle)
+        self.committer.on_settled = self.scheduler.settled
+        self.resolver = Resolver()
+        self._closing.callback(self.resolver.close)
+        self.negotiators = self._pool(2, "negotiate")
+        self.readers = Readers(self.spool)
+        self._closing.callback(self.readers.close)
+        self._build_channels()
+        router = Router(compile_routes(self.config))
+        writers = self._pool(4, "stream")
+        self.admission = Admission(
+            self.spool, self.committer, self.memory, self.scheduler, router, node.unrouted, node.min_free, writers
+        )
+        self.intake = Intake(self.admission, self.memory, self.deadlines, self.negotiators)
+        self.intake.listeners = [Listener(x, self.intake, self._contexts[id(x)]) for x in self.config.listeners]
+        self.control = Control(node.data_dir, administer.Administrator(self))
+        self.admission.free_bytes = free_space(str(node.data_dir))
+
+    def _pool(self, threads: int, name: str) -> ThreadPoolExecutor:
+        pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._closing.callback(pool.shutdown, wait=True, cancel_futures=True)
+        return pool
+
+    def _build_channels(self) -> None:
+        outbound = Outbound(self.config.node.max_outbound)
+        means = Means(Shared(self.deadlines, self.negotiators, self.resolver), self.memory, self.readers)
+        for d in self.config.destinations:
+            dicom = isinstance(d, DicomDestination)
+            forwarder = self._dicom(d, means) if isinstance(d, DicomDestination) else self._folder(d)
+            channel = Channel(
+                d.name,
+                forwarder,
+                d.max_associations if isinstance(d, DicomDestination) else FOLDER_LANES,
+                d.retry.backoff,
+                Backlog(d.max_backlog.images, d.max_backlog.bytes),
+                self.reader,
+                self.scheduler,
+                outbound if dicom else Outbound(FOLDER_LANES),
+            )
+            self.scheduler.add(channel)
+
+    def _dicom(self, d: DicomDestination, means: Means) -> Forwarder:
+        policy = Policy(d.calling_title, d.overrides, d.association.idle_close, d.association.max_age, d.max_contexts)
+        return DicomForwarder(d.name, target_of(d), policy, means)
+
+    def _folder(self, d: FolderDestination) -> Forwarder:
+        pool = self._pool(FOLDER_THREADS, f"folder-{d.name}")
+        sync = self.config.node.durability == "power-loss"
+        return FolderForwarder(d.name, d.path, d.template, d.duplicates, self.spool, pool, sync)
+
+    # ---- running
+
+    async def start(self) -> None:
+        """Go on where the last run ended, then listen.
+
+        Raises:
+            AsyncrouteError: an address is taken; everything is closed again.
+        """
+        counts = await self.reader.counts()
+        self._received_before = counts.totals.get("received", 0)
+        self.scheduler.begin(counts)
+        await self._release_leftovers()
+        self.deadlines.start()
+        try:
+            await self.control.start()
+            for listener in self.intake.listeners:
+                listener.open()
+        except BaseException:
+            await self.stop()
+            raise
+        self._side_task(self._housekeeping(), "housekeeping")
+        self._side_task(self._pruning(), "pruning")
+
+    async def _release_leftovers(self) -> None:
+        """Images that were settled, but whose files the last run did not come to remove."""
+        for instance_id, path in self.recovered.releasable:
+            await self.loop.run_in_executor(None, self.spool.remove, path)
+            crash_point("file-removed")
+            self.committer.release((instance_id,))
+
+    def _side_task(self, work: Any, name: str) -> None:
+        task: asyncio.Task[None] = self.loop.create_task(work, name=name)
+        task.add_done_callback(self._side_task_ended)
+        self._tasks.append(task)
+
+    def _side_task_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self.failure = task.exception()
+            log.critical("%s ended: %r; stopping", task.get_name(), self.failure)
+            self.request_stop()
+
+    async def _housekeeping(self) -> None:
+        """Free space, and a broken spool made loud."""
+        said = False
+        while True:
+            try:
+                path = str(self.config.node.data_dir)
+                self.admission.free_bytes = await self.loop.run_in_executor(None, free_space, path)
+            except OSError as error:
+                log.error("cannot tell the free space: %s", error.strerror)
+            if self.spool.broken and not said:
+                log.critical("intake stopped: %s; repair the disk, then restart asyncroute", self.spool.broken)
+                said = True
+            await asyncio.sleep(HOUSEKEEPING)
+
+    async def _pruning(self) -> None:
+        """Forget history older than ``[node] history``, a little at a time."""
+        while True:
+            await asyncio.sleep(PRUNE_EVERY)
+            before = time() - self.config.node.history
+            try:
+                while before > 0:
+                    if not await self.loop.run_in_executor(None, self.journal.prune, before, PRUNE_STEP):
+                        break
+                    await asyncio.sleep(0.1)
+            except Exception as error:
+                log.error("cannot prune the journal: %s", error)
+
+    @property
+    def received(self) -> int:
+        """Images received since the journal began."""
+        return self._received_before + self.admission.received
+
+    def trouble(self) -> list[str]:
+        """What a person should know that no channel says, one line each."""
+        found = [t for t in (self.spool.broken, self.journal.broken, self.committer.trouble) if t]
+        if self.admission.free_bytes < self.admission.min_free:
+            found.append("storage almost full: below min_free, images are refused")
+        return found
+
+    # ---- stopping
+
+    def request_stop(self) -> None:
+        """Begin to drain; a second time: exit at once."""
+        if self._stop.is_set():
+            log.warning("stopped again while draining: exiting at once")
+            import os
+
+            os._exit(1)
+        self._stop.set()
+
+    async def run_until_stopped(self) -> None:
+        """Wait for ``request_stop``, then drain."""
+        await self._stop.wait()
+        log.info("stopping: draining for up to %g s", self.config.node.drain)
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Drain and close everything, in the order of promise 7. Idempotent."""
+        deadline = self.loop.time() + self.config.node.drain
+        for listener in self.intake.listeners:
+            listener.close()
+        self.admission.stopping = True
+        for task in self._tasks:
+            task.cancel()
+        await self.intake.drain(self.config.node.drain)
+        await asyncio.gather(*(c.stop(deadline) for c in self.scheduler.channels.values()))
+        try:
+            await asyncio.wait_for(self.committer.drained(), max(deadline - self.loop.time(), 5.0))
+        except TimeoutError:
+            log.error("results could not be written before the stop; their images will be sent again")
+        last = self.loop.time() + LAST_WORDS
+        while self.deadlines.busy and self.loop.time() < last:
+            await asyncio.sleep(0.02)
+        self.deadlines.stop()
+        await self.control.stop()
+        await self._closing.aclose()
+
+
+async def serve(config: Config, ready: Callable[[App], None] | None = None) -> int:
+    """Run a router until SIGTERM or Ctrl-C; the exit status. ``ready`` is called once it listens.
+
+    Raises:
+        AsyncrouteError: it cannot start.
+    """
+    app = App(config)
+    await app.build()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, app.request_stop)
+    await app.start()
+    if ready is not None:
+        ready(app)
+    await app.run_until_stopped()
+    return 0 if app.failure is None else 1
+
+
+def target_of(d: DicomDestination) -> Target:
+    """Where a destination's associations go.
+
+    Raises:
+        OurFault: its TLS files cannot be used.
+    """
+    context = tls.client_context(d.tls.ca, d.tls.certificate, d.tls.key) if d.tls else None
+    name = d.tls.server_name if d.tls else None
+    return Target(d.host, d.port, d.ae_title, d.connect_timeout, d.response_timeout, d.max_pdu, context, name)
+
+
+def _server_tls(settings: ListenerSettings) -> Any:
+    t = settings.tls
+    return tls.server_context(t.certificate, t.key, t.client_ca, t.require_client) if t else None

@@ -1,0 +1,312 @@
+"""Group commit: the one gate through which images, results and a person's actions reach stable storage.
+
+What comes while the committing threads are busy waits and goes as one group: all files are written and synced, their
+folders too, one journal transaction is committed; back on the loop every image is answered and queued. Two threads
+overlap one group's syncing with the next one's writing.
+
+Guarantees: promise 1 (nothing is answered "success" before its group is committed) and promise 2 (a file is removed
+only after the transaction that settled its last delivery). Failures: a failed image gets its own reason; when the
+journal fails, every image of the group is refused and its file removed, while results, releases and actions wait and
+are tried again: they are never lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import zlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from asyncroute.core.errors import AsyncrouteError, StorageFault
+from asyncroute.core.model import Settlement
+from asyncroute.crashpoints import crash_point
+from asyncroute.journal.base import Action, Committed, Event, Group, Writer
+from asyncroute.receive.base import Received
+from asyncroute.spool.base import Spool
+
+log = logging.getLogger(__name__)
+
+THREADS = 2
+MOST_IMAGES = 64
+MOST_BYTES = 24 << 20
+WORTH_A_THREAD = 4
+"""Images that make a second group worth starting while another one is under way."""
+
+LINGER = 0.02
+"""Seconds that results wait for company when there is nothing else to commit."""
+
+RETRY = 1.0
+"""Seconds between tries while the journal cannot be written."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """One group on its way, and what became of it."""
+
+    images: list[Received] = field(default_factory=list)
+    settlements: list[Settlement] = field(default_factory=list)
+    released: list[int] = field(default_factory=list)
+    actions: list[tuple[Action, asyncio.Future[int]]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    refused: dict[int, str] = field(default_factory=dict)
+    committed: Committed | None = None
+    fault: AsyncrouteError | None = None
+    removed: list[int] = field(default_factory=list)
+
+
+class Committer:
+    """See module. All methods on the loop's thread. ``on_*`` must be set before the first image."""
+
+    def __init__(self, spool: Spool, writer: Writer) -> None:
+        self.on_stored: Callable[[Received], None] = _unset
+        self.on_refused: Callable[[Received, str], None] = _unset
+        self.on_settled: Callable[[list[Settlement]], None] = _unset
+        self.trouble: str | None = None
+        self._spool = spool
+        self._writer = writer
+        self._loop = asyncio.get_running_loop()
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="commit")
+        self._busy = 0
+        self._next = Batch()
+        self._bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    # ---- what comes in
+
+    def admit(self, received: Received) -> None:
+        """Store an image; ``on_stored`` or ``on_refused`` follows."""
+        self._next.images.append(received)
+        self._bytes += received.instance.size
+        self._kick()
+
+    def settle(self, settlement: Settlement, event: Event | None = None) -> None:
+        """Record a result; ``on_settled`` follows once it is durable."""
+        self._next.settlements.append(settlement)
+        if event is not None:
+            self._next.events.append(event)
+        self._soon()
+
+    def release(self, instance_ids: Iterable[int]) -> None:
+        """These images' files have been removed."""
+        self._next.released.extend(instance_ids)
+        self._soon()
+
+    def record(self, event: Event) -> None:
+        """Write down something worth telling."""
+        self._next.events.append(event)
+        self._soon()
+
+    async def act(self, action: Action) -> int:
+        """Carry out a person's word; the number of deliveries or images it touched.
+
+        Raises:
+            StorageFault: the journal cannot be written now.
+        """
+        future: asyncio.Future[int] = self._loop.create_future()
+        self._next.actions.append((action, future))
+        self._kick()
+        return await future
+
+    async def drained(self) -> None:
+        """Wait until all that has come in is durable, or the journal has failed once more."""
+        last_try = False
+        while self._busy or (self._pending() and not last_try):
+            if self.trouble and not self._busy:
+                last_try = True
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._kick()
+            self._idle.clear()
+            await self._idle.wait()
+
+    def close(self) -> None:
+        """End the threads; call after ``drained``."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._pool.shutdown(wait=True)
+
+    # ---- groups
+
+    def _pending(self) -> bool:
+        n = self._next
+        return bool(n.images or n.settlements or n.released or n.actions or n.events)
+
+    def _soon(self) -> None:
+        """Results wait a little for company, unless a group is leaving anyway or many wait already."""
+        if len(self._next.settlements) >= MOST_IMAGES:
+            self._kick()
+        elif self._timer is None and not self._busy:
+            self._timer = self._loop.call_later(LINGER, self._lingered)
+
+    def _lingered(self) -> None:
+        self._timer = None
+        self._kick()
+
+    def _kick(self) -> None:
+        new = self._next
+        if self._busy >= THREADS or not self._pending():
+            return
+        if self._busy and len(new.images) < WORTH_A_THREAD and len(new.settlements) < MOST_IMAGES:
+            return
+        if self.trouble and not new.images and not new.actions and self._timer is not None:
+            return  # a retry is due soon enough
+        batch = self._cut()
+        self._busy += 1
+        future = self._loop.run_in_executor(self._pool, self._work, batch)
+        future.add_done_callback(lambda f: self._done(batch, f))
+
+    def _cut(self) -> Batch:
+        """The next group: everything that waits, up to the bounds."""
+        batch = self._next
+        if len(batch.images) <= MOST_IMAGES and self._bytes <= MOST_BYTES:
+            self._next, self._bytes = Batch(), 0
+            return batch
+        size = n = 0
+        for received in batch.images[:MOST_IMAGES]:
+            size += received.instance.size
+            if n and size > MOST_BYTES:
+                break
+            n += 1
+        rest = Batch(images=batch.images[n:])
+        del batch.images[n:]
+        self._next = rest
+        self._bytes = sum(r.instance.size for r in rest.images)
+        return batch
+
+    # ---- in a committing thread
+
+    def _work(self, batch: Batch) -> None:
+        """Write one group. Every exception ends up in ``batch.fault``: nothing here may be silent."""
+        good = batch.images
+        try:
+            if good:
+                failed = self._spool.write([(r.instance, r.image.parts if r.image is not None else ()) for r in good])
+                if failed:
+                    batch.refused.update((i, str(fault)) for i, fault in failed.items())
+                    good = [r for r in good if r.instance.id not in failed]
+                for r in good:
+                    if r.instance.header is not None:
+                        r.instance.header = zlib.compress(r.instance.header, 1)
+            batch.committed = self._writer.commit(
+                Group(
+                    [r.instance for r in good],
+                    batch.settlements,
+                    batch.released,
+                    [a for a, _ in batch.actions],
+                    batch.events,
+                )
+            )
+        except AsyncrouteError as fault:
+            batch.fault = fault
+        except Exception as error:
+            log.exception("a group could not be committed")
+            batch.fault = StorageFault(f"unexpected error while committing: {error!r}")
+        self._clean(batch, good)
+
+    def _clean(self, batch: Batch, good: list[Received]) -> None:
+        """Remove the files of what was refused and of what is done."""
+        committed = batch.committed
+        for r in good:
+            if committed is None or r.instance.id in committed.refused:
+                self._remove(r.instance.path)
+        if committed is None:
+            return
+        batch.refused.update(committed.refused)
+        for instance_id, path in committed.releasable:
+            if self._remove(path):
+                crash_point("file-removed")
+                batch.removed.append(instance_id)
+
+    def _remove(self, path: str) -> bool:
+        """Remove a file; one that cannot be removed stays for the next start's recovery."""
+        try:
+            self._spool.remove(path)
+        except AsyncrouteError as error:
+            log.error("file not removed: %s", error)
+            return False
+        return True
+
+    # ---- back on the loop
+
+    def _done(self, batch: Batch, future: asyncio.Future[None]) -> None:
+        self._busy -= 1
+        error = future.exception()
+        if error is not None and batch.fault is None:
+            batch.fault = StorageFault(f"unexpected error while committing: {error!r}")
+        try:
+            if batch.fault is not None:
+                self._failed(batch, batch.fault)
+            else:
+                self._succeeded(batch)
+        finally:
+            if self._pending():
+                self._kick_or_wait()
+            elif not self._busy:
+                self._idle.set()
+
+    def _kick_or_wait(self) -> None:
+        new = self._next
+        if self.trouble:
+            self._idle.set()
+            if self._timer is None:
+                self._timer = self._loop.call_later(RETRY, self._lingered)
+        elif new.images or new.actions or not self._idle.is_set():
+            self._kick()
+        else:
+            self._soon()
+
+    def _succeeded(self, batch: Batch) -> None:
+        if self.trouble:
+            log.warning("the journal can be written again")
+            self.trouble = None
+        if batch.images:
+            crash_point("admitted-unanswered")
+        committed = batch.committed
+        assert committed is not None
+        for received in batch.images:
+            why = batch.refused.get(received.instance.id)
+            if why is None:
+                _guarded(self.on_stored, received)
+            else:
+                _guarded(self.on_refused, received, why)
+        for (_, waiter), n in zip(batch.actions, committed.acted, strict=True):
+            if not waiter.done():
+                waiter.set_result(n)
+        if batch.settlements:
+            _guarded(self.on_settled, batch.settlements)
+        if batch.removed:
+            self._next.released.extend(batch.removed)
+        for instance_id in committed.conflicts:
+            log.warning("image %d: this SOP Instance UID was received before with other bytes", instance_id)
+
+    def _failed(self, batch: Batch, fault: AsyncrouteError) -> None:
+        """The journal did not take the group: refuse its images, keep everything else for the next try."""
+        if self.trouble is None:
+            log.error("cannot commit: %s", fault)
+        self.trouble = str(fault)
+        for received in batch.images:
+            _guarded(self.on_refused, received, batch.refused.get(received.instance.id, str(fault)))
+        for _, waiter in batch.actions:
+            if not waiter.done():
+                waiter.set_exception(fault)
+        waiting = self._next
+        waiting.settlements[:0] = batch.settlements
+        waiting.released[:0] = batch.released
+        waiting.events[:0] = batch.events
+
+
+def _guarded(call: Callable[..., None], *arguments: object) -> None:
+    """One image's trouble must not leave the rest of its group without an answer."""
+    try:
+        call(*arguments)
+    except Exception:
+        log.exception("unexpected error after a commit")
+
+
+def _unset(*_: object) -> None:
+    raise RuntimeError("committer not connected")

@@ -1,0 +1,1 @@
+"""Lanes that deliver: DICOM associations and folders. ``base`` is what a channel knows of them."""

@@ -1,0 +1,76 @@
+"""What a channel and its lanes know of each other, as Protocols.
+
+A lane is one parallel path to a destination (an association, a folder writer). The channel decides what goes next and
+on which lane; a lane carries it out and reports exactly one ``Outcome`` per delivery it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from asyncroute.core.model import Delivery
+from asyncroute.core.outcomes import Outcome
+
+Pair = tuple[str, str]
+"""(SOP class UID, transfer syntax UID): what a presentation context is needed for."""
+
+Key = tuple[str, str, str]
+"""(calling AE title, SOP class UID, transfer syntax UID): deliveries that are alike for an association."""
+
+
+class Lane(Protocol):
+    """See module. The loop's thread only."""
+
+    open: bool
+    """Whether it has a connection (or a connection is being made)."""
+
+    def carries(self, key: Key) -> bool:
+        """Whether such deliveries can begin without a new association."""
+        ...
+
+    def begin(self, delivery: Delivery, title: str, probe: bool) -> None:
+        """Deliver; ``Reports.finished`` follows, never from within this call. ``probe``: with C-ECHO first."""
+        ...
+
+    def close(self) -> None:
+        """Release what is open, politely. Only while it has no delivery. Idempotent."""
+        ...
+
+    def abort(self) -> None:
+        """End at once; a delivery under way is not reported any more. Idempotent."""
+        ...
+
+    def info(self) -> dict[str, Any] | None:
+        """Its line for ``status``'s outbound associations, or None while nothing is open."""
+        ...
+
+
+class Reports(Protocol):
+    """The channel, as its lanes see it."""
+
+    def finished(self, lane: Lane, delivery: Delivery, outcome: Outcome) -> None:
+        """What became of the delivery; the lane is free for the next one, which may begin within this call."""
+        ...
+
+    def closed(self, lane: Lane) -> None:
+        """The lane's connection is gone while it had nothing to do."""
+        ...
+
+    def wanted(self, title: str) -> Iterable[Pair]:
+        """What ready deliveries of this calling title need, oldest first, then what was needed before."""
+        ...
+
+
+class Forwarder(Protocol):
+    """A kind of destination: makes lanes and knows how its deliveries are alike."""
+
+    kind: str
+
+    def key(self, delivery: Delivery) -> Key:
+        """See ``Key``; the calling AE title under which it will be sent comes first."""
+        ...
+
+    def lane(self, reports: Reports) -> Lane:
+        """A new lane, nothing open yet."""
+        ...

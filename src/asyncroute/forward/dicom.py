@@ -1,0 +1,349 @@
+"""Destinations of kind ``dicom``: lanes that send by C-STORE over associations of their own.
+
+A lane reuses its association for every delivery it carries (same calling title, accepted contexts) until it has been
+idle for ``idle_close`` or is older than ``max_age``. Contexts are proposed for what is queued, the delivery at hand
+first, filled up with what was needed before, one per (SOP class, transfer syntax), so that each keeps its own bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from asyncroute.core import outcomes
+from asyncroute.core.errors import AsyncrouteError
+from asyncroute.core.model import Delivery
+from asyncroute.core.outcomes import Action, Kind, Outcome
+from asyncroute.crashpoints import crash_point
+from asyncroute.forward.association import Failed, Requestor, Shared, Target, connect
+from asyncroute.forward.base import Key, Reports
+from asyncroute.forward.reading import Readers, Reading, unreadable
+from asyncroute.link.buffers import ImageBytes, Memory
+from asyncroute.link.negotiate import Proposal
+from asyncroute.wire.command import IMPLICIT_LE, VERIFICATION
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Means:
+    """What all DICOM lanes of a process use."""
+
+    shared: Shared
+    memory: Memory
+    readers: Readers
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One destination's way of sending (seconds)."""
+
+    title: Callable[[str], str]
+    overrides: Mapping[int, Action]
+    idle_close: float
+    max_age: float
+    max_contexts: int
+
+
+class DicomForwarder:
+    """See module; ``forward.base.Forwarder``."""
+
+    kind = "dicom"
+
+    def __init__(self, name: str, target: Target, policy: Policy, means: Means) -> None:
+        self.name = name
+        self.target = target
+        self.policy = policy
+        self.means = means
+
+    def key(self, delivery: Delivery) -> Key:
+        """See ``forward.base.Forwarder``."""
+        return self.policy.title(delivery.calling_aet), delivery.sop_class_uid, delivery.transfer_syntax
+
+    def lane(self, reports: Reports) -> DicomLane:
+        """See ``forward.base.Forwarder``."""
+        return DicomLane(self, reports)
+
+
+class DicomLane:
+    """See module; ``forward.base.Lane``, and the owner of its association."""
+
+    def __init__(self, forwarder: DicomForwarder, reports: Reports) -> None:
+        self.open = False
+        self._forwarder = forwarder
+        self._means = forwarder.means
+        self._reports = reports
+        self._association: Requestor | None = None
+        self._title = ""
+        self._opened_at = 0.0
+        self._delivery: Delivery | None = None
+        self._image: ImageBytes | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._idle: asyncio.TimerHandle | None = None
+        self._probing = False
+        self._reading: Reading | None = None
+        self._piece: bytes | None = None
+        self._fetching = False
+        self._loop = asyncio.get_running_loop()
+
+    # ---- forward.base.Lane
+
+    def carries(self, key: Key) -> bool:
+        """See ``forward.base.Lane``. Contexts that were refused count: their deliveries end here without delay."""
+        association = self._association
+        if association is None or association.ended or association.peer is None or self._title != key[0]:
+            return False
+        pair = key[1:]
+        return pair in association.peer.contexts or pair in association.peer.rejected
+
+    def begin(self, delivery: Delivery, title: str, probe: bool) -> None:
+        """See ``forward.base.Lane``."""
+        self._delivery = delivery
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        if self.carries((title, delivery.sop_class_uid, delivery.transfer_syntax)) and not self._too_old():
+            self._store()
+            return
+        if self._association is not None:
+            self._association.release()
+            self._association = None
+        self.open = True
+        self._title = title
+        self._task = self._loop.create_task(self._open(delivery, probe), name=f"open {self._forwarder.name}")
+
+    def close(self) -> None:
+        """See ``forward.base.Lane``."""
+        self._shut(Requestor.release)
+
+    def abort(self) -> None:
+        """See ``forward.base.Lane``."""
+        self._delivery = None
+        if self._task is not None:
+            self._task.cancel()
+        self._shut(Requestor.abort)
+        self._let_image_go()
+
+    def info(self) -> dict[str, Any] | None:
+        """See ``forward.base.Lane``."""
+        if not self.open:
+            return None
+        association = self._association
+        state = "sending" if self._delivery is not None else "idle"
+        return {
+            "destination": self._forwarder.name,
+            "calling_aet": self._title,
+            "since_s": round(self._loop.time() - self._opened_at, 3) if association is not None else 0.0,
+            "images": association.images if association is not None else 0,
+            "bytes": association.bytes if association is not None else 0,
+            "state": state if association is not None else "connecting",
+        }
+
+    def _shut(self, how: Callable[[Requestor], None]) -> None:
+        association, self._association = self._association, None
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        self.open = False
+        if association is not None:
+            association.owner = None
+            how(association)
+
+    def _too_old(self) -> bool:
+        return self._loop.time() - self._opened_at >= self._forwarder.policy.max_age
+
+    # ---- opening
+
+    async def _open(self, delivery: Delivery, probe: bool) -> None:
+        try:
+            proposal = self._proposal(delivery, probe)
+        except ValueError as error:  # nobody could be offered this: the image's fault
+            self._failed_to_open(Outcome(Kind.IMAGE_FAILED, f"cannot be proposed: {error}", charge=True, limit=1))
+            return
+        try:
+            association = await connect(self._forwarder.target, proposal, self._means.shared)
+        except Failed as failure:
+            self._failed_to_open(failure.outcome)
+        except asyncio.CancelledError:
+            self._failed_to_open(None)
+        except Exception as error:
+            log.exception("%s: unexpected error while connecting", self._forwarder.name)
+            self._failed_to_open(outcomes.lost(f"unexpected error while connecting: {error!r}", image_in_flight=True))
+        else:
+            self._task = None
+            self._established(association, probe)
+
+    def _failed_to_open(self, outcome: Outcome | None) -> None:
+        self._task = None
+        self.open = False
+        if outcome is not None:
+            self._report(outcome)
+
+    def _proposal(self, delivery: Delivery, probe: bool) -> Proposal:
+        policy = self._forwarder.policy
+        pairs = dict.fromkeys([(delivery.sop_class_uid, delivery.transfer_syntax), *self._reports.wanted(self._title)])
+        chosen = list(pairs)[: policy.max_contexts]
+        if probe:
+            chosen = [(VERIFICATION, IMPLICIT_LE), *chosen[: max(policy.max_contexts - 1, 1)]]
+        contexts = tuple((abstract, (syntax,)) for abstract, syntax in chosen)
+        target = self._forwarder.target
+        return Proposal(self._title, target.called_aet, target.max_pdu, contexts)
+
+    def _established(self, association: Requestor, probe: bool) -> None:
+        if self._delivery is None:  # cut off meanwhile
+            association.abort()
+            return
+        self._association = association
+        self._opened_at = self._loop.time()
+        association.owner = self
+        if association.ended:
+            self.lost(outcomes.lost("association ended as soon as it was accepted", image_in_flight=False))
+            return
+        assert association.peer is not None
+        self._probing = probe and any(abstract == VERIFICATION for abstract, _ in association.peer.contexts)
+        if self._probing:
+            association.echo()
+        else:
+            self._store()
+
+    # ---- storing
+
+    def _store(self) -> None:
+        delivery, association = self._delivery, self._association
+        assert delivery is not None
+        assert association is not None
+        assert association.peer is not None
+        context_id = association.peer.contexts.get((delivery.sop_class_uid, delivery.transfer_syntax))
+        if context_id is None:
+            self._loop.call_soon(self._no_context, delivery)
+            return
+        image = delivery.image
+        if isinstance(image, ImageBytes) and self._means.memory.may_send(image):
+            self._image = image
+            association.store(context_id, delivery.sop_class_uid, delivery.sop_instance_uid, delivery.size, image.parts)
+        else:
+            self._reading = self._means.readers.open(delivery)
+            self._piece = None
+            self._fetch()
+
+    def _no_context(self, delivery: Delivery) -> None:
+        if self._delivery is delivery:
+            self._report(outcomes.no_context(delivery.sop_class_uid, delivery.transfer_syntax))
+
+    def _fetch(self) -> None:
+        """Ask for the next piece of the file."""
+        reading = self._reading
+        assert reading is not None
+        self._fetching = True
+        reading.next(lambda data, fault: self._fetched(reading, data, fault))
+
+    def _fetched(self, reading: Reading, data: bytes | None, fault: AsyncrouteError | None) -> None:
+        delivery = self._delivery
+        if self._reading is not reading or delivery is None:
+            return
+        self._fetching = False
+        association = self._association
+        if association is None or association.ended:
+            return
+        if data is None:
+            self._unreadable(fault)
+            return
+        if not association.busy:
+            self._begin_from_file(association, delivery, data)
+        elif association._out:
+            self._piece = data
+        else:
+            self._give(association, data)
+
+    def _begin_from_file(self, association: Requestor, delivery: Delivery, data: bytes) -> None:
+        assert association.peer is not None
+        context_id = association.peer.contexts[(delivery.sop_class_uid, delivery.transfer_syntax)]
+        if not self._read_all():
+            self._fetch()
+        association.store(
+            context_id, delivery.sop_class_uid, delivery.sop_instance_uid, delivery.size, (memoryview(data),)
+        )
+
+    def _give(self, association: Requestor, data: bytes) -> None:
+        if not self._read_all():
+            self._fetch()
+        association.more((memoryview(data),))
+
+    def _read_all(self) -> bool:
+        return self._reading is None or self._reading.ended
+
+    def room(self) -> None:
+        """See ``forward.association.Owner``."""
+        piece, self._piece = self._piece, None
+        if piece is not None and self._association is not None:
+            self._give(self._association, piece)
+
+    def _unreadable(self, fault: AsyncrouteError | None) -> None:
+        """Our own storage's fault: not all of the image was sent; the association cannot go on mid-way."""
+        if self._association is not None and self._association.busy:
+            self._shut(Requestor.abort)
+        self._report(unreadable(fault))
+
+    # ---- forward.association.Owner
+
+    def responded(self, status: int, comment: str, early: bool = False) -> None:
+        """See ``forward.association.Owner``."""
+        if self._probing:
+            self._probing = False
+            self._store()
+            return
+        crash_point("sent-unsettled")
+        association = self._association
+        if association is not None:
+            association.images += 1
+            if association.ended:
+                self._shut(Requestor.abort)
+        outcome = outcomes.classify(status, self._forwarder.policy.overrides, comment)
+        if early and outcome.delivered:  # it cannot have what was not sent yet
+            outcome = outcomes.lost(f"{outcome.text} answered before the whole image was sent", image_in_flight=True)
+        self._report(outcome)
+
+    def lost(self, outcome: Outcome) -> None:
+        """See ``forward.association.Owner``."""
+        self._association = None
+        self.open = False
+        if self._probing:  # the C-ECHO's end is no image's fault
+            self._probing = False
+            outcome = outcomes.lost(outcome.text, image_in_flight=False)
+        if self._delivery is not None:
+            self._report(outcome)
+        else:
+            if self._idle is not None:
+                self._idle.cancel()
+                self._idle = None
+            self._reports.closed(self)
+
+    def _report(self, outcome: Outcome) -> None:
+        delivery, self._delivery = self._delivery, None
+        self._fetching = False
+        self._piece = self._reading = None
+        self._let_image_go()
+        if delivery is None:
+            return
+        if self._association is not None and self._too_old():
+            self._shut(Requestor.release)
+        self._reports.finished(self, delivery, outcome)
+        if self._free():
+            self._idle = self._loop.call_later(self._forwarder.policy.idle_close, self._idle_over)
+
+    def _free(self) -> bool:
+        return self.open and self._delivery is None
+
+    def _let_image_go(self) -> None:
+        image, self._image = self._image, None
+        if image is not None:
+            self._means.memory.sent(image)
+
+    def _idle_over(self) -> None:
+        self._idle = None
+        if self._free():
+            self._shut(Requestor.release)
+            self._reports.closed(self)

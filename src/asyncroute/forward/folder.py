@@ -1,0 +1,254 @@
+"""Destinations of kind ``folder``: every image becomes a Part 10 file, named by the layout.
+
+The file is written beside its place under a temporary name, synced, and given its name by a link or rename, then the
+folder is synced: a reader never sees half a file, and "delivered" means that it is on stable storage. What comes
+twice with the same bytes is one file; with other bytes ``duplicates`` decides: ``keep-both`` numbers the second one,
+``replace`` puts it in the first one's place, ``skip`` drops it. Failures are the destination's (full, read-only,
+missing): it pauses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any, Protocol
+from zlib import crc32
+
+import xxhash
+
+from asyncroute.core import outcomes
+from asyncroute.core.errors import StorageFault
+from asyncroute.core.model import Delivery
+from asyncroute.core.outcomes import Kind, Outcome, Scope
+from asyncroute.core.rules import Attributes
+from asyncroute.crashpoints import crash_point
+from asyncroute.forward.base import Key, Reports
+from asyncroute.forward.reading import unreadable
+from asyncroute.spool.base import Spool
+from asyncroute.wire.header import HeaderScanner
+from asyncroute.wire.part10 import build_meta, parse_meta
+
+log = logging.getLogger(__name__)
+
+PIECE = 1 << 20
+HEAD = 128 << 10
+MOST_COPIES = 10_000
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+
+class Layout(Protocol):
+    """Names files (``config.template.Layout``)."""
+
+    @property
+    def tags(self) -> frozenset[int]:
+        """Attributes it needs."""
+        ...
+
+    def render(self, attributes: Attributes) -> str:
+        """The relative path of an image."""
+        ...
+
+
+class FolderForwarder:
+    """See module; ``forward.base.Forwarder``."""
+
+    kind = "folder"
+
+    def __init__(
+        self, name: str, path: Path, layout: Layout, duplicates: str, spool: Spool, pool: Executor, sync: bool
+    ) -> None:
+        self.name = name
+        self.path = path
+        self.pool = pool
+        self._layout = layout
+        self._duplicates = duplicates
+        self._spool = spool
+        self._sync = sync
+        self._scanner = HeaderScanner(layout.tags)
+
+    def key(self, delivery: Delivery) -> Key:
+        """All alike: no association, nothing to negotiate."""
+        return "", "", ""
+
+    def lane(self, reports: Reports) -> FolderLane:
+        """See ``forward.base.Forwarder``."""
+        return FolderLane(self, reports)
+
+    # ---- in a worker thread
+
+    def write(self, delivery: Delivery) -> Outcome:
+        """Write one image; the outcome. Blocks."""
+        try:
+            head = self._spool.read(delivery.path, delivery.data_offset, min(HEAD, delivery.size))
+            place = self.path / self._layout.render(self._attributes(delivery, head))
+            if delivery.size > len(head):
+                self._spool.verify(delivery.path, delivery.data_offset, delivery.size, delivery.checksum)
+            elif xxhash.xxh3_64_intdigest(head) != delivery.checksum:
+                raise StorageFault(f"spool file {delivery.path} is damaged")
+        except StorageFault as fault:
+            return unreadable(fault)
+        try:
+            return self._place(delivery, place)
+        except StorageFault as fault:
+            return unreadable(fault)
+        except OSError as error:
+            text = f"cannot write {error.filename or place}: {error.strerror or error}"
+            return Outcome(Kind.ASSOCIATION_FAILED, text, scope=Scope.DESTINATION, loud=True)
+
+    def _attributes(self, delivery: Delivery, head: bytes) -> dict[int, tuple[str, ...]]:
+        scan = self._scanner.scan(head, delivery.transfer_syntax, True)
+        found = {tag: scan.texts(tag) for tag in self._layout.tags} if scan is not None else {}
+        uid = 0x00080018
+        if uid in self._layout.tags and not any(found.get(uid, ())):
+            found[uid] = (delivery.sop_instance_uid,)
+        return found
+
+    def _place(self, delivery: Delivery, place: Path) -> Outcome:
+        self._make_folders(place.parent)
+        # Named after the delivery, so that the try after a crash takes the place of what the crash left.
+        temporary = place.parent / f".{delivery.instance_id}-{crc32(self.name.encode()):08x}.part"
+        try:
+            self._copy(delivery, temporary)
+            text = self._name(delivery, temporary, place)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
+        self._sync_folder(place.parent)
+        return Outcome(Kind.DELIVERED_WITH_WARNING, text) if text else outcomes.SUCCESS
+
+    def _make_folders(self, folder: Path) -> None:
+        missing = []
+        while not folder.exists():
+            missing.append(folder)
+            folder = folder.parent
+        for each in reversed(missing):
+            with contextlib.suppress(FileExistsError):
+                each.mkdir()
+            self._sync_folder(each.parent)
+
+    def _sync_folder(self, folder: Path) -> None:
+        if self._sync:
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    def _copy(self, delivery: Delivery, temporary: Path) -> None:
+        meta = build_meta(
+            delivery.sop_class_uid,
+            delivery.sop_instance_uid,
+            delivery.transfer_syntax,
+            source_aet=delivery.calling_aet,
+            sending_aet=delivery.calling_aet,
+            receiving_aet=delivery.called_aet,
+            private=None,
+        )
+        with temporary.open("wb") as file:
+            file.write(meta)
+            for offset in range(0, delivery.size, PIECE):
+                file.write(
+                    self._spool.read(delivery.path, delivery.data_offset + offset, min(PIECE, delivery.size - offset))
+                )
+            file.flush()
+            if self._sync:
+                os.fdatasync(file.fileno())
+
+    def _name(self, delivery: Delivery, temporary: Path, place: Path) -> str:
+        """Give the file its name; a warning where it is not the one of the layout."""
+        for n in range(1, MOST_COPIES):
+            wanted = place if n == 1 else place.with_name(f"{place.stem}~{n}{place.suffix}")
+            try:
+                _link(temporary, wanted)
+            except FileExistsError:
+                if _same_data(wanted, delivery):
+                    return f"{wanted.name} is there already, with the same bytes"
+                if self._duplicates == "replace":
+                    temporary.replace(wanted)
+                    return f"{wanted.name} was replaced by other bytes of the same name"
+                if self._duplicates == "skip":
+                    return f"{wanted.name} is there already, with other bytes; skipped"
+            else:
+                return "" if n == 1 else f"{place.name} was taken; kept as {wanted.name}"
+        raise OSError(17, f"{MOST_COPIES} files of one name", str(place))
+
+
+class FolderLane:
+    """One writer; ``forward.base.Lane``."""
+
+    def __init__(self, forwarder: FolderForwarder, reports: Reports) -> None:
+        self.open = True
+        self._forwarder = forwarder
+        self._reports = reports
+        self._loop = asyncio.get_running_loop()
+        self._delivery: Delivery | None = None
+
+    def carries(self, key: Key) -> bool:
+        """See ``forward.base.Lane``."""
+        return True
+
+    def begin(self, delivery: Delivery, title: str, probe: bool) -> None:
+        """See ``forward.base.Lane``."""
+        self._delivery = delivery
+        future = self._loop.run_in_executor(self._forwarder.pool, self._forwarder.write, delivery)
+        future.add_done_callback(self._written)
+
+    def _written(self, future: asyncio.Future[Outcome]) -> None:
+        delivery, self._delivery = self._delivery, None
+        if delivery is None or future.cancelled():
+            return
+        crash_point("sent-unsettled")
+        error = future.exception()
+        if error is not None:
+            log.error("%s: unexpected error", self._forwarder.name, exc_info=error)
+            outcome = Outcome(
+                Kind.ASSOCIATION_FAILED, f"unexpected error: {error!r}", scope=Scope.DESTINATION, loud=True
+            )
+        else:
+            outcome = future.result()
+        self._reports.finished(self, delivery, outcome)
+
+    def close(self) -> None:
+        """See ``forward.base.Lane``."""
+
+    def abort(self) -> None:
+        """See ``forward.base.Lane``; the file under way is finished, but not reported."""
+        self._delivery = None
+
+    def info(self) -> dict[str, Any] | None:
+        """A folder has no associations."""
+        return None
+
+
+def _link(temporary: Path, wanted: Path) -> None:
+    """Give the file a name that nobody has; FileExistsError otherwise. FAT and some shares know no links."""
+    try:
+        os.link(temporary, wanted)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if wanted.exists():
+            raise FileExistsError(errno.EEXIST, "file exists", str(wanted)) from None
+        temporary.rename(wanted)
+
+
+def _same_data(path: Path, delivery: Delivery) -> bool:
+    """Whether the file at ``path`` holds exactly the delivery's data set."""
+    digest = xxhash.xxh3_64()
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+        try:
+            offset = parse_meta(head).data_offset
+        except ValueError:
+            return False
+        if path.stat().st_size - offset != delivery.size:
+            return False
+        digest.update(head[offset:])
+        while piece := file.read(PIECE):
+            digest.update(piece)
+    return digest.intdigest() == delivery.checksum

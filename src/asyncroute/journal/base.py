@@ -1,0 +1,235 @@
+"""The durable queue, as verbs: what a journal promises to the stages.
+
+Writing verbs (``commit``) block and are called from committing threads only, a group at a time; a group is one
+transaction. Reading verbs are coroutines and never hold up a writer. No stage may assume that it sees all deliveries:
+``claim`` hands out what no other owner holds. A claim of the SQLite journal lives in memory, because its lock file
+makes this process the only owner; a shared journal would write owner and lease.
+
+Failures are ``StorageFault``s (disk full, I/O error, locked, damaged); after a failed ``commit`` nothing of the group
+is in the journal. A fault that makes the journal itself doubtful (a failed fsync, damage) sets ``Writer.broken``: every
+later ``commit`` fails at once, and only a restart, which reads the journal anew, helps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from asyncroute.core.model import Delivery, Instance, RouteHit, Selection, Settlement
+from asyncroute.core.states import DeliveryState
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A person's word: failed deliveries become ready again, with no attempts charged.
+
+    If ``selection.states`` names READY, those that wait for their next attempt become due at once.
+    """
+
+    selection: Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """A person's word: failed deliveries (``selection.states`` may name WAITING and READY), or held images, go."""
+
+    selection: Selection
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reroute:
+    """A held image gets deliveries after all (its hold ends), or a new hold reason where still none fits."""
+
+    instance_id: int
+    hits: tuple[RouteHit, ...]
+    hold_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileLost:
+    """An image's spool file is missing or not what was written: its pending deliveries become failed with ``reason``.
+
+    A held image keeps its hold, with ``reason`` in front. Either way an event is written, once.
+    """
+
+    instance_id: int
+    reason: str
+    at: float
+
+
+Action = Retry | Discard | Reroute | FileLost
+
+
+@dataclass(slots=True)
+class Group:
+    """What one transaction writes. ``released``: instances whose files have left the spool.
+
+    Times of actions (``Reroute``, ``Discard``, ...) are ``at``, seconds since the epoch; 0: now.
+    """
+
+    admits: Sequence[Instance] = ()
+    settlements: Sequence[Settlement] = ()
+    released: Sequence[int] = ()
+    actions: Sequence[Action] = ()
+    events: Sequence[Event] = ()
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An exception worth telling (a failure, a hold, a person's action), for an image's story."""
+
+    at: float
+    kind: str
+    text: str
+    instance_id: int | None = None
+    destination: str | None = None
+
+
+@dataclass(slots=True)
+class Committed:
+    """What a commit did. ``releasable``: (instance id, path) of images whose every delivery is settled.
+
+    Those are the images that this group touched: settled, discarded, or admitted with neither delivery nor hold. One
+    settled twice before its release may be listed twice.
+    ``refused``: admitted instances that could not be written though the rest was, with the reason (one line).
+    ``acted``: for each action of the group the number of deliveries or images it touched.
+    ``conflicts``: ids of admitted instances whose SOP Instance UID was received before with other bytes.
+    """
+
+    releasable: list[tuple[int, str]] = field(default_factory=list)
+    refused: dict[int, str] = field(default_factory=dict)
+    acted: list[int] = field(default_factory=list)
+    conflicts: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Counts:
+    """Deliveries by destination and state, held images, and the totals that survive restarts and pruning.
+
+    ``open``: {destination: {state: deliveries}} for states not yet settled. ``backlog_bytes``: data set bytes still
+    owed per destination. ``oldest``: per destination, when its oldest open image was queued (seconds since epoch).
+    ``totals``: {"received": images, "delivered": deliveries, "discarded": ..., "warned": ...};
+    ``delivered``: {destination: deliveries}.
+    """
+
+    open: Mapping[str, Mapping[DeliveryState, int]]
+    backlog_bytes: Mapping[str, int]
+    oldest: Mapping[str, float]
+    held: int
+    totals: Mapping[str, int]
+    delivered: Mapping[str, int]
+
+
+@dataclass(slots=True)
+class QueueRow:
+    """One line of ``queue list``: a delivery, or a held image (``destination`` empty)."""
+
+    instance_id: int
+    destination: str
+    route: str
+    state: str
+    attempts: int
+    not_before: float
+    queued_at: float
+    last_status: int | None
+    last_error: str
+    calling_aet: str
+    sop_instance_uid: str
+    study_uid: str
+    accession: str
+    patient_id: str
+    modality: str
+    size: int
+
+
+@dataclass(slots=True)
+class Unreleased:
+    """An image whose file should be in the spool. ``length``: of the whole file, in bytes.
+
+    ``pending``: it has deliveries that wait, are ready or were being sent; ``failed``: it has dead letters.
+    """
+
+    id: int
+    path: str
+    length: int
+    held: bool
+    pending: bool
+    failed: bool
+
+
+class Writer(Protocol):
+    """The committing threads' side. Thread-safe; groups are written one after the other."""
+
+    @property
+    def broken(self) -> str | None:
+        """Why nothing can be written any more; None while all is well."""
+        ...
+
+    def commit(self, group: Group) -> Committed:
+        """Write ``group`` durably in one transaction (PS-independent; SQLite: WAL, synchronous=FULL).
+
+        Raises:
+            StorageFault: nothing of the group was written.
+        """
+        ...
+
+    def prune(self, before: float, limit: int = 1000) -> int:
+        """Forget up to ``limit`` images received before ``before`` (and old events and studies) whose story is over.
+
+        Over: released, and every delivery settled. Totals stay. Returns the number of images forgotten: call again,
+        with a pause, until 0. Each call is one small transaction.
+        """
+        ...
+
+    def unreleased(self, after: int, limit: int) -> list[Unreleased]:
+        """Up to ``limit`` images with ids above ``after`` whose files should exist, by ascending id (for recovery)."""
+        ...
+
+    def was_admitted(self, instance_id: int, checksum: int) -> bool:
+        """Whether the journal has this image, released or not (for recovery)."""
+        ...
+
+    def last_id(self) -> int:
+        """The highest instance id that the journal ever held; 0: none."""
+        ...
+
+    def close(self) -> None:
+        """Checkpoint and close. Idempotent."""
+        ...
+
+
+class Reader(Protocol):
+    """The event loop's side."""
+
+    async def claim(self, destination: str, limit: int, now: float, exclude: Collection[int]) -> list[Delivery]:
+        """Up to ``limit`` ready deliveries of ``destination`` that are due, oldest first, none of ``exclude``.
+
+        Due: ``not_before`` <= ``now``, or so far ahead that only a clock jump explains it. By priority, then by id.
+        """
+        ...
+
+    async def next_due(self, destination: str, now: float, exclude: Collection[int]) -> float | None:
+        """Seconds from ``now`` until the next ready delivery of ``destination``, none of ``exclude``, is due.
+
+        Those already due do not count. None: there is none.
+        """
+        ...
+
+    async def counts(self) -> Counts:
+        """See ``Counts``."""
+        ...
+
+    async def rows(self, selection: Selection, limit: int, held: bool = False) -> list[QueueRow]:
+        """Open deliveries (or held images) of ``selection``, oldest first."""
+        ...
+
+    async def instance(self, instance_id: int) -> Instance | None:
+        """One instance, or None."""
+        ...
+
+    async def close(self) -> None:
+        """Close. Idempotent."""
+        ...

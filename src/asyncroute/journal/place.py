@@ -1,0 +1,111 @@
+"""The folder that holds a journal: local, ours alone, private.
+
+Guarantees: one process at a time (``flock`` on ``data_dir/lock``, which the kernel frees when its holder dies); never
+on a network file system, whose locks and syncs a journal cannot build on.
+Failures: each is a one-line ``StorageFault``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from asyncroute.core.errors import StorageFault
+
+# fmt: off
+_NETWORK = frozenset(
+    {
+        "nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "ncpfs", "9p", "afs", "ceph", "lustre", "beegfs",
+        "gpfs", "gfs", "gfs2", "ocfs2", "pvfs2", "orangefs", "glusterfs", "coda", "davfs",
+    }
+)
+_NETWORK_FUSE = frozenset(
+    {
+        "sshfs", "glusterfs", "ceph", "ceph-fuse", "s3fs", "rclone", "davfs", "gcsfuse", "blobfuse",
+        "curlftpfs", "juicefs", "moosefs", "mfs", "smbnetfs", "goofys", "mount-s3",
+    }
+)
+"""Types of file systems, as mountinfo has them; below FUSE without "fuse."."""
+# fmt: on
+
+
+def _unescape(text: str) -> str:
+    """A mount point as in mountinfo, where blanks and backslashes are octal (proc(5))."""
+    return (
+        text.encode("latin-1", "backslashreplace").decode("unicode_escape").encode("latin-1").decode("utf-8", "replace")
+    )
+
+
+def file_system(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
+    """The type of the file system that holds ``path`` (proc(5)); empty if it cannot be told."""
+    best, found = -1, ""
+    for line in mountinfo.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        before, _, after = line.partition(" - ")
+        point = Path(_unescape(before.split(" ")[4]))
+        if (point == path or point in path.parents) and len(point.parts) >= best:
+            best, found = len(point.parts), after.split(" ")[0]
+    return found
+
+
+def refuse_network(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:
+    """Raise ``StorageFault`` if ``path`` is on a network file system."""
+    kind = file_system(path.resolve(), mountinfo)
+    if kind in _NETWORK or (kind.startswith("fuse.") and kind[5:] in _NETWORK_FUSE):
+        raise StorageFault(
+            f"{path}: is on a network file system ({kind}), which cannot keep a journal safe; "
+            "set data_dir to a folder on a local disk"
+        )
+
+
+def make_private(folder: Path) -> None:
+    """Make ``folder`` (and parents), readable by its owner only, and make its name durable."""
+    try:
+        missing = [part for part in (folder, *folder.parents) if not part.exists()]
+        for part in reversed(missing):
+            part.mkdir(mode=0o700, exist_ok=True)
+            sync_folder(part.parent)
+    except OSError as error:
+        raise StorageFault(f"{folder}: cannot be made: {error.strerror}", error.errno or 0) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """fsync a folder: the names in it are durable afterwards."""
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+class Lock:
+    """This process's hold on a ``data_dir``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "lock"
+        try:
+            self._number = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StorageFault(f"{self.path}: {error.strerror}", error.errno or 0) from error
+        try:
+            fcntl.flock(self._number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(self._number, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._number)
+            text = f"{folder}: in use by another asyncroute (process {holder}); stop it or use another data_dir"
+            raise StorageFault(text, error.errno or 0) from error
+        self._say_who()
+
+    def _say_who(self) -> None:
+        """Our process id, for the error of another process; on a full disk it goes without."""
+        try:
+            os.ftruncate(self._number, 0)
+            os.pwrite(self._number, f"{os.getpid()}\n".encode(), 0)
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        """Give the folder free. Idempotent."""
+        if self._number >= 0:
+            os.close(self._number)
+            self._number = -1

@@ -1,0 +1,274 @@
+"""The journal's read side for the event loop: aiosqlite on a read-only connection of its own.
+
+Guarantees: coroutines that never block the loop and never hold up the writer; each verb sees one consistent state of
+what is committed. Works beside a running writer (``open``) and when nothing runs (``read_stopped``), then also on a
+folder that cannot be written.
+Failures: ``StorageFault``: no journal there, a newer one, damage, I/O errors.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aiosqlite
+
+from asyncroute.core.errors import StorageFault
+from asyncroute.core.model import Delivery, Instance, RouteHit, Selection, Source
+from asyncroute.core.states import OPEN, DeliveryState
+from asyncroute.journal import migrate, select
+from asyncroute.journal.base import Counts, QueueRow
+from asyncroute.journal.faults import storage_fault
+from asyncroute.journal.sqlite import FILE
+from asyncroute.journal.statements import load
+from asyncroute.journal.values import clean, json_ids, unsigned
+
+MAX_AHEAD = 3600.0
+TOTALS = ("received", "delivered", "discarded", "warned")
+LOCK_WAIT = 5.0
+
+_SQL = load("read.sql")
+Row = tuple[Any, ...]
+_QUEUE_COLUMNS = "i.calling_aet, i.sop_instance_uid, i.study_uid, i.accession, i.patient_id, i.modality, i.size"
+_ROWS = (
+    "SELECT i.id, (SELECT name FROM destination WHERE id = d.destination), d.route, d.state, d.attempts, d.not_before,"
+    f" d.queued_at, d.last_status, d.last_error, {_QUEUE_COLUMNS} {{chosen}}"
+    " ORDER BY d.instance, d.destination LIMIT :limit"
+)
+_HELD_ROWS = (
+    f"SELECT i.id, '', '', 'held', 0, 0.0, i.received_at, NULL, i.hold_reason, {_QUEUE_COLUMNS} {{chosen}}"
+    " ORDER BY i.id LIMIT :limit"
+)
+
+
+class SqliteReader:
+    """See module and ``journal.base.Reader``. ``max_ahead``: seconds; a retry further ahead than that counts as due."""
+
+    def __init__(self, path: Path, connection: aiosqlite.Connection, max_ahead: float = MAX_AHEAD) -> None:
+        """Use ``open`` or ``read_stopped``."""
+        self.path = path
+        self._connection = connection
+        self._max_ahead = max_ahead
+        self._numbers: dict[str, int] = {}
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._closed = False
+
+    @classmethod
+    async def open(cls, data_dir: Path, max_ahead: float = MAX_AHEAD) -> SqliteReader:
+        """Read beside the process that has the journal of ``data_dir`` open.
+
+        Raises:
+            StorageFault: there is no journal, or it cannot be read.
+        """
+        path = data_dir / FILE
+        return cls(path, await _connect(path, path, "mode=ro"), max_ahead)
+
+    async def claim(self, destination: str, limit: int, now: float, exclude: Collection[int]) -> list[Delivery]:
+        """See ``Reader.claim``."""
+        number = await self._number(destination)
+        if number is None or limit <= 0:
+            return []
+        values = {
+            "destination": number,
+            "limit": limit,
+            "now": now,
+            "ahead": now + self._max_ahead,
+            "exclude": json_ids(exclude),
+        }
+        return [_delivery(destination, row) for row in await self._all(_SQL["claim"], values)]
+
+    async def next_due(self, destination: str, now: float, exclude: Collection[int]) -> float | None:
+        """See ``Reader.next_due``."""
+        number = await self._number(destination)
+        if number is None:
+            return None
+        values = {"destination": number, "now": now, "ahead": now + self._max_ahead, "exclude": json_ids(exclude)}
+        rows = await self._all(_SQL["next_due"], values)
+        return float(rows[0][0]) - now if rows else None
+
+    async def counts(self) -> Counts:
+        """See ``Reader.counts``."""
+        return _counts(await self._all(_SQL["counts"]))
+
+    async def rows(self, selection: Selection, limit: int, held: bool = False) -> list[QueueRow]:
+        """See ``Reader.rows``."""
+        if held:
+            chosen, values = select.held(selection)
+            found = await self._all(_HELD_ROWS.format(chosen=chosen), values | {"limit": limit})
+            return [QueueRow(*row) for row in found]
+        chosen, values = select.deliveries(selection, OPEN.intersection(selection.states or OPEN))
+        found = await self._all(_ROWS.format(chosen=chosen), values | {"limit": limit})
+        return [QueueRow(*(*row[:3], DeliveryState(row[3]).word, *row[4:])) for row in found]
+
+    async def instance(self, instance_id: int) -> Instance | None:
+        """See ``Reader.instance``."""
+        rows = await self._all(_SQL["instance"], (instance_id,))
+        return _instance(rows[0]) if rows else None
+
+    async def close(self) -> None:
+        """See ``Reader.close``."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._connection.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    async def _number(self, destination: str) -> int | None:
+        """The number of a destination; None before its first delivery."""
+        known = self._numbers.get(destination)
+        if known is None:
+            rows = await self._all(_SQL["destination_id"], (clean(destination),))
+            if rows:
+                known = self._numbers[destination] = int(rows[0][0])
+        return known
+
+    async def _all(self, sql: str, values: Any = ()) -> list[Row]:
+        """All rows of a statement, in one trip to the reading thread."""
+        try:
+            return [tuple(row) for row in await self._connection.execute_fetchall(sql, values)]
+        except (sqlite3.Error, ValueError) as error:
+            raise storage_fault(error, self.path) from error
+
+
+async def read_stopped(data_dir: Path) -> SqliteReader:
+    """A reader for a journal that no process has open; nothing in ``data_dir`` needs to be writable.
+
+    Raises:
+        StorageFault: there is no journal, or it cannot be read.
+    """
+    path = data_dir / FILE
+    try:
+        return SqliteReader(path, await _connect(path, path, "mode=ro"))
+    except StorageFault:
+        if not path.exists() or os.access(data_dir, os.W_OK):
+            raise
+    if not _has_content(data_dir / f"{FILE}-wal"):
+        return SqliteReader(path, await _connect(path, path, "mode=ro&immutable=1"))
+    return await _read_copy(path)
+
+
+async def _read_copy(path: Path) -> SqliteReader:
+    """Read a copy: SQLite cannot read a write-ahead log in a folder in which it may create nothing."""
+    folder = tempfile.TemporaryDirectory(prefix="asyncroute-")
+    try:
+        for name in (path.name, f"{path.name}-wal"):
+            shutil.copyfile(path.parent / name, Path(folder.name) / name)
+        copied = SqliteReader(path, await _connect(Path(folder.name) / path.name, path, "mode=rw"))
+    except BaseException as error:
+        folder.cleanup()
+        if isinstance(error, OSError):
+            raise StorageFault(f"{path}: {error.strerror}", error.errno or 0) from error
+        raise
+    copied._temporary = folder
+    return copied
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
+
+
+def _uri(file: Path, mode: str) -> str:
+    if not file.exists():
+        raise StorageFault(f"{file}: there is no journal here", errno.ENOENT)
+    return f"file:{quote(str(file.absolute()))}?{mode}"
+
+
+async def _connect(file: Path, path: Path, mode: str) -> aiosqlite.Connection:
+    """A connection to ``file`` that has read its schema; faults are about ``path``."""
+    uri = _uri(file, mode)
+    try:
+        waiting = aiosqlite.connect(uri, uri=True, isolation_level=None, timeout=LOCK_WAIT)
+        _make_daemon(waiting)
+        connection = await waiting
+    except sqlite3.Error as error:
+        raise storage_fault(error, path) from error
+    try:
+        await _check(connection, path)
+    except BaseException as error:
+        await connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise storage_fault(error, path) from error
+        raise
+    return connection
+
+
+def _make_daemon(connection: aiosqlite.Connection) -> None:
+    """Let the process end although a reader was left open (aiosqlite's thread would keep it alive for ever)."""
+    thread = getattr(connection, "_thread", connection)
+    if isinstance(thread, threading.Thread):
+        thread.daemon = True
+
+
+async def _check(connection: aiosqlite.Connection, path: Path) -> None:
+    """Read the version, which opens the file; refuse what this program does not know."""
+    version, owner, tables = [(*await connection.execute_fetchall(query),)[0][0] for query in migrate.QUESTIONS]
+    if migrate.judge(version, owner, tables, path) == 0:
+        raise StorageFault(f"{path}: the journal is empty")
+    for pragma in ("query_only = ON", "temp_store = MEMORY", "cache_size = -8192"):
+        await connection.execute_fetchall(f"PRAGMA {pragma}")
+
+
+def _delivery(destination: str, row: Row) -> Delivery:
+    instance_id, route, attempts, not_before, queued_at, calling_aet, called_aet, *image = row
+    sop_class_uid, sop_instance_uid, transfer_syntax, study_uid, path, data_offset, size, checksum = image
+    return Delivery(
+        instance_id=instance_id,
+        destination=destination,
+        route=route,
+        calling_aet=calling_aet,
+        called_aet=called_aet,
+        sop_class_uid=sop_class_uid,
+        sop_instance_uid=sop_instance_uid,
+        transfer_syntax=transfer_syntax,
+        study_uid=study_uid,
+        path=path,
+        data_offset=data_offset,
+        size=size,
+        checksum=unsigned(checksum),
+        queued_at=queued_at,
+        attempts=attempts,
+        not_before=not_before,
+    )
+
+
+def _counts(rows: Iterable[Row]) -> Counts:
+    states: dict[str, dict[DeliveryState, int]] = {}
+    owed: dict[str, int] = {}
+    oldest: dict[str, float] = {}
+    totals = dict.fromkeys(TOTALS, 0)
+    delivered: dict[str, int] = {}
+    held = 0
+    for kind, name, state, number, size, queued_at in rows:
+        if kind == "open":
+            states.setdefault(name, {})[DeliveryState(state)] = number
+            owed[name] = owed.get(name, 0) + size
+            oldest[name] = min(oldest.get(name, queued_at), queued_at)
+        elif kind == "held":
+            held = number
+        elif kind in totals:
+            totals[kind] += number
+            if kind == "delivered":
+                delivered[name] = number
+    return Counts(states, owed, oldest, held, totals, delivered)
+
+
+def _instance(row: Row) -> Instance:
+    id_, calling, called, listener, peer, *rest, hits = row
+    sop_class, sop_instance, syntax, received_at, path, data_offset, size, checksum, *attributes = rest
+    source = Source(calling, called, listener, peer)
+    routes = tuple(RouteHit(route, destination) for route, destination in json.loads(hits))
+    stored = (sop_class, sop_instance, syntax, received_at, path, data_offset, size, unsigned(checksum))
+    return Instance(*(id_, source, *stored, *attributes, routes))

@@ -1,0 +1,33 @@
+-- Start, recovery and pruning.
+
+-- name: unreleased
+SELECT id, path, data_offset + size, hold_reason IS NOT NULL,
+    EXISTS (SELECT 1 FROM delivery WHERE instance = i.id AND state IN (0, 1, 2)),
+    EXISTS (SELECT 1 FROM delivery WHERE instance = i.id AND state = 5)
+FROM instance AS i INDEXED BY instance_file WHERE path IS NOT NULL AND id > ? ORDER BY id LIMIT ?;
+
+-- name: has_instance
+SELECT 1 FROM instance WHERE id = ? AND checksum = ?;
+
+-- name: last_id
+SELECT max(coalesce((SELECT max(id) FROM instance), 0),
+           coalesce((SELECT value FROM counter WHERE name = 'last_pruned' AND destination = 0), 0));
+
+-- name: prune_look
+SELECT id, path IS NULL, received_at < ?,
+    EXISTS (SELECT 1 FROM delivery WHERE instance = i.id AND state IN (0, 1, 2, 5))
+FROM instance AS i WHERE id > ? ORDER BY id LIMIT ?;
+
+-- name: prune_instances
+DELETE FROM instance WHERE id IN (SELECT value FROM json_each(?)) AND path IS NULL;
+
+-- name: prune_mark
+INSERT INTO counter (name, destination, value) VALUES ('last_pruned', 0, ?)
+ON CONFLICT DO UPDATE SET value = max(value, excluded.value);
+
+-- name: prune_events
+DELETE FROM event WHERE id IN (SELECT id FROM event WHERE at < ? ORDER BY at LIMIT ?);
+
+-- name: prune_studies
+DELETE FROM study WHERE (calling_aet, study_uid) IN
+    (SELECT calling_aet, study_uid FROM study WHERE last_at < ? LIMIT ?);

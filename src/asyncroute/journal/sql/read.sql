@@ -1,0 +1,49 @@
+-- The read side. `:ahead`: what is not due before then counts as due, because only a clock jump explains it.
+
+-- name: destination_id
+SELECT id FROM destination WHERE name = ?;
+
+-- The inner statement needs the index alone until a delivery is due, so that many waiting retries cost little.
+-- name: claim
+SELECT d.instance, d.route, d.attempts, d.not_before, d.queued_at, i.calling_aet, i.called_aet, i.sop_class_uid,
+    i.sop_instance_uid, i.transfer_syntax, i.study_uid, i.path, i.data_offset, i.size, i.checksum
+FROM (
+    SELECT o.instance, o.priority FROM delivery AS o INDEXED BY delivery_open
+    CROSS JOIN instance AS f ON f.id = o.instance
+    WHERE o.destination = :destination AND o.state = 1 AND o.state IN (0, 1, 2, 5)
+    AND (o.not_before <= :now OR o.not_before > :ahead)
+    AND o.instance NOT IN (SELECT value FROM json_each(:exclude))
+    AND f.path IS NOT NULL
+    ORDER BY o.priority, o.instance LIMIT :limit
+) AS c
+CROSS JOIN delivery AS d ON d.instance = c.instance AND d.destination = :destination
+CROSS JOIN instance AS i ON i.id = c.instance
+ORDER BY c.priority, c.instance;
+
+-- name: next_due
+SELECT not_before FROM delivery INDEXED BY delivery_due
+WHERE destination = :destination AND state = 1 AND not_before > 0 AND not_before > :now AND not_before <= :ahead
+AND instance NOT IN (SELECT value FROM json_each(:exclude))
+ORDER BY not_before LIMIT 1;
+
+-- One statement, so that all figures are of one moment: (kind, name, state, number, bytes, oldest).
+-- name: counts
+SELECT 'open', n.name, c.state, c.deliveries, c.bytes,
+    (SELECT queued_at FROM delivery WHERE instance = c.first AND destination = c.destination)
+FROM (
+    SELECT destination, state, count(*) AS deliveries, sum(size) AS bytes, min(instance) AS first
+    FROM delivery INDEXED BY delivery_open WHERE state IN (0, 1, 2, 5) GROUP BY destination, state
+) AS c JOIN destination AS n ON n.id = c.destination
+UNION ALL
+SELECT 'held', NULL, NULL, count(*), NULL, NULL FROM instance INDEXED BY instance_held WHERE hold_reason IS NOT NULL
+UNION ALL
+SELECT c.name, n.name, NULL, c.value, NULL, NULL FROM counter AS c LEFT JOIN destination AS n ON n.id = c.destination;
+
+-- name: instance
+SELECT id, calling_aet, called_aet, listener, peer, sop_class_uid, sop_instance_uid, transfer_syntax, received_at,
+    coalesce(path, ''), data_offset, size, checksum, study_uid, series_uid, patient_id, accession, modality,
+    hold_reason, header, (
+        SELECT json_group_array(json_array(d.route, n.name))
+        FROM delivery AS d JOIN destination AS n ON n.id = d.destination WHERE d.instance = i.id
+    )
+FROM instance AS i WHERE id = ?;

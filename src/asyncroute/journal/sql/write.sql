@@ -1,0 +1,64 @@
+-- What a group writes. Statements with :ids take a JSON list of instance ids.
+
+-- name: insert_instance
+INSERT INTO instance (id, uid_key, sop_instance_uid, sop_class_uid, transfer_syntax, study_uid, series_uid, patient_id,
+    accession, modality, calling_aet, called_aet, listener, peer, received_at, path, data_offset, size, checksum,
+    hold_reason, header)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- Two routes that name one destination make one delivery: the first's.
+-- name: insert_delivery
+INSERT INTO delivery (instance, destination, state, route, size, queued_at) VALUES (?, ?, 1, ?, ?, ?)
+ON CONFLICT (instance, destination) DO NOTHING;
+
+-- name: insert_destination
+INSERT INTO destination (name) VALUES (?) RETURNING id;
+
+-- name: destinations
+SELECT name, id FROM destination;
+
+-- name: upsert_study
+INSERT INTO study (calling_aet, study_uid, first_at, last_at, images) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at),
+    images = images + excluded.images, complete = 0;
+
+-- name: add_to_counter
+INSERT INTO counter (name, destination, value) VALUES (?, ?, ?)
+ON CONFLICT DO UPDATE SET value = value + excluded.value;
+
+-- Each new image is compared with the copies next to it in order of arrival only, however many there are.
+-- name: conflicts
+SELECT n.id, o.id FROM json_each(?) AS j CROSS JOIN instance AS n ON n.id = j.value CROSS JOIN instance AS o
+ON o.id IN ((SELECT max(id) FROM instance WHERE uid_key = n.uid_key AND id < n.id),
+            (SELECT min(id) FROM instance WHERE uid_key = n.uid_key AND id > n.id))
+WHERE (o.checksum <> n.checksum OR o.size <> n.size) AND o.sop_instance_uid = n.sop_instance_uid;
+
+-- name: settle
+UPDATE delivery SET state = ?, attempts = ?, last_status = ?, last_error = ?, not_before = ?,
+    first_try_at = coalesce(first_try_at, ?), settled_at = ?
+WHERE instance = ? AND destination = ? AND state IN (0, 1, 2, 5);
+
+-- name: release
+UPDATE instance SET path = NULL WHERE id = ?;
+
+-- name: releasable
+SELECT i.id, i.path FROM json_each(?) AS j CROSS JOIN instance AS i ON i.id = j.value
+WHERE i.path IS NOT NULL AND i.hold_reason IS NULL
+AND NOT EXISTS (SELECT 1 FROM delivery WHERE instance = i.id AND state IN (0, 1, 2, 5));
+
+-- name: insert_event
+INSERT INTO event (at, kind, text, instance, destination) VALUES (?, ?, ?, ?, ?);
+
+-- name: end_hold
+UPDATE instance SET hold_reason = NULL WHERE id = ? AND hold_reason IS NOT NULL RETURNING size;
+
+-- name: change_hold
+UPDATE instance SET hold_reason = ? WHERE id = ? AND hold_reason IS NOT NULL;
+
+-- name: lose_deliveries
+UPDATE delivery SET state = 5, not_before = 0, last_error = :reason, settled_at = :at
+WHERE instance = :instance AND state IN (0, 1, 2);
+
+-- name: lose_held
+UPDATE instance SET hold_reason = :reason || '; held because: ' || hold_reason
+WHERE id = :instance AND hold_reason IS NOT NULL AND hold_reason NOT LIKE '%; held because: %';

@@ -1,0 +1,242 @@
+"""The journal in SQLite: ``data_dir/journal.db``, one process, one writing connection behind a lock.
+
+Guarantees: a group is one transaction, in WAL mode with ``synchronous=FULL`` (``durability="power-loss"``) or
+``NORMAL`` (``"process-crash"``), both set and read back; only this connection ever checkpoints. One bad row does not
+fail its group.
+Failures: ``StorageFault`` with a one-line reason. After a full disk or a lock the next commit may succeed; after a
+failed fsync or damage the journal is ``broken`` until a restart.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from asyncroute.core.errors import StorageFault
+from asyncroute.crashpoints import crash_point
+from asyncroute.journal import migrate
+from asyncroute.journal.base import Committed, Group, Unreleased
+from asyncroute.journal.faults import ROW_FAULTS, is_fatal, storage_fault
+from asyncroute.journal.place import Lock, make_private, refuse_network, sync_folder
+from asyncroute.journal.prune import Pruner
+from asyncroute.journal.statements import load
+from asyncroute.journal.values import signed
+from asyncroute.journal.write import GroupWriter
+
+FILE = "journal.db"
+SYNCHRONOUS = {"power-loss": ("FULL", 2), "process-crash": ("NORMAL", 1)}
+OLDEST_SQLITE = (3, 37, 0)
+CHECKPOINT_PAGES = 4000
+LOCK_WAIT = 5.0
+CHECKED_BYTES = 256 << 20
+"""Journals up to this size are checked page by page at start (some 0.3 s for 100 MiB); larger ones as they are read."""
+
+_SQL = load("admin.sql")
+_log = logging.getLogger(__name__)
+
+
+class SqliteJournal:
+    """See module and ``journal.base.Writer``."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: Lock) -> None:
+        """Use ``open``."""
+        self.path = path
+        self.broken: str | None = None
+        self._connection = connection
+        self._lock_file = lock
+        self._closed = False
+        self._turn = threading.Lock()
+        self._writer = GroupWriter(connection)
+        self._pruner = Pruner(connection)
+
+    @classmethod
+    def open(cls, data_dir: Path, durability: str = "power-loss", lock_wait: float = LOCK_WAIT) -> SqliteJournal:
+        """Open or make the journal of ``data_dir``; ``lock_wait``: seconds to wait while another program locks it.
+
+        Raises:
+            StorageFault: a network file system, another process, another program's or a newer journal, damage.
+        """
+        make_private(data_dir)
+        refuse_network(data_dir)
+        lock = Lock(data_dir)
+        try:
+            path = data_dir / FILE
+            connection = _connect(path, durability, lock_wait)
+            return cls(path, connection, lock)
+        except BaseException:
+            lock.close()
+            raise
+
+    def commit(self, group: Group) -> Committed:
+        """See ``Writer.commit``."""
+        with self._guarded():
+            try:
+                return self._transact(group, careful=False)
+            except ROW_FAULTS as error:
+                _log.info("a group is written again row by row: %s", error)
+                return self._transact(group, careful=True)
+
+    def prune(self, before: float, limit: int = 1000) -> int:
+        """See ``Writer.prune``. Also checkpoints, so that an error there is not hidden in a commit."""
+        with self._guarded():
+            forgotten = self._pruner.prune(before, limit)
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            return forgotten
+
+    def unreleased(self, after: int, limit: int) -> list[Unreleased]:
+        """See ``Writer.unreleased``."""
+        with self._guarded():
+            rows = self._connection.execute(_SQL["unreleased"], (after, limit)).fetchall()
+        return [Unreleased(i, path, length, bool(h), bool(p), bool(f)) for i, path, length, h, p, f in rows]
+
+    def was_admitted(self, instance_id: int, checksum: int) -> bool:
+        """See ``Writer.was_admitted``."""
+        with self._guarded():
+            found = self._connection.execute(_SQL["has_instance"], (instance_id, signed(checksum))).fetchall()
+        return bool(found)
+
+    def last_id(self) -> int:
+        """See ``Writer.last_id``."""
+        with self._guarded():
+            return int(self._connection.execute(_SQL["last_id"]).fetchone()[0])
+
+    def close(self) -> None:
+        """See ``Writer.close``."""
+        with self._turn:
+            if self._closed:
+                return
+            self._closed = True
+            try:
+                if not self.broken:
+                    self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                self._connection.close()
+            except sqlite3.Error as error:
+                _log.warning("closing %s: %s", self.path, error)
+            self._lock_file.close()
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """This thread's turn at the connection; SQLite's errors come out as storage faults."""
+        with self._turn:
+            if self.broken or self._closed:
+                raise StorageFault(self.broken or f"{self.path}: closed")
+            try:
+                yield
+            except (sqlite3.Error, *ROW_FAULTS) as error:
+                self._recover_from(error)
+                raise storage_fault(error, self.path) from error
+
+    def _transact(self, group: Group, careful: bool) -> Committed:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            crash_point("journal-begun")
+            done = self._writer.write(group, careful)
+            _pass_points(group, "journal-written", "settle-written", None)
+            connection.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        _pass_points(group, "journal-committed", "settle-committed", "release-committed")
+        return done
+
+    def _roll_back(self) -> None:
+        """End the transaction, unless SQLite has done so already; without a clean end the journal is broken."""
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            self._writer.forget()
+        except sqlite3.Error as error:
+            self.broken = f"{self.path}: cannot undo a failed transaction ({error}); restart asyncroute"
+
+    def _recover_from(self, error: Exception) -> None:
+        if is_fatal(error):
+            self.broken = f"{storage_fault(error, self.path)}; restart asyncroute after repairing the disk"
+            _log.critical("%s", self.broken)
+
+
+def _pass_points(group: Group, admitted: str, settled: str, released: str | None) -> None:
+    if group.admits:
+        crash_point(admitted)
+    if group.settlements:
+        crash_point(settled)
+    if group.released and released:
+        crash_point(released)
+
+
+def _connect(path: Path, durability: str, lock_wait: float) -> sqlite3.Connection:
+    """A checked, migrated connection with the pragmas set."""
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise StorageFault(f"SQLite {sqlite3.sqlite_version} is too old: 3.37 or later is needed")
+    connection: sqlite3.Connection | None = None
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        _inspect(path, lock_wait)
+        connection = sqlite3.connect(
+            path, timeout=lock_wait, isolation_level=None, check_same_thread=False, cached_statements=64
+        )
+        _set_up(connection, path, durability)
+        migrate.migrate(connection, path)
+        sync_folder(path.parent)
+    except BaseException as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise storage_fault(error, path) from error
+        if isinstance(error, OSError):
+            raise StorageFault(f"{path}: {error.strerror}", error.errno or 0) from error
+        raise
+    return connection
+
+
+def _set_up(connection: sqlite3.Connection, path: Path, durability: str) -> None:
+    name, number = SYNCHRONOUS[durability]
+    _pragma(connection, path, "journal_mode = WAL", "wal")
+    _pragma(connection, path, f"synchronous = {name}", None)
+    _pragma(connection, path, "synchronous", number)
+    _pragma(connection, path, "foreign_keys = ON", None)
+    _pragma(connection, path, "foreign_keys", 1)
+    # In memory: SQLite would otherwise write a temporary file for each multi-row update (3 times the CPU).
+    _pragma(connection, path, "temp_store = MEMORY", None)
+    _pragma(connection, path, f"wal_autocheckpoint = {CHECKPOINT_PAGES}", CHECKPOINT_PAGES)
+    _pragma(connection, path, f"journal_size_limit = {64 << 20}", 64 << 20)
+    _pragma(connection, path, "cache_size = -16384", None)
+    _pragma(connection, path, "cell_size_check = ON", None)
+
+
+def _pragma(connection: sqlite3.Connection, path: Path, text: str, expected: object) -> None:
+    """Run a pragma; if ``expected`` is not None, its answer has to be that."""
+    rows = connection.execute(f"PRAGMA {text}").fetchall()
+    if expected is not None and (not rows or rows[0][0] != expected):
+        raise StorageFault(f"{path}: SQLite does not do PRAGMA {text} here (it answers {rows})")
+
+
+def _inspect(path: Path, lock_wait: float) -> None:
+    """Refuse a journal that is not ours, newer, or damaged.
+
+    Through a connection of its own that cannot write: closing the one that can would change the evidence.
+    """
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, timeout=lock_wait, isolation_level=None)
+    try:
+        migrate.check(connection, path)
+        _sanity(connection, path)
+    finally:
+        connection.close()
+
+
+def _sanity(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a damaged file: all pages of small journals, the schema of large ones."""
+    if path.stat().st_size > CHECKED_BYTES:
+        return
+    (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if answer != "ok":
+        text = f"{path}: it is damaged ({' '.join(answer.split())}); keep a copy, then move it away"
+        raise StorageFault(text, errno.EUCLEAN)

@@ -1,0 +1,296 @@
+"""What one group changes, as statements inside an open transaction.
+
+Guarantees: nothing here begins or ends a transaction. Counters and studies are written once per group, not per image.
+Failures: SQLite's own errors. In careful mode a row that cannot be written is left out and named in
+``Committed.refused``; otherwise it fails the transaction, and the caller starts again in careful mode.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from asyncroute.core.model import Instance, Settlement
+from asyncroute.core.states import DeliveryState
+from asyncroute.journal import select
+from asyncroute.journal.base import Action, Committed, Discard, Event, FileLost, Group, Reroute, Retry
+from asyncroute.journal.faults import ROW_FAULTS
+from asyncroute.journal.statements import load
+from asyncroute.journal.values import clean, json_ids, signed, uid_key
+
+SQL = load("write.sql")
+LONGEST_TEXT = 1000
+
+_DONE = frozenset({DeliveryState.DELIVERED, DeliveryState.CONFIRMED, DeliveryState.DISCARDED})
+_RETRIED = frozenset({DeliveryState.FAILED, DeliveryState.READY})
+_DISCARDED = frozenset({DeliveryState.WAITING, DeliveryState.READY, DeliveryState.FAILED})
+_OF_NO_DESTINATION = 0
+_log = logging.getLogger(__name__)
+
+Row = tuple[object, ...]
+
+
+class GroupWriter:
+    """Writes groups through one connection; knows the numbers of destinations. Not thread-safe."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._destinations: dict[str, int] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """Read the destinations anew: a transaction that made some has been rolled back."""
+        _read_destinations(self._connection, self._destinations)
+
+    def write(self, group: Group, careful: bool = False) -> Committed:
+        """Everything that ``group`` asks for."""
+        work = _Work(self._connection, self._destinations, group.at or time.time(), careful)
+        if group.admits:
+            work.admit(group.admits)
+        if group.settlements:
+            work.settle(group.settlements)
+        if group.released:
+            self._connection.executemany(SQL["release"], [(id_,) for id_ in group.released])
+        for action in group.actions:
+            work.done.acted.append(work.act(action))
+        work.finish(group.events)
+        return work.done
+
+
+class _Work:
+    """One group's progress: what was touched, what has to be counted."""
+
+    __slots__ = ("_at", "_careful", "_connection", "_counts", "_destinations", "_events", "_touched", "done")
+
+    def __init__(self, connection: sqlite3.Connection, destinations: dict[str, int], at: float, careful: bool) -> None:
+        self._connection = connection
+        self._destinations = destinations
+        self._at = at
+        self._careful = careful
+        self._counts: Counter[tuple[str, int]] = Counter()
+        self._touched: set[int] = set()
+        self._events: list[Event] = []
+        self.done = Committed()
+
+    # -- admission
+
+    def admit(self, images: Sequence[Instance]) -> None:
+        """Instances with their deliveries, studies, counters; conflicts with earlier copies."""
+        if self._careful:
+            images = [image for image in images if self._admitted(image)]
+        else:
+            self._insert(images)
+        self._counts["received", _OF_NO_DESTINATION] += len(images)
+        self._count_studies(images)
+        self._find_conflicts([image.id for image in images])
+        self._touched.update(image.id for image in images if not image.hits and image.hold_reason is None)
+
+    def _insert(self, images: Sequence[Instance]) -> None:
+        rows: Iterator[Row] = map(_instance_row, images)
+        owed = self._delivery_rows(images)
+        if self._careful:
+            rows, owed = map(_cleaned, rows), list(map(_cleaned, owed))
+        self._connection.executemany(SQL["insert_instance"], rows)
+        self._connection.executemany(SQL["insert_delivery"], owed)
+
+    def _delivery_rows(self, images: Sequence[Instance]) -> list[Row]:
+        number = self._number
+        return [
+            (image.id, number(hit.destination), hit.route, image.size, image.received_at)
+            for image in images
+            for hit in image.hits
+        ]
+
+    def _admitted(self, image: Instance) -> bool:
+        """Careful mode: whether this one image could be written; if not, it is refused."""
+        self._connection.execute("SAVEPOINT one")
+        try:
+            self._insert([image])
+        except ROW_FAULTS as error:
+            self._connection.execute("ROLLBACK TO one")
+            _read_destinations(self._connection, self._destinations)
+            self.done.refused[image.id] = f"the journal cannot hold this image: {error}"
+        self._connection.execute("RELEASE one")
+        return image.id not in self.done.refused
+
+    def _number(self, destination: str) -> int:
+        """The number of a destination, which is made if it is new."""
+        known = self._destinations.get(destination)
+        if known is None:
+            (known,) = self._connection.execute(SQL["insert_destination"], (clean(destination),)).fetchall()[0]
+            self._destinations[destination] = known
+        return known
+
+    def _count_studies(self, images: Sequence[Instance]) -> None:
+        times: dict[tuple[str, str], list[float]] = {}
+        for image in images:
+            if image.study_uid:
+                times.setdefault((image.source.calling_aet, image.study_uid), []).append(image.received_at)
+        rows = [(aet, uid, min(at), max(at), len(at)) for (aet, uid), at in times.items()]
+        self._connection.executemany(SQL["upsert_study"], map(_cleaned, rows) if self._careful else rows)
+
+    def _find_conflicts(self, ids: list[int]) -> None:
+        pairs = self._connection.execute(SQL["conflicts"], (json_ids(ids),)).fetchall()
+        if not pairs:
+            return
+        mine = set(ids)
+        for new, old in pairs:
+            if old < new or old not in mine:
+                self.done.conflicts.append(new)
+                text = f"this SOP Instance UID was received before with other bytes (image {old})"
+                self._events.append(Event(self._at, "conflict", text, new))
+
+    # -- settlement
+
+    def settle(self, settlements: Sequence[Settlement]) -> None:
+        """Results of attempts. Only open deliveries change, and only those are counted."""
+        alike: dict[tuple[str, DeliveryState, bool], list[Row]] = {}
+        for it in settlements:
+            warned = bool(it.status) and it.state in _DONE
+            alike.setdefault((it.destination, it.state, warned), []).append(_settlement_row(it))
+            if it.state in _DONE:
+                self._touched.add(it.instance_id)
+        for (destination, state, warned), rows in alike.items():
+            number = self._destinations.get(destination)
+            if number is not None:
+                self._settle_alike(number, state, warned, rows)
+
+    def _settle_alike(self, number: int, state: DeliveryState, warned: bool, rows: Sequence[Row]) -> None:
+        bound: Iterable[Row] = [(int(state), *row, number) for row in rows]
+        if self._careful:
+            bound = map(_cleaned, bound)
+        changed = self._connection.executemany(SQL["settle"], bound).rowcount
+        if state is DeliveryState.DISCARDED:
+            self._counts["discarded", number] += changed
+        elif state in _DONE:
+            self._counts["delivered", number] += changed
+            self._counts["warned", number] += changed if warned else 0
+
+    # -- a person's actions, and recovery's
+
+    def act(self, action: Action) -> int:
+        """The number of deliveries or images that ``action`` touched."""
+        match action:
+            case Retry():
+                return len(self._change(action, "state = 1, attempts = 0, not_before = 0, settled_at = NULL"))
+            case Discard(held=True):
+                return self._discard_held(action)
+            case Discard():
+                return self._discard(action)
+            case Reroute():
+                return self._reroute(action)
+            case FileLost():
+                return self._lose(action)
+
+    def _change(self, action: Retry | Discard, assignments: str) -> list[tuple[int, int]]:
+        """Set columns of the selected deliveries; their (instance, destination number)s."""
+        selection = action.selection
+        allowed = _RETRIED if isinstance(action, Retry) else _DISCARDED
+        states = tuple(allowed.intersection(selection.states or (DeliveryState.FAILED,)))
+        chosen, values = select.deliveries(selection, states)
+        sql = (
+            f"UPDATE delivery SET {assignments} WHERE (instance, destination) IN "
+            f"(SELECT d.instance, d.destination {chosen}) RETURNING instance, destination"
+        )
+        return self._connection.execute(sql, values | {"at": self._at}).fetchall()
+
+    def _discard(self, action: Discard) -> int:
+        gone = self._change(action, "state = 6, not_before = 0, settled_at = :at")
+        self._counts.update(("discarded", destination) for _, destination in gone)
+        self._touched.update(instance for instance, _ in gone)
+        return len(gone)
+
+    def _discard_held(self, action: Discard) -> int:
+        chosen, values = select.held(action.selection)
+        sql = f"UPDATE instance SET hold_reason = NULL WHERE id IN (SELECT i.id {chosen}) RETURNING id"
+        gone = [id_ for (id_,) in self._connection.execute(sql, values).fetchall()]
+        self._counts["discarded", _OF_NO_DESTINATION] += len(gone)
+        self._touched.update(gone)
+        return len(gone)
+
+    def _reroute(self, action: Reroute) -> int:
+        if not action.hits:
+            if action.hold_reason is None:
+                return 0
+            values = (clean(action.hold_reason), action.instance_id)
+            return self._connection.execute(SQL["change_hold"], values).rowcount
+        found = self._connection.execute(SQL["end_hold"], (action.instance_id,)).fetchall()
+        if not found:
+            return 0
+        rows = [
+            (action.instance_id, self._number(hit.destination), hit.route, found[0][0], self._at) for hit in action.hits
+        ]
+        self._connection.executemany(SQL["insert_delivery"], map(_cleaned, rows))
+        return 1
+
+    def _lose(self, action: FileLost) -> int:
+        values = {"instance": action.instance_id, "reason": action.reason, "at": action.at}
+        touched = self._connection.execute(SQL["lose_deliveries"], values).rowcount
+        touched += self._connection.execute(SQL["lose_held"], values).rowcount
+        if touched:
+            self._events.append(Event(action.at, "file-lost", action.reason, action.instance_id))
+        return touched
+
+    # -- the end of a group
+
+    def finish(self, events: Sequence[Event]) -> None:
+        """Counters, events, and what has become releasable."""
+        counts = [(name, number, value) for (name, number), value in self._counts.items() if value]
+        if counts:
+            self._connection.executemany(SQL["add_to_counter"], counts)
+        for event in (*events, *self._events):
+            self._write_event(event)
+        if self._touched:
+            self.done.releasable = self._connection.execute(SQL["releasable"], (json_ids(self._touched),)).fetchall()
+
+    def _write_event(self, event: Event) -> None:
+        row = (event.at, event.kind, event.text[:LONGEST_TEXT], event.instance_id, event.destination)
+        try:
+            self._connection.execute(SQL["insert_event"], _cleaned(row))
+        except ROW_FAULTS as error:
+            _log.warning("an event could not be journaled: %s: %r", error, event)
+
+
+def _instance_row(image: Instance) -> Row:
+    source = image.source
+    return (
+        image.id,
+        uid_key(image.sop_instance_uid),
+        image.sop_instance_uid,
+        image.sop_class_uid,
+        image.transfer_syntax,
+        image.study_uid,
+        image.series_uid,
+        image.patient_id,
+        image.accession,
+        image.modality,
+        source.calling_aet,
+        source.called_aet,
+        source.listener,
+        source.peer,
+        image.received_at,
+        image.path,
+        image.data_offset,
+        image.size,
+        signed(image.checksum),
+        image.hold_reason,
+        image.header,
+    )
+
+
+def _settlement_row(it: Settlement) -> Row:
+    """The values of ``settle`` between the state and the destination's number."""
+    settled_at = None if it.state is DeliveryState.READY else it.at
+    return (it.attempts, it.status, it.error[:LONGEST_TEXT], it.not_before, it.at, settled_at, it.instance_id)
+
+
+def _read_destinations(connection: sqlite3.Connection, into: dict[str, int]) -> None:
+    into.clear()
+    into.update(connection.execute(SQL["destinations"]).fetchall())
+
+
+def _cleaned(row: Row) -> Row:
+    return tuple(map(clean, row))

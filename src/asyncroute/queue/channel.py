@@ -1,0 +1,376 @@
+"""One destination's queue in memory: what is ready, which lanes work, when to wait.
+
+The journal holds every delivery; a channel holds a bounded number of them and refills from the journal. Decisions
+(``pump``) are synchronous: which delivery, on which lane; lanes act afterwards and report outcomes, on which
+``queue.verdict`` decides. Guarantees: no delivery is on two lanes at once; every delivery is settled through the
+journal or stays ready there; a destination that is down costs no image an attempt. Failures of the journal's reader
+are logged and tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Collection, Iterable
+from itertools import count
+from math import inf
+from random import random
+from time import time
+from typing import Any
+
+from asyncroute.core.model import Delivery
+from asyncroute.core.outcomes import Outcome
+from asyncroute.core.retry import Backoff
+from asyncroute.forward.base import Forwarder, Key, Lane, Pair
+from asyncroute.journal.base import Reader
+from asyncroute.queue.breaker import Breaker
+from asyncroute.queue.flows import Flow, Flows
+from asyncroute.queue.limits import Backlog, Outbound
+from asyncroute.queue.verdict import Ledger, Verdict
+
+log = logging.getLogger(__name__)
+
+READY_MOST = 1000
+"""Deliveries that a channel holds in memory."""
+
+READY_LOW = 200
+"""It refills when it holds fewer."""
+
+SKIPS = 64
+"""How many younger deliveries may go before one that needs another association."""
+
+READER_RETRY = 1.0
+REMEMBERED_PAIRS = 512
+
+
+class Channel:
+    """See module. The loop's thread only."""
+
+    def __init__(
+        self,
+        name: str,
+        forwarder: Forwarder,
+        lanes: int,
+        retry: Backoff,
+        backlog: Backlog,
+        reader: Reader,
+        ledger: Ledger,
+        outbound: Outbound,
+    ) -> None:
+        self.name = name
+        self.forwarder = forwarder
+        self.window = lanes
+        self.backlog = backlog
+        self.breaker = Breaker(random)
+        self.verdict = Verdict(self, retry, ledger)
+        self.lanes: list[Lane] = []
+        self.idle: list[Lane] = []
+        self.sending: dict[Lane, Delivery] = {}
+        self.stopping = False
+        self._loop = asyncio.get_running_loop()
+        self._reader = reader
+        self._ledger = ledger
+        self._outbound = outbound
+        self._flows = Flows()
+        self._known: set[int] = set()
+        self._delayed: list[tuple[float, int, Delivery]] = []
+        self._order = count()
+        self._pairs: dict[tuple[str, Pair], None] = {}
+        self._behind = True
+        self._missed = False
+        self._arrivals: list[Delivery] = []
+        self._settled_meanwhile: set[int] = set()
+        self._refill: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+
+    # ---- what comes in
+
+    def offer(self, delivery: Delivery) -> bool:
+        """A new delivery, already in the journal. False: not held here (it will be read from the journal)."""
+        if delivery.instance_id in self._known:
+            return False
+        if self._refill is not None and len(self._arrivals) < READY_MOST:
+            self._arrivals.append(delivery)  # the journal's answer may have it as well
+            return True
+        if self._behind or len(self._flows) >= READY_MOST:
+            self._behind = self._missed = True
+            if not self.sending:
+                self.pump()
+            return False
+        self._known.add(delivery.instance_id)
+        self._add(delivery)
+        self.pump()
+        return True
+
+    def start(self) -> None:
+        """Begin to read what the journal holds."""
+        self.look_again()
+
+    def look_again(self) -> None:
+        """The journal may hold deliveries that we do not know (a person's retry, a start)."""
+        self._behind = self._missed = True
+        self.pump()
+
+    def settled(self, instance_id: int, final: bool) -> None:
+        """A result is durable; ``final``: the delivery is over (delivered, failed, discarded)."""
+        if final:
+            self._known.discard(instance_id)
+            if self._refill is not None:
+                self._settled_meanwhile.add(instance_id)
+            elif self._behind and not self.sending:
+                self.pump()
+
+    def take_back(self, instance_ids: Collection[int]) -> set[int]:
+        """A person wants these: give up those that are not being sent; the ids that were given up.
+
+        They stay unknown to refills until ``settled`` is called for each of them.
+        """
+        ids = set(instance_ids) - {d.instance_id for d in self.sending.values()}
+        gone = self._flows.remove(lambda d: d.instance_id in ids)
+        gone += [e[2] for e in self._delayed if e[2].instance_id in ids]
+        gone += [d for d in self._arrivals if d.instance_id in ids]
+        self._delayed = [e for e in self._delayed if e[2].instance_id not in ids]
+        heapq.heapify(self._delayed)
+        self._arrivals = [d for d in self._arrivals if d.instance_id not in ids]
+        self._known |= ids  # until ``settled``: a refill must not bring them back
+        for delivery in gone:
+            self._ledger.finished_with(delivery)
+        return ids
+
+    # ---- decisions
+
+    def pump(self) -> None:
+        """Give every free lane something to do, as far as that is allowed now."""
+        if self.stopping:
+            return
+        now = self._loop.time()
+        self._wake_delayed(now)
+        if self._behind and self._refill is None and len(self._flows) < READY_LOW:
+            self._begin_refill()
+        pause = self.verdict.paused_until(now)
+        allowed = 0 if pause else self.breaker.allowed(now, self.window)
+        while len(self._flows) and len(self.sending) < allowed:
+            chosen = self._choose(now)
+            if chosen is None:
+                break
+            self._begin(*chosen)
+        if self._outbound.wanted:
+            self._make_room()
+        self._set_timer(now, pause)
+
+    def _make_room(self) -> None:
+        """Others wait for an association: close those of ours that have nothing to do."""
+        for lane in [x for x in self.idle if x.open]:
+            lane.close()
+            self._lane_closed(lane)
+
+    def _choose(self, now: float) -> tuple[Lane, Flow] | None:
+        """A lane and the flow whose head it shall take; None if nothing can begin now."""
+        titles = self.verdict.paused_titles(now)
+        allowed = (lambda key: key[0] not in titles) if titles else None
+        oldest = self._flows.oldest(allowed)
+        if oldest is None:
+            return None
+        for lane in reversed(self.idle):
+            if lane.carries(oldest.key):
+                return lane, oldest
+        if len(self.lanes) < self.window and self._outbound.room:
+            return self._new_lane(), oldest
+        for lane in self.idle if oldest.skipped < SKIPS else ():
+            other = self._flows.oldest(lambda key, lane=lane: lane.carries(key) and key[0] not in titles)  # type: ignore[misc]
+            if other is not None:
+                oldest.skipped += 1
+                return lane, other
+        for lane in self.idle:
+            if lane.open or self._outbound.room:
+                return lane, oldest
+        if not self._outbound.room:
+            self._outbound.wait(self)
+        return None
+
+    def _new_lane(self) -> Lane:
+        for lane in self.idle:
+            if not lane.open:
+                return lane
+        lane = self.forwarder.lane(self)
+        self.lanes.append(lane)
+        self.idle.append(lane)
+        return lane
+
+    def _begin(self, lane: Lane, flow: Flow) -> None:
+        key = flow.key
+        delivery = self._flows.take(flow)
+        self.idle.remove(lane)
+        self.sending[lane] = delivery
+        if not lane.open:
+            self._outbound.taken()
+        self._remember(key)
+        lane.begin(delivery, key[0], self.breaker.open)
+
+    def _remember(self, key: Key) -> None:
+        pair = (key[0], (key[1], key[2]))
+        if pair not in self._pairs:
+            if len(self._pairs) >= REMEMBERED_PAIRS:
+                self._pairs.pop(next(iter(self._pairs)))
+            self._pairs[pair] = None
+
+    def wanted(self, title: str) -> Iterable[Pair]:
+        """See ``forward.base.Reports``."""
+        found = dict.fromkeys((k[1], k[2]) for k in self._flows.keys() if k[0] == title)  # noqa: SIM118
+        found.update(dict.fromkeys(pair for known, pair in self._pairs if known == title))
+        return found
+
+    # ---- what lanes report
+
+    def finished(self, lane: Lane, delivery: Delivery, outcome: Outcome) -> None:
+        """See ``forward.base.Reports``."""
+        del self.sending[lane]
+        self.idle.append(lane)
+        if not lane.open:
+            self._lane_closed(lane)
+        self.verdict.on(delivery, self.forwarder.key(delivery)[0], outcome, self._loop.time())
+        self.pump()
+
+    def closed(self, lane: Lane) -> None:
+        """See ``forward.base.Reports``."""
+        self._lane_closed(lane)
+        self.pump()
+
+    def _lane_closed(self, lane: Lane) -> None:
+        if lane in self.idle:
+            self.idle.remove(lane)
+            self.lanes.remove(lane)
+        self._outbound.returned()
+
+    # ---- for the verdict
+
+    def again(self, delivery: Delivery, *, first: bool) -> None:
+        """Ready again, at once: in front or at the end."""
+        key = self.forwarder.key(delivery)
+        if first:
+            self._flows.put_back(key, delivery)
+        else:
+            self._flows.add(key, delivery)
+
+    def later(self, delivery: Delivery, seconds: float) -> None:
+        """Ready again after ``seconds``; beyond our bound the journal remembers it for us."""
+        if len(self._delayed) >= READY_MOST:
+            self._known.discard(delivery.instance_id)
+            self._ledger.finished_with(delivery)
+            self._behind = self._missed = True
+        else:
+            heapq.heappush(self._delayed, (self._loop.time() + seconds, next(self._order), delivery))
+
+    def _add(self, delivery: Delivery) -> None:
+        self._flows.add(self.forwarder.key(delivery), delivery)
+
+    def _wake_delayed(self, now: float) -> None:
+        while self._delayed and self._delayed[0][0] <= now:
+            self._add(heapq.heappop(self._delayed)[2])
+
+    # ---- refilling
+
+    def _begin_refill(self) -> None:
+        self._missed = False
+        self._settled_meanwhile.clear()
+        self._refill = self._loop.create_task(self._read(), name=f"refill {self.name}")
+
+    async def _read(self) -> None:
+        again: float | None = None
+        try:
+            room, now = READY_MOST - len(self._flows), time()
+            found = await self._reader.claim(self.name, room, now, frozenset(self._known))
+            self._take_in(d for d in found if d.instance_id not in self._settled_meanwhile)
+            if len(found) < room and not self._missed:
+                self._behind = False
+                again = await self._reader.next_due(self.name, now, frozenset(self._known))
+        except Exception as error:
+            log.error("%s: cannot read the journal: %s", self.name, error)
+            self._behind = False  # until look_again
+            again = READER_RETRY
+        finally:
+            self._refill = None
+            self._judge_arrivals()
+        if again is not None and not self.stopping:
+            self._loop.call_later(again, self.look_again)
+        self.pump()
+
+    def _take_in(self, deliveries: Iterable[Delivery]) -> None:
+        for delivery in deliveries:
+            if delivery.instance_id not in self._known:
+                self._known.add(delivery.instance_id)
+                self._add(delivery)
+            elif delivery.image is not None:
+                self._ledger.finished_with(delivery)
+
+    def _judge_arrivals(self) -> None:
+        """What arrived during a refill is taken, unless a backlog is before it: then it waits in the journal."""
+        arrivals, self._arrivals = self._arrivals, []
+        if not self._behind:
+            self._take_in(arrivals)
+            return
+        for delivery in arrivals:
+            self._ledger.finished_with(delivery)
+
+    # ---- time
+
+    def _set_timer(self, now: float, pause: float) -> None:
+        """Come back when a pause, a breaker, a title or a delayed delivery is due."""
+        times = [t for t in (pause, self.breaker.until, self.verdict.next_title(now)) if now < t < inf]
+        if self._delayed:
+            times.append(self._delayed[0][0])
+        if not times or not (self._delayed or len(self._flows)):
+            return
+        at = min(times)
+        if self._timer is not None:
+            if self._timer_at <= at:
+                return
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._loop.call_later(max(at - now, 0.001), self._timed)
+
+    def _timed(self) -> None:
+        self._timer = None
+        self.pump()
+
+    # ---- status and the end
+
+    @property
+    def oldest_at(self) -> float | None:
+        """When the oldest delivery in memory was queued (seconds since the epoch); None: there is none here."""
+        held = (*self._flows, *(e[2] for e in self._delayed), *self.sending.values())
+        return min((d.queued_at for d in held), default=None)
+
+    def describe(self) -> dict[str, Any]:
+        """Its own part of the ``channels`` line of ``status --json``."""
+        now = self._loop.time()
+        return {
+            "name": self.name,
+            "kind": self.forwarder.kind,
+            "state": self.verdict.state(now),
+            "sending": len(self.sending),
+            "window": self.window if self.breaker.lanes is None else min(self.window, self.breaker.lanes),
+            "lanes": sum(lane.open for lane in self.lanes),
+            "last_error": self.verdict.last_error,
+        }
+
+    def _lanes_busy(self) -> bool:
+        """Whether images are being sent; connections that are only being made are not waited for."""
+        states = [lane.info() for lane in self.sending]
+        return any(state is None or state["state"] != "connecting" for state in states)
+
+    async def stop(self, deadline: float) -> None:
+        """Begin nothing more; let what is under way end until ``deadline`` (loop time), then cut it off. Idempotent."""
+        self.stopping = True
+        for handle in (self._timer, self._refill):
+            if handle is not None:
+                handle.cancel()
+        while self._lanes_busy() and self._loop.time() < deadline:
+            await asyncio.sleep(0.02)
+        for lane in self.lanes:
+            if lane in self.sending:
+                lane.abort()
+            else:
+                lane.close()

@@ -1,0 +1,199 @@
+"""All channels together: feeds them what is admitted, takes what they report, counts.
+
+``Scheduler`` is ``admit``'s downstream and the channels' ledger. Counters of open deliveries live here while the router
+runs (they start from the journal), so that ``status`` and ``max_backlog`` cost nothing per image.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import time
+from typing import Any
+
+from asyncroute.core.model import Delivery, Instance, RouteHit, Settlement
+from asyncroute.core.states import DeliveryState
+from asyncroute.journal.base import Counts
+from asyncroute.link.buffers import ImageBytes, Memory
+from asyncroute.queue.channel import Channel
+from asyncroute.queue.limits import Backlog
+
+log = logging.getLogger(__name__)
+
+Settle = Callable[[Settlement], None]
+ALERT = 0.5
+RATE_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """One destination's deliveries. ``sizes`` are kept only while a delivery is in memory; the journal has the rest."""
+
+    backlog: Backlog
+    failed: int = 0
+    delivered: int = 0
+    oldest_at: float | None = None
+    recent: deque[tuple[float, int]] = field(default_factory=deque)
+
+
+class Scheduler:
+    """See module. The loop's thread only."""
+
+    def __init__(self, memory: Memory, settle: Settle) -> None:
+        self.channels: dict[str, Channel] = {}
+        self.tallies: dict[str, Tally] = {}
+        self.totals: Counter[str] = Counter()
+        self.held = 0
+        self._memory = memory
+        self._settle = settle
+        self._loop = asyncio.get_running_loop()
+
+    def add(self, channel: Channel) -> None:
+        """One more destination."""
+        self.channels[channel.name] = channel
+        self.tallies[channel.name] = Tally(channel.backlog)
+
+    def begin(self, counts: Counts) -> None:
+        """Take over what the journal counts, then let the channels read."""
+        self.count_anew(counts)
+        for channel in self.channels.values():
+            channel.start()
+
+    def count_anew(self, counts: Counts) -> None:
+        """Set all counters from the journal."""
+        self.held = counts.held
+        self.totals = Counter(counts.totals)
+        for name in {*counts.open, *counts.delivered} - set(self.tallies):
+            self.tallies[name] = Tally(Backlog(0, 0))  # no longer configured
+        for name, tally in self.tallies.items():
+            states = counts.open.get(name, {})
+            tally.failed = states.get(DeliveryState.FAILED, 0)
+            tally.backlog.images = sum(states.values()) - tally.failed
+            tally.backlog.bytes = counts.backlog_bytes.get(name, 0)
+            tally.delivered = counts.delivered.get(name, 0)
+            tally.oldest_at = counts.oldest.get(name)
+
+    # ---- admit.Downstream
+
+    def full(self, hits: tuple[RouteHit, ...]) -> str | None:
+        """See ``admit.Downstream``."""
+        for hit in hits:
+            full = self.tallies[hit.destination].backlog.full()
+            if full:
+                return f"destination {hit.destination}: {full}"
+        return None
+
+    def admitted(self, instance: Instance, image: ImageBytes | None) -> None:
+        """See ``admit.Downstream``."""
+        if image is not None:
+            image.owed = len(instance.hits)
+        if not instance.hits:
+            self.held += 1
+        for hit in instance.hits:
+            self.tallies[hit.destination].backlog.add(instance.size)
+            delivery = _delivery(instance, hit, image)
+            if not self.channels[hit.destination].offer(delivery):
+                self.finished_with(delivery)
+
+    # ---- queue.verdict.Ledger
+
+    def settle(self, settlement: Settlement, delivery: Delivery) -> None:
+        """See ``queue.verdict.Ledger``."""
+        self._settle(settlement)
+        if settlement.state is DeliveryState.READY:
+            return
+        tally = self.tallies[delivery.destination]
+        tally.backlog.remove(delivery.size)
+        if settlement.state is DeliveryState.FAILED:
+            tally.failed += 1
+            log.error("%s: %s is a dead letter: %s", delivery.destination, delivery.sop_instance_uid, settlement.error)
+        else:
+            tally.delivered += 1
+            self.totals["delivered"] += 1
+            self._count_rate(tally)
+
+    def finished_with(self, delivery: Delivery) -> None:
+        """See ``queue.verdict.Ledger``."""
+        image, delivery.image = delivery.image, None
+        if isinstance(image, ImageBytes):
+            image.owed -= 1
+            if not image.owed:
+                self._memory.done_with(delivery.instance_id)
+
+    # ---- the journal's word
+
+    def settled(self, settlements: list[Settlement]) -> None:
+        """These results are durable."""
+        for s in settlements:
+            channel = self.channels.get(s.destination)
+            if channel is not None:
+                channel.settled(s.instance_id, s.state is not DeliveryState.READY)
+
+    # ---- rates and status
+
+    def _count_rate(self, tally: Tally) -> None:
+        second = int(self._loop.time())
+        recent = tally.recent
+        if recent and recent[-1][0] == second:
+            recent[-1] = (second, recent[-1][1] + 1)
+        else:
+            recent.append((second, 1))
+            while recent[0][0] < second - RATE_SECONDS:
+                recent.popleft()
+
+    def _rate(self, tally: Tally) -> float:
+        since = self._loop.time() - RATE_SECONDS
+        return round(sum(n for at, n in tally.recent if at >= since) / RATE_SECONDS, 2)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """The ``channels`` of ``status --json``, but for the oldest delivery's age."""
+        return [self._line(name, tally) for name, tally in self.tallies.items()]
+
+    def _line(self, name: str, tally: Tally) -> dict[str, Any]:
+        channel = self.channels.get(name)
+        own = channel.describe() if channel is not None else _removed(name)
+        waiting = tally.backlog.images
+        oldest_at = (channel.oldest_at if channel is not None else None) or tally.oldest_at
+        oldest = max(time() - oldest_at, 0.0) if oldest_at is not None and waiting else None
+        return {
+            **own,
+            "waiting": waiting,
+            "ready": max(waiting - own["sending"], 0),
+            "failed": tally.failed,
+            "delivered": tally.delivered,
+            "oldest_s": round(oldest, 1) if oldest is not None else None,
+            "rate_per_s": self._rate(tally),
+            "alert": "max_backlog half full" if tally.backlog.share >= ALERT else "",
+        }
+
+
+def _removed(name: str) -> dict[str, Any]:
+    """A destination that the journal knows and the configuration no longer does."""
+    text = "no longer in the configuration"
+    return {"name": name, "kind": "", "state": "removed", "sending": 0, "window": 0, "lanes": 0, "last_error": text}
+
+
+def _delivery(instance: Instance, hit: RouteHit, image: ImageBytes | None) -> Delivery:
+    source = instance.source
+    return Delivery(
+        instance.id,
+        hit.destination,
+        hit.route,
+        source.calling_aet,
+        source.called_aet,
+        instance.sop_class_uid,
+        instance.sop_instance_uid,
+        instance.transfer_syntax,
+        instance.study_uid,
+        instance.path,
+        instance.data_offset,
+        instance.size,
+        instance.checksum,
+        instance.received_at,
+        0,
+        0.0,
+        image,
+    )

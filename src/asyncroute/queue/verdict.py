@@ -1,0 +1,222 @@
+"""What follows from an outcome: settled, tried again, or the channel pauses.
+
+The rules of the outcome table (``core.outcomes``) applied to one channel. Keeps what the rules need to remember:
+strikes of an image while others pass, pauses of the destination and of calling titles, refusals in a row.
+"""
+
+from __future__ import annotations
+
+from random import random
+from time import time
+from typing import Protocol
+
+from asyncroute.core.model import Delivery, Settlement
+from asyncroute.core.outcomes import SLOW, Kind, Outcome
+from asyncroute.core.retry import BREAKER, Backoff
+from asyncroute.core.states import DeliveryState
+from asyncroute.queue.breaker import Breaker
+
+
+class Ledger(Protocol):
+    """Where results go."""
+
+    def settle(self, settlement: Settlement, delivery: Delivery) -> None:
+        """Make it durable."""
+        ...
+
+    def finished_with(self, delivery: Delivery) -> None:
+        """The channel no longer holds the delivery in memory (its bytes may go)."""
+        ...
+
+
+class Queue(Protocol):
+    """The channel, as the verdict needs it."""
+
+    name: str
+    breaker: Breaker
+    window: int
+
+    def again(self, delivery: Delivery, *, first: bool) -> None:
+        """Ready again at once."""
+        ...
+
+    def later(self, delivery: Delivery, seconds: float) -> None:
+        """Ready again after a while."""
+        ...
+
+
+class Verdict:
+    """See module. ``now`` is monotonic seconds."""
+
+    def __init__(self, queue: Queue, retry: Backoff, ledger: Ledger) -> None:
+        self.last_error = ""
+        self.held: str | None = None
+        self._queue = queue
+        self._retry = retry
+        self._ledger = ledger
+        self._pause_until = 0.0
+        self._pauses = 0
+        self._config_until = 0.0
+        self._titles: dict[str, float] = {}
+        self._passed = 0
+        self._blamed = 0
+        self._strikes: dict[int, tuple[int, int]] = {}
+        self._refused_studies: dict[str, None] = {}
+
+    # ---- what the channel asks
+
+    def paused_until(self, now: float) -> float:
+        """Until when the whole destination pauses; 0: it does not; inf: until a person says so."""
+        if self.held:
+            return float("inf")
+        until = max(self._pause_until, self._config_until)
+        return until if until > now else 0.0
+
+    def paused_titles(self, now: float) -> frozenset[str]:
+        """Calling titles that the destination does not know and that are not tried now."""
+        if not self._titles:
+            return frozenset()
+        self._titles = {title: until for title, until in self._titles.items() if until > now}
+        return frozenset(self._titles)
+
+    def next_title(self, now: float) -> float:
+        """When the first paused title is tried again; 0: none is paused."""
+        return min((t for t in self._titles.values() if t > now), default=0.0)
+
+    def state(self, now: float) -> str:
+        """One word for ``status``."""
+        if self.held:
+            return "held"
+        if self._config_until > now:
+            return "rejected"
+        if self._queue.breaker.open:
+            return "down"
+        if self._pause_until > now:
+            return "paused"
+        if self.next_title(now):
+            return "title-rejected"
+        return "up" if self._queue.breaker.lanes is None and not self._queue.breaker.failures else "recovering"
+
+    def resume(self) -> None:
+        """A person says: go on."""
+        self.held = None
+        self._pause_until = self._config_until = 0.0
+        self._titles.clear()
+        self._refused_studies.clear()
+        self._queue.breaker.until = 0.0
+
+    # ---- outcomes
+
+    def on(self, delivery: Delivery, title: str, outcome: Outcome, now: float) -> None:
+        """Act on the outcome of one attempt under the calling AE title ``title``."""
+        kind = outcome.kind
+        if kind is Kind.DELIVERED or kind is Kind.DELIVERED_WITH_WARNING:
+            self._delivered(delivery, outcome, now)
+            return
+        self.last_error = outcome.text
+        if kind is Kind.IMAGE_FAILED:
+            self._answered(now)
+            self._dead(delivery, outcome)
+            self._refusals(delivery, outcome)
+        elif kind is Kind.IMAGE_RETRY:
+            self._answered(now)
+            self._try_later(delivery, outcome, now)
+        elif kind is Kind.DESTINATION_PAUSE:
+            self._pauses += 1
+            self._pause_until = now + max(0.2, BREAKER.delay(self._pauses, random))
+            self._struck(delivery, outcome)
+        elif kind is Kind.POISON_COUNT:
+            self._queue.breaker.failed(now)
+            self._struck(delivery, outcome)
+        else:
+            self._blame_destination(delivery, title, outcome, now)
+
+    def _delivered(self, delivery: Delivery, outcome: Outcome, now: float) -> None:
+        self._answered(now)
+        self._passed += 1
+        self._pauses = 0
+        self._strikes.pop(delivery.instance_id, None)
+        self._refused_studies.clear()
+        text = outcome.text if outcome.kind is Kind.DELIVERED_WITH_WARNING else ""
+        self._settle(delivery, DeliveryState.DELIVERED, delivery.attempts + 1, outcome.status, text)
+
+    def _answered(self, now: float) -> None:
+        """The destination is there and answers: associations work."""
+        self._queue.breaker.succeeded(now, self._queue.window)
+
+    def _blame_destination(self, delivery: Delivery, title: str, outcome: Outcome, now: float) -> None:
+        if outcome.kind is Kind.TITLE_PAUSE:
+            self._titles[title] = now + (outcome.delay or SLOW)
+        elif outcome.kind is Kind.CONFIG_PAUSE:
+            self._config_until = now + (outcome.delay or SLOW)
+        else:
+            self._queue.breaker.failed(now)
+        if self._too_old(delivery, now):
+            self._dead(delivery, outcome)
+        else:
+            again = self._blamed == delivery.instance_id  # twice in a row: let others try, it may be this image
+            self._blamed = delivery.instance_id
+            self._queue.again(delivery, first=not again)
+
+    def _struck(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Its fault or the destination's? Its own, if it happens ``limit`` times while others pass."""
+        strikes, passed_then = self._strikes.get(delivery.instance_id, (0, -1))
+        if self._passed != passed_then:
+            strikes += 1
+        if outcome.limit and strikes >= outcome.limit:
+            self._dead(delivery, outcome)
+            return
+        if len(self._strikes) > 10_000:
+            self._strikes.clear()
+        self._strikes[delivery.instance_id] = (strikes, self._passed)
+        self._queue.again(delivery, first=False)
+
+    def _try_later(self, delivery: Delivery, outcome: Outcome, now: float) -> None:
+        attempts = delivery.attempts + (1 if outcome.charge else 0)
+        spent = outcome.limit is not None and attempts >= outcome.limit
+        if spent or self._retry.exhausted(attempts, self._age(delivery, now)):
+            self._dead(delivery, outcome)
+            return
+        seconds = outcome.delay if outcome.delay is not None else self._retry.delay(attempts, random)
+        delivery.attempts = attempts
+        delivery.not_before = time() + seconds
+        self._settle(delivery, DeliveryState.READY, attempts, outcome.status, outcome.text, delivery.not_before)
+        self._queue.later(delivery, seconds)
+
+    def _too_old(self, delivery: Delivery, now: float) -> bool:
+        """Whether ``give_up`` has come, though no attempt is charged."""
+        return self._retry.give_up != float("inf") and self._retry.exhausted(0, self._age(delivery, now))
+
+    def _age(self, delivery: Delivery, now: float) -> float:
+        """Seconds since it was queued, without the time in which the destination was down."""
+        age = time() - delivery.queued_at
+        return age - self._queue.breaker.down_since(now - age, now)
+
+    def _dead(self, delivery: Delivery, outcome: Outcome) -> None:
+        self._strikes.pop(delivery.instance_id, None)
+        self._settle(delivery, DeliveryState.FAILED, delivery.attempts + 1, outcome.status, outcome.text)
+
+    def _refusals(self, delivery: Delivery, outcome: Outcome) -> None:
+        """0124 for several studies in a row: not the images, the permission."""
+        if not outcome.studies:
+            return
+        self._refused_studies[delivery.study_uid] = None
+        if len(self._refused_studies) >= outcome.studies:
+            self.held = f"{outcome.text}, for {len(self._refused_studies)} studies in a row"
+            self.last_error = self.held
+
+    def _settle(
+        self,
+        delivery: Delivery,
+        state: DeliveryState,
+        attempts: int,
+        status: int | None,
+        error: str,
+        not_before: float = 0.0,
+    ) -> None:
+        settlement = Settlement(
+            delivery.instance_id, delivery.destination, state, attempts, time(), status, error, not_before
+        )
+        self._ledger.settle(settlement, delivery)
+        if state is not DeliveryState.READY:
+            self._ledger.finished_with(delivery)

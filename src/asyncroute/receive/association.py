@@ -1,0 +1,333 @@
+"""The acceptor's side of one association (PS3.8 9.2, states Sta2, Sta3, Sta6, Sta8, Sta13).
+
+From the first byte to the last: reads the A-ASSOCIATE-RQ, lets the listener decide and the pool negotiate, receives
+data sets into memory (or, when large or when memory is short, into the spool as they come), answers C-ECHO, hands
+whole images to ``admit`` and sends the answers it gives. Guarantees: every C-STORE-RQ that arrives whole is answered
+while the association lives; at most ``MAX_PENDING`` images wait for their answers, then reading stops; an association
+between messages holds no buffer. Failures end in an A-ABORT with the reason of PS3.8 table 9-26 and one log line.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from asyncroute.core.errors import PeerFault
+from asyncroute.core.model import Source
+from asyncroute.link import negotiate
+from asyncroute.link.buffers import Buffer
+from asyncroute.link.deadlines import NEVER
+from asyncroute.link.link import Link
+from asyncroute.link.stream import Stream as ByteStream
+from asyncroute.receive.base import Received
+from asyncroute.receive.message import Message
+from asyncroute.wire import command as dimse
+from asyncroute.wire.pdata import (
+    ASSOCIATE_RQ,
+    COMMAND,
+    LAST,
+    REASON_INVALID,
+    REASON_NOT_SPECIFIED,
+    REASON_UNEXPECTED,
+    RELEASE_RP_PDU,
+    RELEASE_RQ,
+    ProtocolError,
+    data_pdu,
+)
+
+if TYPE_CHECKING:
+    from asyncroute.receive.listener import Listener
+
+log = logging.getLogger(__name__)
+
+MAX_PENDING = 4
+"""Images of one association that may wait for their answers before we stop reading."""
+
+CLOSING = 10.0
+"""Seconds that a peer has to close the connection after its A-RELEASE-RP, A-ASSOCIATE-RJ or A-ABORT (ARTIM)."""
+
+AWAITING, NEGOTIATING, ESTABLISHED, CLOSED_BY_US = "awaiting", "negotiating", "established", "closing"
+
+
+class Acceptor(Link):
+    """See module. Lives from accept to close; the listener keeps it in ``listener.associations``."""
+
+    def __init__(self, stream: ByteStream, listener: Listener) -> None:
+        settings = listener.settings
+        super().__init__(stream, listener.deadlines, settings.max_pdu, settings.pdu_timeout, settings.idle_timeout)
+        self.listener: Listener = listener
+        self.state = AWAITING
+        self.source: Source = Source("", "", settings.label, stream.peer)
+        self.contexts: Mapping[int, negotiate.Context] = {}
+        self.images = 0
+        self.bytes = 0
+        self.pending = 0
+        self.message: Message | None = None
+        self._memory = listener.memory
+        self._buffer: Buffer | None = None
+        self._filled = 0
+        self.expect = 8 << 10
+        self._command = bytearray()
+        self._command_context = 0
+        self._releasing = False
+        self.deadline = self.since + settings.association_timeout
+
+    # ---- reading
+
+    def _receive(self) -> bool:
+        buffer = self._buffer
+        if buffer is None:
+            if self._memory.full and self._short_of_memory():
+                return False
+            message = self.message
+            buffer = self._buffer = self._memory.take(self.expect if message is None else message.want(self.expect))
+            self._filled = 0
+        lo = self._filled
+        try:
+            n = self.stream.recv_into(buffer.view[lo:])
+        except OSError:
+            if not lo:
+                self._let_go()
+            raise
+        if not n:
+            self._gone("connection closed by peer")
+            return False
+        self._filled = hi = lo + n
+        self.reader.feed(buffer.view, lo, hi)
+        if self.ended:
+            return False
+        self.stream.quick_ack()
+        if hi == buffer.capacity or self.message is None:
+            self._let_go()
+        return True
+
+    def _let_go(self) -> None:
+        buffer, self._buffer = self._buffer, None
+        if self.message is not None:
+            self.message.buffer_ends()
+        if buffer is not None:
+            buffer.drop()
+
+    def _short_of_memory(self) -> bool:
+        """Make room; True if nothing could be done but wait."""
+        if self.listener.intake.relieve():
+            return False
+        self.pause()
+        self._memory.when_room(self.resume_if_able)
+        return True
+
+    def _progress(self) -> None:
+        if self.state == ESTABLISHED:
+            super()._progress()
+
+    # ---- PDUs
+
+    def pdu(self, kind: int, body: bytes) -> None:
+        """Association control, by PS3.8 table 9-10."""
+        if self.state == CLOSED_BY_US:
+            return  # Sta13: ignored until the peer closes
+        if kind == ASSOCIATE_RQ and self.state == AWAITING:
+            self._requested(body)
+        elif kind == RELEASE_RQ and self.state == ESTABLISHED and self.message is None:
+            self._releasing = True
+            self._release_when_answered()
+        elif kind == 7:
+            source, reason = (body + b"\0\0\0\0")[2:4]
+            self._gone(f"aborted by peer ({negotiate.abort_text(source, reason)})")
+        else:
+            raise ProtocolError(f"unexpected PDU type {kind:02X}H while {self.state}", REASON_UNEXPECTED)
+
+    def _requested(self, body: bytes) -> None:
+        rq = b"\x01\x00" + len(body).to_bytes(4, "big") + body
+        try:
+            called, calling = negotiate.peek(rq)
+        except ValueError as error:
+            raise ProtocolError(str(error), REASON_INVALID) from None
+        self.source = Source(calling, called, self.listener.settings.label, self.stream.peer)
+        refused = self.listener.refuses(self)
+        if refused:
+            self._reject(*refused)
+            return
+        self.state = NEGOTIATING
+        self.deadline = self.loop.time() + self.listener.settings.association_timeout
+        self.listener.negotiate(rq, self._negotiated)
+
+    def _negotiated(self, answer: negotiate.Accepted | negotiate.Rejected | negotiate.Aborted) -> None:
+        if self.ended or self.state != NEGOTIATING:
+            return
+        if isinstance(answer, negotiate.Accepted):
+            self.contexts = answer.contexts
+            self.state = ESTABLISHED
+            self.since = self.loop.time()
+            self.deadline = self.since + self.listener.settings.idle_timeout
+            self.write(answer.pdu)
+            return
+        log.warning("%s: association refused: %s", self.who, answer.text)
+        self._finish(answer.pdu)
+
+    def _reject(self, result: int, source: int, reason: int, why: str) -> None:
+        log.warning("%s: association rejected: %s", self.who, why)
+        self._finish(negotiate.reject(result, source, reason))
+
+    def _finish(self, last_pdu: bytes) -> None:
+        """Send our last word and wait for the peer to close (Sta13)."""
+        self._drop_message()
+        self.state = CLOSED_BY_US
+        self.write(last_pdu)
+        self.read_to_the_end()
+        self.deadline = self.loop.time() + CLOSING
+        self.listener.left(self)
+
+    def _release_when_answered(self) -> None:
+        if self._releasing and not self.pending and self.state == ESTABLISHED:
+            self._finish(RELEASE_RP_PDU)
+
+    # ---- P-DATA
+
+    def fragment(self, context_id: int, control: int, lo: int, hi: int) -> None:
+        """A piece of a command set or data set."""
+        message = self.message
+        if control & COMMAND == 0 and message is not None and message.context_id == context_id:
+            if hi > lo:
+                buffer = self._buffer
+                assert buffer is not None
+                message.add(buffer, lo, hi)
+            if control & LAST:
+                self.message = None
+                message.complete()
+            return
+        if self.state == CLOSED_BY_US:
+            return
+        if self.state != ESTABLISHED or not control & COMMAND or message is not None or self._releasing:
+            what = "command" if control & COMMAND else "data set"
+            raise ProtocolError(f"unexpected {what} fragment on context {context_id}", REASON_UNEXPECTED)
+        self._command_fragment(context_id, control, lo, hi)
+
+    def _command_fragment(self, context_id: int, control: int, lo: int, hi: int) -> None:
+        if self._command and context_id != self._command_context:
+            raise ProtocolError("a command set in two contexts", REASON_UNEXPECTED)
+        if len(self._command) + hi - lo > dimse.MAX_COMMAND:
+            raise ProtocolError(f"command set over {dimse.MAX_COMMAND} bytes", REASON_INVALID)
+        self._command_context = context_id
+        if hi > lo:
+            buffer = self._buffer
+            assert buffer is not None
+            self._command += buffer.view[lo:hi]
+        if control & LAST:
+            data, self._command = self._command, bytearray()
+            self._commanded(context_id, dimse.parse(data))
+
+    def _commanded(self, context_id: int, command: dimse.Command) -> None:
+        context = self.contexts.get(context_id)
+        if context is None:
+            raise ProtocolError(f"message on presentation context {context_id}, which was not accepted", REASON_INVALID)
+        field = command.number(dimse.FIELD)
+        if field < 0:
+            raise ProtocolError("command set without a Command Field", REASON_INVALID)
+        if field == dimse.C_STORE_RQ and command.has_data_set:
+            self.message = Message(self, context, command)
+        elif field == dimse.C_CANCEL_RQ or field & dimse.RESPONSE:
+            return  # nothing of ours to cancel or to answer
+        else:
+            status = dimse.SUCCESS if field == dimse.C_ECHO_RQ else dimse.UNRECOGNIZED_OPERATION
+            if command.has_data_set:
+                self.message = Message.unwanted(self, context, command, status)
+            else:
+                self.respond(
+                    context_id, command, status, "" if status == 0 else "only C-STORE and C-ECHO are served here"
+                )
+
+    # ---- answers
+
+    def respond(self, context_id: int, command: dimse.Command, status: int, comment: str = "") -> None:
+        """Send a response message."""
+        if not self.ended and self.state == ESTABLISHED:
+            self.write(data_pdu(context_id, COMMAND | LAST, dimse.response(command, status, comment)))
+
+    def offer(self, received: Received) -> None:
+        """A whole image that ``waits``: hand it on."""
+        self.images += 1
+        self.bytes += received.instance.size
+        self.listener.admit.offer(received)
+
+    def waits(self) -> None:
+        """One more image is whole and waits for its answer; too many: stop reading."""
+        self.pending += 1
+        if self.pending >= MAX_PENDING:
+            self.pause()
+
+    def answer(self, received: Received, status: int, comment: str) -> None:
+        """See ``receive.base.Owner``."""
+        self.pending -= 1
+        if status:
+            log.warning("%s: %s refused with %04X: %s", self.who, received.instance.sop_instance_uid, status, comment)
+        self.respond(received.context_id, received.command, status, comment)
+        if not self.ended:
+            self.resume_if_able()
+            self._release_when_answered()
+
+    def resume_if_able(self) -> None:
+        """Read on unless images or disk writes are still too far behind."""
+        message = self.message
+        if self.pending < MAX_PENDING and (message is None or not message.congested):
+            self.resume()
+
+    # ---- the end
+
+    @property
+    def who(self) -> str:
+        """The peer, as logs name it."""
+        return f"{self.source.calling_aet or '?'}@{self.stream.peer}"
+
+    @property
+    def busy(self) -> bool:
+        """Whether an image is arriving or waits for its answer."""
+        return self.message is not None or self.pending > 0
+
+    def broke(self, error: PeerFault) -> None:
+        """Protocol error: A-ABORT from the provider, then wait for the close."""
+        reason = error.reason if isinstance(error, ProtocolError) else REASON_NOT_SPECIFIED
+        log.warning("%s: aborting: %s", self.who, error)
+        self.abort(2, reason)
+
+    def abort(self, source: int, reason: int) -> None:
+        """Send A-ABORT and wait for the peer to close."""
+        if not self.ended and self.state != CLOSED_BY_US:
+            self._finish(negotiate.abort(source, reason))
+            self.reader.stopped = True
+
+    def expired(self) -> None:
+        """A deadline passed (PS3.8 ARTIM, or our own)."""
+        if self.state == CLOSED_BY_US or self.state == AWAITING:
+            if self.state == AWAITING:
+                log.warning("%s: no association request in time", self.who)
+            self._gone("timeout")
+            return
+        if self.pending and not self.reader.mid_pdu:  # it is us who owe something
+            self.deadline = self.loop.time() + self.listener.settings.idle_timeout
+            return
+        what = "a PDU was not finished in time" if self.reader.mid_pdu else "idle for too long"
+        log.warning("%s: aborting: %s", self.who, what)
+        self.abort(2, REASON_NOT_SPECIFIED)
+
+    def lost(self, fault: PeerFault) -> None:
+        """The connection is over."""
+        if self.message is not None or self._command:
+            log.warning("%s: lost in the middle of a message: %s", self.who, fault)
+        self.listener.left(self)
+
+    def close(self) -> None:
+        """See ``Link.close``; an incomplete image is dropped (it was never acknowledged)."""
+        self._drop_message()
+        super().close()
+        buffer, self._buffer = self._buffer, None
+        if buffer is not None:
+            buffer.drop()
+        self.listener.closed(self)
+        self.deadline = NEVER
+
+    def _drop_message(self) -> None:
+        message, self.message = self.message, None
+        if message is not None:
+            message.drop()

@@ -1,0 +1,122 @@
+"""Start-up: make journal and spool agree, before the first listener opens.
+
+Guarantees: no delivery that was owed is lost silently, and no whole file is removed unless the journal knows that its
+image is done. In memory: one folder's names and a thousand rows at a time.
+- A file without a journal row was never acknowledged: half-written ones are removed, whole ones set aside (the journal
+  may be another one). A file whose image was released came back with a power cut: removed.
+- A row whose file is missing, or not of its length: its pending deliveries become failed, with the reason and an event.
+- An image that is settled but not released: its file is to be removed and the release committed (``releasable``).
+Failures: ``StorageFault`` ends the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from time import time
+
+from asyncroute.journal.base import FileLost, Group, Unreleased, Writer
+from asyncroute.spool.base import Found, Spool
+
+ROWS = 1000
+LOST_IN_ONE_GROUP = 200
+
+
+@dataclass(slots=True)
+class Recovered:
+    """What recovery found.
+
+    ``cleaned``: files removed; ``orphans``: files set aside; ``unsettled``: images with pending deliveries; ``held``:
+    images without a route; ``lost``: images whose file is missing or damaged and that were still needed;
+    ``releasable``: (instance id, path) of images that are done.
+    """
+
+    cleaned: int = 0
+    orphans: int = 0
+    unsettled: int = 0
+    held: int = 0
+    lost: int = 0
+    releasable: list[tuple[int, str]] = field(default_factory=list)
+
+
+def recover(journal: Writer, spool: Spool) -> Recovered:
+    """See module. Also sets where the spool's instance ids go on. Blocks; nothing else may use the two meanwhile."""
+    done = Recovered()
+    highest = journal.last_id()
+    lost: list[FileLost] = []
+    for file, row in _merge(spool.sweep(), _rows(journal)):
+        if file is not None:
+            highest = max(highest, file.instance_id)
+        if row is not None:
+            _judge_row(row, file, done, lost)
+        elif file is not None:
+            _judge_stranger(file, journal, spool, done)
+        if len(lost) >= LOST_IN_ONE_GROUP:
+            done.lost += _write_lost(journal, lost)
+    done.lost += _write_lost(journal, lost)
+    spool.start_at(highest + 1)
+    return done
+
+
+def _rows(journal: Writer) -> Iterator[Unreleased]:
+    """Every image whose file should be there, by id."""
+    after = 0
+    while rows := journal.unreleased(after, ROWS):
+        yield from rows
+        after = rows[-1].id
+
+
+def _merge(files: Iterator[Found], rows: Iterator[Unreleased]) -> Iterator[tuple[Found | None, Unreleased | None]]:
+    """Files and rows by id, those of one id together."""
+    file, row = next(files, None), next(rows, None)
+    while file is not None or row is not None:
+        if row is None or (file is not None and file.instance_id < row.id):
+            yield file, None
+            file = next(files, None)
+        elif file is None or row.id < file.instance_id:
+            yield None, row
+            row = next(rows, None)
+        else:
+            yield file, row
+            file, row = next(files, None), next(rows, None)
+
+
+def _judge_row(row: Unreleased, file: Found | None, done: Recovered, lost: list[FileLost]) -> None:
+    """An image that the journal has not released."""
+    if not (row.pending or row.held or row.failed):
+        done.releasable.append((row.id, row.path))
+        return
+    wrong = _what_is_wrong(row, file)
+    if wrong:
+        lost.append(FileLost(row.id, wrong, time()))
+    else:
+        done.unsettled += row.pending
+        done.held += row.held
+
+
+def _what_is_wrong(row: Unreleased, file: Found | None) -> str:
+    if file is None:
+        return f"spool file missing: {row.path}"
+    if file.length != row.length:
+        return f"spool file damaged: {row.path} has {file.length} bytes, {row.length} expected"
+    return ""
+
+
+def _judge_stranger(file: Found, journal: Writer, spool: Spool, done: Recovered) -> None:
+    """A file that the journal does not expect."""
+    facts = spool.facts(file.path)
+    if facts is None or journal.was_admitted(facts.instance_id, facts.checksum):
+        spool.remove(file.path)
+        done.cleaned += 1
+    else:
+        spool.set_aside(file.path)
+        done.orphans += 1
+
+
+def _write_lost(journal: Writer, lost: list[FileLost]) -> int:
+    """Journal what is missing; the number of images that were still pending or held. Empties ``lost``."""
+    if not lost:
+        return 0
+    touched = journal.commit(Group(actions=tuple(lost))).acted
+    lost.clear()
+    return sum(1 for number in touched if number)

@@ -1,0 +1,132 @@
+"""Where image files live between receipt and release, as a Protocol.
+
+A spool file is a Part 10 file (PS3.10 7.1) that we named: ``<shard>/<id>.dcm`` below the spool folder. Its File Meta
+carries, in Private Information (0002,0102), the received facts with length and checksum of the data set, so that a
+file can be told whole or half-written, and be rebuilt into a journal row, without the journal.
+
+All methods block and are called from worker threads. Failures are ``StorageFault``s.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from asyncroute.core.errors import StorageFault
+from asyncroute.core.model import Instance, Source
+
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(slots=True)
+class Found:
+    """A file met when the spool was swept. ``length``: of the whole file, in bytes."""
+
+    path: str
+    instance_id: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a whole file says about itself, enough to make a journal row of it.
+
+    ``size`` (bytes) and ``checksum`` (XXH3, 64 bits) are the data set's, ``data_offset`` is where it begins;
+    ``received_at`` is seconds since the epoch.
+    """
+
+    instance_id: int
+    source: Source
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax: str
+    received_at: float
+    data_offset: int
+    size: int
+    checksum: int
+
+
+class Incoming(Protocol):
+    """A file being written as its image arrives (too large for memory)."""
+
+    def append(self, parts: Sequence[Buffer]) -> None:
+        """Write ``parts`` of the data set behind what is there; syncs every 16 MiB."""
+        ...
+
+    def finish(self) -> None:
+        """Write facts, sync the file, set the instance's size, data_offset and checksum; ``Spool.write`` comes next."""
+        ...
+
+    def abandon(self) -> None:
+        """Close and remove. Idempotent; never raises."""
+        ...
+
+
+class Spool(Protocol):
+    """See module. ``files`` and ``bytes`` count what is in the spool now (whole files, Part 10 header included)."""
+
+    @property
+    def broken(self) -> str | None:
+        """Why nothing can be written any more (a sync failed); None while all is well."""
+        ...
+
+    @property
+    def files(self) -> int:
+        """Files in the spool."""
+        ...
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in the spool."""
+        ...
+
+    def free_bytes(self) -> int:
+        """Bytes that this process may still write to the spool's file system."""
+        ...
+
+    def start_at(self, instance_id: int) -> None:
+        """The next ``allocate`` gives ``instance_id`` or above. Recovery calls it before the first image."""
+        ...
+
+    def allocate(self) -> tuple[int, str]:
+        """The next instance id and its path (no I/O: safe on the event loop)."""
+        ...
+
+    def write(self, images: Sequence[tuple[Instance, Sequence[Buffer] | None]]) -> dict[int, StorageFault]:
+        """Write and fdatasync a group of whole images and sync their folders; sets size, data_offset, checksum.
+
+        An image without parts (and with its data_offset set) has been written by ``incoming`` already: only its folder
+        is synced. Returns the failed ones by instance id (their files are removed). An fsync error is never retried and
+        marks the spool ``broken``.
+        """
+        ...
+
+    def incoming(self, instance: Instance) -> Incoming:
+        """Begin a streamed file."""
+        ...
+
+    def read(self, path: str, offset: int, length: int) -> builtins.bytes:
+        """``length`` bytes from ``offset``; a short file is a ``StorageFault``."""
+        ...
+
+    def verify(self, path: str, data_offset: int, size: int, checksum: int) -> None:
+        """Read the whole data set and compare; a ``StorageFault`` says what is wrong."""
+        ...
+
+    def remove(self, path: str) -> None:
+        """Remove a file; a missing one is fine."""
+        ...
+
+    def sweep(self) -> Iterator[Found]:
+        """Every file in the spool by ascending instance id; counts ``files`` and ``bytes`` anew. Only for recovery."""
+        ...
+
+    def facts(self, path: str) -> Facts | None:
+        """What a file says about itself; None if it is half-written (no facts, or not the length they say)."""
+        ...
+
+    def set_aside(self, path: str) -> None:
+        """Move a file to the orphans' folder beside the spool; an orphan there is never overwritten."""
+        ...

@@ -1,0 +1,293 @@
+"""The spool on a local file system: one Part 10 file per image in folders of 1000.
+
+Guarantees: when ``write`` has not named an image as failed, its file and its name are durable
+(``durability="power-loss"``; ``"process-crash"``: written). A failed image leaves no file. One image's full disk or I/O
+error does not fail the others; a failed sync fails all that is not yet synced, sets ``broken`` and is never repeated.
+Failures: ``StorageFault``.
+"""
+
+from __future__ import annotations
+
+import builtins
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import xxhash
+
+from asyncroute.core.errors import StorageFault
+from asyncroute.core.model import Instance
+from asyncroute.crashpoints import crash_point
+from asyncroute.spool import facts
+from asyncroute.spool.base import Buffer, Facts, Found
+from asyncroute.spool.head import head
+from asyncroute.spool.streamed import StreamedFile
+from asyncroute.spool.tree import SHARD, Tree, fault, file_path, write_all
+from asyncroute.wire.part10 import PRIVATE_CREATOR_UID, Meta, NotPart10, parse_meta
+
+ORPHANS = "orphans"
+_PIECE = 1 << 20
+_LONGEST_HEAD = 64 << 10
+
+
+class LocalSpool:
+    """See module and ``spool.base.Spool``. ``write`` may run in several threads at once."""
+
+    def __init__(self, root: Path, durability: str = "power-loss") -> None:
+        """Open or make the spool folder ``root``.
+
+        Raises:
+            StorageFault: it cannot be made or read.
+        """
+        self.root = root
+        self._tree = Tree(root, durability)
+        self._ids = itertools.count(1)
+
+    @property
+    def broken(self) -> str | None:
+        """See ``Spool.broken``."""
+        return self._tree.broken
+
+    @property
+    def files(self) -> int:
+        """See ``Spool.files``."""
+        return self._tree.files
+
+    @property
+    def bytes(self) -> int:
+        """See ``Spool.bytes``."""
+        return self._tree.bytes
+
+    def free_bytes(self) -> int:
+        """See ``Spool.free_bytes``."""
+        return self._tree.free_bytes()
+
+    def start_at(self, instance_id: int) -> None:
+        """See ``Spool.start_at``."""
+        self._ids = itertools.count(max(instance_id, next(self._ids)))
+
+    def allocate(self) -> tuple[int, str]:
+        """See ``Spool.allocate``."""
+        instance_id = next(self._ids)
+        return instance_id, file_path(instance_id)
+
+    def write(self, images: Sequence[tuple[Instance, Sequence[Buffer] | None]]) -> dict[int, StorageFault]:
+        """See ``Spool.write``."""
+        if self.broken:
+            why = self.broken
+            return {instance.id: StorageFault(why) for instance, _ in images}
+        group = _Group(self._tree)
+        try:
+            for instance, parts in images:
+                if not parts and instance.data_offset:
+                    group.streamed.append(instance)
+                else:
+                    group.write(instance, parts or ())
+            group.sync_files()
+        finally:
+            group.close()
+        group.sync_folders()
+        group.count()
+        return group.failed
+
+    def incoming(self, instance: Instance) -> StreamedFile:
+        """See ``Spool.incoming``."""
+        if self.broken:
+            raise StorageFault(self.broken)
+        return StreamedFile(self._tree, instance)
+
+    def read(self, path: str, offset: int, length: int) -> builtins.bytes:
+        """See ``Spool.read``."""
+        try:
+            number = self._tree.open(path)
+            try:
+                data = _read(number, offset, length)
+            finally:
+                os.close(number)
+        except OSError as error:
+            raise fault(error, "reading", path) from error
+        if len(data) != length:
+            raise StorageFault(f"spool: {path} ends after {offset + len(data)} bytes, {offset + length} expected")
+        return data
+
+    def verify(self, path: str, data_offset: int, size: int, checksum: int) -> None:
+        """See ``Spool.verify``."""
+        found = xxhash.xxh3_64()
+        try:
+            number = self._tree.open(path)
+            try:
+                _check_length(path, os.fstat(number).st_size, data_offset + size)
+                for offset in range(data_offset, data_offset + size, _PIECE):
+                    found.update(_read(number, offset, min(_PIECE, data_offset + size - offset)))
+            finally:
+                os.close(number)
+        except OSError as error:
+            raise fault(error, "reading", path) from error
+        if found.intdigest() != checksum:
+            raise StorageFault(f"spool: {path} is damaged: its checksum is not the one it was received with")
+
+    def remove(self, path: str) -> None:
+        """See ``Spool.remove``."""
+        try:
+            self._tree.remove(path)
+        except OSError as error:
+            raise fault(error, "removing", path) from error
+
+    def sweep(self) -> Iterator[Found]:
+        """See ``Spool.sweep``."""
+        try:
+            yield from self._tree.sweep()
+        except OSError as error:
+            raise fault(error, "reading", str(error.filename or self.root)) from error
+
+    def facts(self, path: str) -> Facts | None:
+        """See ``Spool.facts``."""
+        try:
+            number = self._tree.open(path)
+            try:
+                start, length = _read(number, 0, _LONGEST_HEAD), os.fstat(number).st_size
+            finally:
+                os.close(number)
+        except OSError as error:
+            raise fault(error, "reading", path) from error
+        return _facts(path, start, length)
+
+    def set_aside(self, path: str) -> None:
+        """See ``Spool.set_aside``."""
+        folder = self.root.parent / ORPHANS
+        name = Path(path).name
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            names = itertools.chain([name], (f"{name}.{number}" for number in itertools.count(1)))
+            free = next(folder / name for name in names if not os.path.lexists(folder / name))
+            self._tree.move(path, free)
+        except OSError as error:
+            raise fault(error, "setting aside", path) from error
+
+    def close(self) -> None:
+        """Close. Idempotent."""
+        self._tree.close()
+
+
+class _Group:
+    """One call of ``write``: files open between writing and syncing, and which of them failed."""
+
+    __slots__ = ("_tree", "_written", "failed", "streamed")
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._written: list[tuple[Instance, int]] = []
+        self.streamed: list[Instance] = []
+        self.failed: dict[int, StorageFault] = {}
+
+    def write(self, instance: Instance, parts: Sequence[Buffer]) -> None:
+        """Create and write one file; it stays open."""
+        number = -1
+        try:
+            number = self._tree.create(instance.id)
+            _write_image(number, instance, parts)
+        except OSError as error:
+            self.failed[instance.id] = fault(error, "writing", file_path(instance.id))
+            if number >= 0:
+                os.close(number)
+                self._tree.drop(instance.id)
+        else:
+            self._written.append((instance, number))
+            crash_point("file-written")
+
+    def sync_files(self) -> None:
+        """All files of the group, in order; after the first failure none is tried."""
+        for place, (instance, number) in enumerate(self._written):
+            try:
+                self._tree.sync_file(number, file_path(instance.id))
+            except OSError as error:
+                self._fail([it for it, _ in self._written[place:]], error)
+                return
+
+    def close(self) -> None:
+        """Close all files."""
+        for _, number in self._written:
+            os.close(number)
+
+    def sync_folders(self) -> None:
+        """The folders of all files that are still good."""
+        good = [it for it in (*(it for it, _ in self._written), *self.streamed) if it.id not in self.failed]
+        for shard in sorted({it.id // SHARD for it in good}):
+            inside = [it for it in good if it.id // SHARD == shard]
+            try:
+                self._tree.sync_folder(shard)
+            except OSError as error:
+                self._fail(inside, error)
+
+    def count(self) -> None:
+        """The files written here that stay."""
+        good = (it for it, _ in self._written if it.id not in self.failed)
+        self._tree.count((it.id, it.data_offset + it.size) for it in good)
+
+    def _fail(self, images: Sequence[Instance], error: OSError) -> None:
+        streamed = {it.id for it in self.streamed}
+        for instance in images:
+            path = file_path(instance.id)
+            self.failed[instance.id] = fault(error, "syncing", path)
+            if instance.id in streamed:
+                self._tree.remove(path)
+            else:
+                self._tree.drop(instance.id)
+
+
+def _write_image(number: int, instance: Instance, parts: Sequence[Buffer]) -> None:
+    """Head and data set; sets size, data_offset and checksum."""
+    hasher = xxhash.xxh3_64()
+    size = 0
+    for part in parts:
+        hasher.update(part)
+        size += len(part)
+    checksum = hasher.intdigest()
+    start = head(instance, facts.pack(instance, size, checksum))
+    write_all(number, [start, *parts])
+    instance.size, instance.data_offset, instance.checksum = size, len(start), checksum
+
+
+def _read(number: int, offset: int, length: int) -> bytes:
+    """Up to ``length`` bytes; fewer only at the end of the file."""
+    data = os.pread(number, length, offset)
+    if len(data) == length or not data:
+        return data
+    pieces = [data]
+    while data and (missing := length - sum(map(len, pieces))):
+        data = os.pread(number, missing, offset + length - missing)
+        pieces.append(data)
+    return b"".join(pieces)
+
+
+def _check_length(path: str, found: int, expected: int) -> None:
+    if found != expected:
+        word = "shorter" if found < expected else "longer"
+        raise StorageFault(f"spool: {path} is {word} than it was: {found} bytes, {expected} expected")
+
+
+def _facts(path: str, start: bytes, length: int) -> Facts | None:
+    """The facts of a file that begins with ``start``, if they are whole and fit its name and length."""
+    try:
+        meta = parse_meta(start)
+    except NotPart10:
+        return None
+    packed = facts.unpack(meta.private or b"") if meta.private_creator == PRIVATE_CREATOR_UID else None
+    if packed is None or file_path(packed.instance_id) != path or meta.data_offset + packed.size != length:
+        return None
+    return _join(meta, packed)
+
+
+def _join(meta: Meta, packed: facts.Packed) -> Facts:
+    return Facts(
+        packed.instance_id,
+        packed.source,
+        meta.sop_class_uid,
+        meta.sop_instance_uid,
+        meta.transfer_syntax,
+        packed.received_at,
+        meta.data_offset,
+        packed.size,
+        packed.checksum,
+    )

@@ -1,0 +1,1 @@
+"""What an administrator sees of a router and says to it, running or stopped."""

@@ -1,0 +1,131 @@
+"""What ``status`` shows, as plain data; the one place that knows the shape of ``status --json``.
+
+``running`` builds it from a live router, ``stopped`` from the journal of one that does not run. Nothing here changes
+anything. Ages and durations are seconds, sizes bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from asyncroute.core.states import DeliveryState
+from asyncroute.journal.base import Counts
+
+if TYPE_CHECKING:
+    from asyncroute.app import App
+
+PENDING = (DeliveryState.WAITING, DeliveryState.READY, DeliveryState.SENDING)
+ATTENTION = frozenset({"down", "rejected", "title-rejected", "held", "removed"})
+"""Channel states that need a person."""
+
+
+def running(app: App) -> dict[str, Any]:
+    """The live router's state."""
+    channels = app.scheduler.describe()
+    now = app.loop.time()
+    return {
+        "node": app.config.node.name,
+        "running": True,
+        "uptime_s": round(now - app.started, 3),
+        "totals": _totals(app.received, app.scheduler.totals["delivered"], channels, app.scheduler.held),
+        "associations": {
+            "inbound": [
+                {
+                    "calling_aet": a.source.calling_aet,
+                    "called_aet": a.source.called_aet,
+                    "peer": a.source.peer,
+                    "listener": a.source.listener,
+                    "since_s": round(now - a.since, 3),
+                    "images": a.images,
+                    "bytes": a.bytes,
+                }
+                for listener in app.intake.listeners
+                for a in listener.established
+            ],
+            "outbound": [line for c in app.scheduler.channels.values() for lane in c.lanes if (line := lane.info())],
+        },
+        "channels": channels,
+        "listeners": [
+            {
+                "ae_title": x.settings.ae_title,
+                "host": x.settings.host,
+                "port": x.port,
+                "tls": x.settings.tls is not None,
+            }
+            for x in app.intake.listeners
+        ],
+        "spool": {"files": app.spool.files, "bytes": app.spool.bytes, "free_bytes": app.admission.free_bytes},
+        "memory": {"used_bytes": app.memory.used, "limit_bytes": app.memory.limit},
+        "orphans": app.recovered.orphans,
+        "trouble": app.trouble(),
+    }
+
+
+def stopped(
+    name: str, counts: Counts, destinations: dict[str, str], files: int, size: int, free: int
+) -> dict[str, Any]:
+    """The state that a router which does not run has left. ``destinations``: {name: kind} of the configuration."""
+    names = [*destinations, *sorted({*counts.open, *counts.delivered} - set(destinations))]
+    channels = [_stopped_channel(n, destinations.get(n, ""), counts) for n in names]
+    return {
+        "node": name,
+        "running": False,
+        "uptime_s": 0.0,
+        "totals": _totals(counts.totals.get("received", 0), counts.totals.get("delivered", 0), channels, counts.held),
+        "associations": {"inbound": [], "outbound": []},
+        "channels": channels,
+        "listeners": [],
+        "spool": {"files": files, "bytes": size, "free_bytes": free},
+        "trouble": [],
+    }
+
+
+def needs_person(snapshot: dict[str, Any]) -> list[str]:
+    """Why somebody should look, one line each; empty: healthy."""
+    found = list(snapshot.get("trouble", []))
+    totals = snapshot["totals"]
+    if totals["held"]:
+        found.append(f"{totals['held']} images are held: no route matches them (asyncroute queue list --held)")
+    for channel in snapshot["channels"]:
+        if channel["failed"]:
+            found.append(
+                f"{channel['name']}: {channel['failed']} dead letters (asyncroute queue list --to {channel['name']})"
+            )
+        if channel["state"] in ATTENTION and (channel["state"] != "removed" or channel["waiting"]):
+            found.append(f"{channel['name']}: {channel['state']}: {channel['last_error']}")
+        if channel.get("alert"):
+            found.append(f"{channel['name']}: {channel['alert']}")
+    return found
+
+
+def _totals(received: int, delivered: int, channels: list[dict[str, Any]], held: int) -> dict[str, int]:
+    return {
+        "received": received,
+        "delivered": delivered,
+        "waiting": sum(c["waiting"] for c in channels),
+        "held": held,
+        "failed": sum(c["failed"] for c in channels),
+    }
+
+
+def _stopped_channel(name: str, kind: str, counts: Counts) -> dict[str, Any]:
+    states = counts.open.get(name, {})
+    waiting = sum(states.get(s, 0) for s in PENDING)
+    oldest = counts.oldest.get(name)
+    return {
+        "name": name,
+        "kind": kind,
+        "state": "stopped" if kind else "removed",
+        "waiting": waiting,
+        "ready": waiting,
+        "sending": 0,
+        "failed": states.get(DeliveryState.FAILED, 0),
+        "delivered": counts.delivered.get(name, 0),
+        "oldest_s": round(max(time.time() - oldest, 0.0), 1) if oldest is not None and waiting else None,
+        "window": 0,
+        "lanes": 0,
+        "rate_per_s": 0.0,
+        "last_error": "" if kind else "no longer in the configuration",
+        "alert": "",
+    }
