@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from asyncroute.status import snapshot
 
 if TYPE_CHECKING:
     from asyncroute.app import App
+    from asyncroute.queue.channel import Channel
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,13 @@ def states_of(what: dict[str, Any], default: tuple[DeliveryState, ...]) -> tuple
         if state.word == word:
             return (state,)
     raise OurFault(f"state: must be one of {', '.join(sorted(s.word for s in OPEN))} or held, not {word!r}")
+
+
+def _give_back(channel: Channel, instance_ids: Sequence[int]) -> None:
+    """What was taken out of a channel and is still owed comes back from the journal."""
+    for instance_id in instance_ids:
+        channel.settled(instance_id, final=True)
+    channel.look_again()
 
 
 class Administrator:
@@ -168,11 +177,12 @@ class Administrator:
         for word, some in by_state.items():
             state = next(s for s in DeliveryState if s.word == word)
             chosen = Selection((state,), name, instance_ids=[row.instance_id for row in some])
-            n = await self._app.committer.act(Discard(chosen))
+            try:
+                n = await self._app.committer.act(Discard(chosen))
+            finally:
+                if channel is not None:
+                    _give_back(channel, [row.instance_id for row in some])
             touched += n
-            if channel is not None:
-                for row in some:
-                    channel.settled(row.instance_id, final=True)
             if state is DeliveryState.FAILED:
                 tally.failed -= n
             else:

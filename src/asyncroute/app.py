@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -22,7 +23,6 @@ from asyncroute.admit import Admission, free_space
 from asyncroute.commit import Committer
 from asyncroute.config import Config, DicomDestination, FolderDestination, compile_routes
 from asyncroute.config.model import Listener as ListenerSettings
-from asyncroute.crashpoints import crash_point
 from asyncroute.forward.association import Shared, Target
 from asyncroute.forward.base import Forwarder
 from asyncroute.forward.dicom import DicomForwarder, Means, Policy
@@ -39,6 +39,7 @@ from asyncroute.queue.limits import Backlog, Outbound
 from asyncroute.queue.scheduler import Scheduler
 from asyncroute.receive.listener import Intake, Listener
 from asyncroute.recover import Recovered, recover
+from asyncroute.release import Releaser
 from asyncroute.route import Router
 from asyncroute.settle import Settler
 from asyncroute.spool.local import LocalSpool
@@ -51,6 +52,7 @@ FOLDER_THREADS = 4
 HOUSEKEEPING = 1.0
 PRUNE_EVERY = 600.0
 PRUNE_STEP = 500
+STOPS = (signal.SIGTERM, signal.SIGINT)
 LAST_WORDS = 1.0
 """Seconds for A-RELEASE-RPs at the end."""
 
@@ -99,6 +101,10 @@ class App:
         self._closing.callback(self.committer.close)
         self.scheduler = Scheduler(self.memory, Settler(self.committer).settle)
         self.committer.on_settled = self.scheduler.settled
+        self.committer.on_trouble = self.scheduler.stall
+        self.releaser = Releaser(self.spool, self.committer.release)
+        self._closing.callback(self.releaser.close)
+        self.committer.on_releasable = self.releaser.release
         self.resolver = Resolver()
         self._closing.callback(self.resolver.close)
         self.negotiators = self._pool(2, "negotiate")
@@ -117,7 +123,7 @@ class App:
 
     def _pool(self, threads: int, name: str) -> ThreadPoolExecutor:
         pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
-        self._closing.callback(pool.shutdown, wait=True, cancel_futures=True)
+        self._closing.callback(pool.shutdown, wait=False, cancel_futures=True)
         return pool
 
     def _build_channels(self) -> None:
@@ -158,7 +164,7 @@ class App:
         counts = await self.reader.counts()
         self._received_before = counts.totals.get("received", 0)
         self.scheduler.begin(counts)
-        await self._release_leftovers()
+        self.releaser.release(self.recovered.releasable)
         self.deadlines.start()
         try:
             await self.control.start()
@@ -169,13 +175,6 @@ class App:
             raise
         self._side_task(self._housekeeping(), "housekeeping")
         self._side_task(self._pruning(), "pruning")
-
-    async def _release_leftovers(self) -> None:
-        """Images that were settled, but whose files the last run did not come to remove."""
-        for instance_id, path in self.recovered.releasable:
-            await self.loop.run_in_executor(None, self.spool.remove, path)
-            crash_point("file-removed")
-            self.committer.release((instance_id,))
 
     def _side_task(self, work: Any, name: str) -> None:
         task: asyncio.Task[None] = self.loop.create_task(work, name=name)
@@ -231,12 +230,10 @@ class App:
 
     def request_stop(self) -> None:
         """Begin to drain; a second time: exit at once."""
-        if self._stop.is_set():
-            log.warning("stopped again while draining: exiting at once")
-            import os
-
-            os._exit(1)
         self._stop.set()
+        for number in STOPS:  # from now on a Python handler: it runs even while the loop waits for a thread
+            self.loop.remove_signal_handler(number)
+            signal.signal(number, _exit_at_once)
 
     async def run_until_stopped(self) -> None:
         """Wait for ``request_stop``, then drain."""
@@ -255,7 +252,10 @@ class App:
         await self.intake.drain(self.config.node.drain)
         await asyncio.gather(*(c.stop(deadline) for c in self.scheduler.channels.values()))
         try:
-            await asyncio.wait_for(self.committer.drained(), max(deadline - self.loop.time(), 5.0))
+            async with asyncio.timeout(max(deadline - self.loop.time(), 5.0)):
+                await self.committer.drained()
+                await self.releaser.drained()
+                await self.committer.drained()
         except TimeoutError:
             log.error("results could not be written before the stop; their images will be sent again")
         last = self.loop.time() + LAST_WORDS
@@ -275,13 +275,19 @@ async def serve(config: Config, ready: Callable[[App], None] | None = None) -> i
     app = App(config)
     await app.build()
     loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, app.request_stop)
+    for number in STOPS:
+        loop.add_signal_handler(number, app.request_stop)
     await app.start()
     if ready is not None:
         ready(app)
     await app.run_until_stopped()
     return 0 if app.failure is None else 1
+
+
+def _exit_at_once(*_: object) -> None:
+    """The second signal."""
+    log.warning("stopped again while draining: exiting at once")
+    os._exit(1)
 
 
 def target_of(d: DicomDestination) -> Target:

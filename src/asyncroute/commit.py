@@ -53,7 +53,6 @@ class Batch:
     refused: dict[int, str] = field(default_factory=dict)
     committed: Committed | None = None
     fault: AsyncrouteError | None = None
-    removed: list[int] = field(default_factory=list)
 
 
 class Committer:
@@ -63,6 +62,8 @@ class Committer:
         self.on_stored: Callable[[Received], None] = _unset
         self.on_refused: Callable[[Received, str], None] = _unset
         self.on_settled: Callable[[list[Settlement]], None] = _unset
+        self.on_releasable: Callable[[list[tuple[int, str]]], None] = _unset
+        self.on_trouble: Callable[[bool], None] = _unset
         self.trouble: str | None = None
         self._spool = spool
         self._writer = writer
@@ -209,27 +210,20 @@ class Committer:
         self._clean(batch, good)
 
     def _clean(self, batch: Batch, good: list[Received]) -> None:
-        """Remove the files of what was refused and of what is done."""
+        """Remove the files of what was refused."""
         committed = batch.committed
         for r in good:
             if committed is None or r.instance.id in committed.refused:
                 self._remove(r.instance.path)
-        if committed is None:
-            return
-        batch.refused.update(committed.refused)
-        for instance_id, path in committed.releasable:
-            if self._remove(path):
-                crash_point("file-removed")
-                batch.removed.append(instance_id)
+        if committed is not None:
+            batch.refused.update(committed.refused)
 
-    def _remove(self, path: str) -> bool:
+    def _remove(self, path: str) -> None:
         """Remove a file; one that cannot be removed stays for the next start's recovery."""
         try:
             self._spool.remove(path)
         except AsyncrouteError as error:
             log.error("file not removed: %s", error)
-            return False
-        return True
 
     # ---- back on the loop
 
@@ -264,6 +258,7 @@ class Committer:
         if self.trouble:
             log.warning("the journal can be written again")
             self.trouble = None
+            self.on_trouble(False)
         if batch.images:
             crash_point("admitted-unanswered")
         committed = batch.committed
@@ -279,8 +274,7 @@ class Committer:
                 waiter.set_result(n)
         if batch.settlements:
             _guarded(self.on_settled, batch.settlements)
-        if batch.removed:
-            self._next.released.extend(batch.removed)
+        self.on_releasable(committed.releasable)
         for instance_id in committed.conflicts:
             log.warning("image %d: this SOP Instance UID was received before with other bytes", instance_id)
 
@@ -288,6 +282,7 @@ class Committer:
         """The journal did not take the group: refuse its images, keep everything else for the next try."""
         if self.trouble is None:
             log.error("cannot commit: %s", fault)
+            self.on_trouble(True)
         self.trouble = str(fault)
         for received in batch.images:
             _guarded(self.on_refused, received, batch.refused.get(received.instance.id, str(fault)))

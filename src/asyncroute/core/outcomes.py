@@ -67,6 +67,7 @@ class Outcome:
     charged attempts, without it only times count while other images passed (or the destination would be to blame).
     `delay`: seconds before the next try; None leaves it to the channel's backoff. `scope`: what waits.
     `status`: the DIMSE status, if there was one. `loud`: a person should be told. `narrow`: use fewer associations.
+    `ours`: the fault is on this side, so it says nothing about the destination.
     `studies`: after this many different studies in a row with this outcome the destination is held (None: no).
     """
 
@@ -80,6 +81,7 @@ class Outcome:
     loud: bool = False
     narrow: bool = False
     studies: int | None = None
+    ours: bool = False
 
     @property
     def delivered(self) -> bool:
@@ -278,8 +280,8 @@ def lost(detail: str, *, image_in_flight: bool) -> Outcome:
 def unreadable(detail: str, *, for_good: bool) -> Outcome:
     """Our own copy of the image cannot be read: missing or damaged (`for_good`), or the disk is in trouble just now."""
     if for_good:
-        return Outcome(Kind.IMAGE_FAILED, detail, charge=True, limit=1, loud=True)
-    return Outcome(Kind.IMAGE_RETRY, detail, delay=30.0, loud=True)
+        return Outcome(Kind.IMAGE_FAILED, detail, charge=True, limit=1, loud=True, ours=True)
+    return Outcome(Kind.IMAGE_RETRY, detail, delay=30.0, loud=True, ours=True)
 
 
 def no_context(sop_class: str, transfer_syntax: str) -> Outcome:

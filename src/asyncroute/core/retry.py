@@ -49,7 +49,3 @@ class Backoff:
     def exhausted(self, attempts: int, age: float) -> bool:
         """Whether to stop after `attempts` charged tries of a delivery that is `age` seconds old."""
         return age >= self.give_up or 0 < self.attempts <= attempts
-
-
-BREAKER = Backoff(first=5.0, factor=2.0, max=600.0)
-"""How long a destination stays paused after failures of whole associations: 5 s doubling to 10 min."""

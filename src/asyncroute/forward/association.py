@@ -251,6 +251,7 @@ class Requestor(Link):
         if not self.busy or self._all_sent or self.owner is None:
             return
         if self._to_cut:
+            self.deadline = float("inf")  # until ``more``: the time that our own disk needs is not the peer's
             self.owner.room()
             return
         self._all_sent = True

@@ -2,7 +2,8 @@
 
 A few threads serve all lanes; requests that wait are taken together, and results come back to the loop together. What
 comes back from disk is checked against the journal's length and checksum before the last byte of it is handed out:
-small images are read whole and compared, large ones piece by piece, so that the last piece of a damaged one is withheld.
+small images are read whole and compared, large ones piece by piece, so that the last piece of a damaged one is
+withheld.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class Channel:
         self.forwarder = forwarder
         self.window = lanes
         self.backlog = backlog
-        self.breaker = Breaker(random)
+        self.breaker = Breaker(retry, random)
         self.verdict = Verdict(self, retry, ledger)
         self.lanes: list[Lane] = []
         self.idle: list[Lane] = []
@@ -147,24 +147,33 @@ class Channel:
             return
         now = self._loop.time()
         self._wake_delayed(now)
-        if self._behind and self._refill is None and len(self._flows) < READY_LOW:
+        if self._behind and self._refill is None and self._has_room():
             self._begin_refill()
-        pause = self.verdict.paused_until(now)
-        allowed = 0 if pause else self.breaker.allowed(now, self.window)
-        while len(self._flows) and len(self.sending) < allowed:
+        while len(self._flows) and len(self.sending) < self._allowed(now):
             chosen = self._choose(now)
             if chosen is None:
                 break
             self._begin(*chosen)
         if self._outbound.wanted:
             self._make_room()
-        self._set_timer(now, pause)
+        self._set_timer(now, self.verdict.paused_until(now))
+
+    def _has_room(self) -> bool:
+        """Whether more should be read from the journal. Results that are not durable yet count, too."""
+        return len(self._flows) < READY_LOW and len(self._known) < 2 * READY_MOST + READY_LOW
+
+    def _allowed(self, now: float) -> int:
+        """How many lanes may work now."""
+        if self._ledger.stalled or self.verdict.paused_until(now):
+            return 0
+        return self.breaker.allowed(now, self.window)
 
     def _make_room(self) -> None:
         """Others wait for an association: close those of ours that have nothing to do."""
-        for lane in [x for x in self.idle if x.open]:
-            lane.close()
-            self._lane_closed(lane)
+        for lane in list(self.idle):
+            if lane.open and lane in self.idle:  # closing one may have set others to work
+                lane.close()
+                self._lane_closed(lane)
 
     def _choose(self, now: float) -> tuple[Lane, Flow] | None:
         """A lane and the flow whose head it shall take; None if nothing can begin now."""
@@ -228,6 +237,8 @@ class Channel:
         """See ``forward.base.Reports``."""
         del self.sending[lane]
         self.idle.append(lane)
+        if self._outbound.wanted and lane.open and len(self.lanes) > 1:
+            lane.close()  # others wait for an association, and we have more than one
         if not lane.open:
             self._lane_closed(lane)
         self.verdict.on(delivery, self.forwarder.key(delivery)[0], outcome, self._loop.time())

@@ -47,6 +47,7 @@ class Scheduler:
         self.tallies: dict[str, Tally] = {}
         self.totals: Counter[str] = Counter()
         self.held = 0
+        self.stalled = False
         self._memory = memory
         self._settle = settle
         self._loop = asyncio.get_running_loop()
@@ -124,6 +125,12 @@ class Scheduler:
                 self._memory.done_with(delivery.instance_id)
 
     # ---- the journal's word
+
+    def stall(self, stalled: bool) -> None:
+        """Results cannot be written (or can be again): nothing begins meanwhile."""
+        self.stalled = stalled
+        for channel in self.channels.values() if not stalled else ():
+            channel.pump()
 
     def settled(self, settlements: list[Settlement]) -> None:
         """These results are durable."""

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from asyncroute.core.model import Delivery, Settlement
 from asyncroute.core.outcomes import SLOW, Kind, Outcome
-from asyncroute.core.retry import BREAKER, Backoff
+from asyncroute.core.retry import Backoff
 from asyncroute.core.states import DeliveryState
 from asyncroute.queue.breaker import Breaker
 
@@ -22,6 +22,11 @@ class Ledger(Protocol):
 
     def settle(self, settlement: Settlement, delivery: Delivery) -> None:
         """Make it durable."""
+        ...
+
+    @property
+    def stalled(self) -> bool:
+        """Whether results cannot be made durable now: nothing new should begin."""
         ...
 
     def finished_with(self, delivery: Delivery) -> None:
@@ -114,16 +119,16 @@ class Verdict:
             self._delivered(delivery, outcome, now)
             return
         self.last_error = outcome.text
-        if kind is Kind.IMAGE_FAILED:
+        if kind in (Kind.IMAGE_FAILED, Kind.IMAGE_RETRY) and not outcome.ours:
             self._answered(now)
+        if kind is Kind.IMAGE_FAILED:
             self._dead(delivery, outcome)
             self._refusals(delivery, outcome)
         elif kind is Kind.IMAGE_RETRY:
-            self._answered(now)
             self._try_later(delivery, outcome, now)
         elif kind is Kind.DESTINATION_PAUSE:
             self._pauses += 1
-            self._pause_until = now + max(0.2, BREAKER.delay(self._pauses, random))
+            self._pause_until = now + max(0.2, self._retry.delay(self._pauses, random))
             self._struck(delivery, outcome)
         elif kind is Kind.POISON_COUNT:
             self._queue.breaker.failed(now)

@@ -94,12 +94,14 @@ class Acceptor(Link):
             self._gone("connection closed by peer")
             return False
         self._filled = hi = lo + n
-        self.reader.feed(buffer.view, lo, hi)
+        try:
+            self.reader.feed(buffer.view, lo, hi)
+        finally:
+            if hi == buffer.capacity or self.message is None:
+                self._let_go()
         if self.ended:
             return False
         self.stream.quick_ack()
-        if hi == buffer.capacity or self.message is None:
-            self._let_go()
         return True
 
     def _let_go(self) -> None:
@@ -173,6 +175,7 @@ class Acceptor(Link):
     def _finish(self, last_pdu: bytes) -> None:
         """Send our last word and wait for the peer to close (Sta13)."""
         self._drop_message()
+        self._let_go()
         self.state = CLOSED_BY_US
         self.write(last_pdu)
         self.read_to_the_end()

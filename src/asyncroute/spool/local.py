@@ -187,7 +187,7 @@ class _Group:
         try:
             number = self._tree.create(instance.id)
             _write_image(number, instance, parts)
-        except OSError as error:
+        except Exception as error:  # whatever it is, it is this image's alone
             self.failed[instance.id] = fault(error, "writing", file_path(instance.id))
             if number >= 0:
                 os.close(number)

@@ -33,12 +33,12 @@ class StreamedFile:
         self._checksum = xxhash.xxh3_64()
         self._size = 0
         self._unsynced = 0
-        self._head = head(instance, facts.pack(instance))
         self._number = -1
         try:
+            self._head = head(instance, facts.pack(instance))
             self._number = tree.create(instance.id)
             write_all(self._number, [self._head])
-        except OSError as error:
+        except Exception as error:
             if self._number >= 0:
                 self.abandon()
             raise fault(error, "writing", self._path) from error

@@ -39,9 +39,11 @@ def file_path(instance_id: int) -> str:
     return f"{instance_id // SHARD:06d}/{instance_id:08d}.dcm"
 
 
-def fault(error: OSError, doing: str, path: str) -> StorageFault:
+def fault(error: Exception, doing: str, path: str) -> StorageFault:
     """``error`` in one line; ``doing``: such as "writing"."""
-    return StorageFault(f"spool: {doing} {path}: {error.strerror or error}", error.errno or 0)
+    if isinstance(error, OSError):
+        return StorageFault(f"spool: {doing} {path}: {error.strerror or error}", error.errno or 0)
+    return StorageFault(f"spool: {doing} {path}: {type(error).__name__}: {error}")
 
 
 def write_all(number: int, parts: Sequence[Buffer]) -> int:

@@ -44,6 +44,7 @@ ATTRIBUTES = [
     ("PatientID = 123", 0x00100020, ["123"], ["0123", "123.0"]),
     ('PatientName = "M\u00fcller^*"', 0x00100010, ["M\u00fcller^Eva"], ["Muller^Eva"]),
     ('StudyDescription = "re:(?i)chest"', 0x00081030, ["CT Chest pa"], ["Head"]),
+    ('StudyDescription = "re:[[a]x"', 0x00081030, ["[x", "ax"], ["x"]),
     ('StudyDescription = "re:^$"', 0x00081030, [], ["", "x"]),
     ('AccessionNumber = ""', 0x00080050, [""], ["1"]),
     ('AccessionNumber = "*"', 0x00080050, ["1"], [""]),

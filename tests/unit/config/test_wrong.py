@@ -253,6 +253,10 @@ WRONG = [
         "missing ), unterminated subpattern at position 0",
     ),
     (
+        ROUTE + 'match = { PatientName = "re:(?\\n)" }',
+        "x.toml:13: route[0].match.PatientName: is not a regular expression: unknown extension ?\\u000a at position 1",
+    ),
+    (
         ROUTE + "match = { Modality = true }",
         "x.toml:13: route[0].match.Modality: must be text in quotes, a number, or a list of them, not true",
     ),

@@ -1,0 +1,97 @@
+"""The last step of an image's way: files whose every delivery is settled leave the spool.
+
+The journal says which (``Committed.releasable``), after the transaction that settled the last delivery. Removal has a
+thread of its own and goes in batches, because removals between the syncs of the committing threads slow both down. When
+files are gone a later group writes so into the journal. Failures: a file that cannot be removed is logged and stays for
+the next start's recovery.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from asyncroute.core.errors import AsyncrouteError
+from asyncroute.crashpoints import crash_point
+from asyncroute.spool.base import Spool
+
+log = logging.getLogger(__name__)
+
+PERIOD = 0.25
+"""Seconds that removals wait for company."""
+
+Releasable = tuple[int, str]
+"""Instance id and spool path."""
+
+
+class Releaser:
+    """See module. The loop's thread only. ``released`` is told which files are gone."""
+
+    def __init__(self, spool: Spool, released: Callable[[Sequence[int]], None]) -> None:
+        self._spool = spool
+        self._released = released
+        self._loop = asyncio.get_running_loop()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="release")
+        self._waiting: list[Releasable] = []
+        self._running = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def release(self, done: Sequence[Releasable]) -> None:
+        """These images are done: remove their files before long."""
+        if done:
+            self._waiting.extend(done)
+            self._idle.clear()
+            if self._timer is None and not self._running:
+                self._timer = self._loop.call_later(PERIOD, self._run)
+
+    async def drained(self) -> None:
+        """Wait until all that was given has been removed."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._run()
+        await self._idle.wait()
+
+    def close(self) -> None:
+        """End the thread."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self) -> None:
+        self._timer = None
+        if self._running or not self._waiting:
+            return
+        batch, self._waiting = self._waiting, []
+        self._running = True
+        self._loop.run_in_executor(self._pool, self._remove, batch).add_done_callback(self._ran)
+
+    def _remove(self, batch: list[Releasable]) -> list[int]:
+        """In the thread; the ids whose files are gone."""
+        gone = []
+        for instance_id, path in batch:
+            try:
+                self._spool.remove(path)
+            except AsyncrouteError as error:
+                log.error("file not removed: %s", error)
+            else:
+                crash_point("file-removed")
+                gone.append(instance_id)
+        return gone
+
+    def _ran(self, future: asyncio.Future[list[int]]) -> None:
+        self._running = False
+        if future.cancelled():
+            self._idle.set()
+            return
+        if future.exception() is not None:
+            log.error("files not removed", exc_info=future.exception())
+        else:
+            self._released(future.result())
+        if self._waiting:
+            self._timer = self._loop.call_later(PERIOD, self._run)
+        else:
+            self._idle.set()

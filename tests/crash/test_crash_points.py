@@ -1,0 +1,74 @@
+"""Killed between any two steps of persistence: what was acknowledged arrives, and the router goes on by itself."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.crashing import Bench, crash_points, make_bench, shares, unacknowledged
+from tests.support.exact_receiver import ReceiverHost, assert_all_there
+from tests.support.exact_sender import send_all
+from tests.support.fixtures import MakeRouter
+from tests.support.waiting import wait_until
+
+VARIABLE = "ASYNCROUTE_CRASH"
+POINTS = crash_points()
+ONCE = frozenset({"stream-finished", "release-committed"})  # the second: removals go in batches
+PASSES = [f"{point}:{number}" for point in POINTS for number in (1, 4) if number == 1 or point not in ONCE]
+
+
+@pytest.fixture
+def bench(make_router: MakeRouter, receivers: ReceiverHost, tmp_path: Path) -> Bench:
+    return make_bench(make_router, receivers, tmp_path / "written")
+
+
+def crash(bench: Bench, spec: str, send: bool = True) -> None:
+    """Start the router with a crash point, let senders run into it, and wait until it is dead."""
+    bench.router.start(wait=send, **{VARIABLE: spec})
+    fleet = bench.start_senders(shares(spec)) if send else None
+    wait_until(lambda: not bench.router.running, 40, f"the crash at {spec}", bench.router.log_tail)
+    assert bench.router.exit_status == -signal.SIGKILL
+    if fleet is not None:
+        bench.note(fleet)
+
+
+def test_there_are_crash_points() -> None:
+    assert len(POINTS) >= 10
+
+
+@pytest.mark.parametrize("spec", PASSES)
+def test_nothing_acknowledged_is_lost(bench: Bench, spec: str) -> None:
+    crash(bench, spec)
+    bench.router.start()
+    bench.assert_nothing_lost()
+
+
+def test_a_crash_during_each_step_of_the_recovery_of_another(bench: Bench) -> None:
+    crash(bench, "admitted-unanswered:2")
+    for spec in ("sent-unsettled", "settle-written", "settle-committed", "file-removed", "release-committed"):
+        crash(bench, spec, send=False)
+    bench.router.start()
+    bench.assert_nothing_lost()
+
+
+def test_what_was_not_acknowledged_can_be_sent_again(bench: Bench) -> None:
+    crash(bench, "journal-committed:2")
+    bench.router.start()
+    again = unacknowledged(bench)
+    assert again
+    bench.acknowledged += send_all(bench.router.caller("AGAIN"), again, associations=2)
+    bench.assert_nothing_lost()
+    assert_all_there(bench.ends, bench.sent)
+
+
+@pytest.mark.parametrize("point", ["file-created", "file-written", "file-synced", "stream-partly-written"])
+def test_half_written_files_are_cleaned_up_and_counted_as_nothing(bench: Bench, point: str) -> None:
+    crash(bench, point)
+    assert bench.router.spool_files()
+    bench.router.start()
+    bench.assert_nothing_lost()
+    status = bench.router.status()
+    assert status["totals"]["held"] == status["totals"]["failed"] == 0
+    assert status["spool"]["files"] == 0

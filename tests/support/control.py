@@ -1,0 +1,49 @@
+"""The router's control socket, asked without starting an interpreter: HTTP over a Unix socket in its data folder."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+SOCKET = "control.sock"
+TIMEOUT = 20.0
+
+
+class _Connection(http.client.HTTPConnection):
+    """An HTTP connection over a Unix socket; through /proc, because the socket's path may be too long for one."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("localhost", timeout=TIMEOUT)
+        self._folder = folder
+
+    def connect(self) -> None:
+        """Connect to the socket in the folder."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(TIMEOUT)
+        descriptor = os.open(self._folder, os.O_PATH | os.O_CLOEXEC)
+        try:
+            self.sock.connect(f"/proc/self/fd/{descriptor}/{SOCKET}")
+        finally:
+            os.close(descriptor)
+
+
+def get(data_dir: Path, path: str) -> dict[str, Any]:
+    """The JSON answer of the router in ``data_dir`` to a GET request.
+
+    Raises:
+        OSError: nothing answers there.
+    """
+    connection = _Connection(data_dir)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        content = answer.read()
+    finally:
+        connection.close()
+    assert answer.status == 200, content
+    parsed: dict[str, Any] = json.loads(content)
+    return parsed

@@ -1,0 +1,43 @@
+"""What Linux says about a process: memory, threads, descriptors (proc(5))."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Descriptors and threads of a process, and its resident memory in bytes."""
+
+    descriptors: int
+    threads: int
+    rss: int
+
+
+def usage(pid: int) -> Usage:
+    """The present usage of process ``pid``."""
+    base = Path("/proc") / str(pid)
+    return Usage(len(os.listdir(base / "fd")), len(os.listdir(base / "task")), memory(pid, "VmRSS"))
+
+
+def memory(pid: int, what: str = "VmHWM") -> int:
+    """A memory figure in bytes; VmHWM is the highest resident size so far."""
+    for line in (Path("/proc") / str(pid) / "status").read_text().splitlines():
+        if line.startswith(what + ":"):
+            return int(line.split()[1]) * 1024
+    raise KeyError(what)
+
+
+def reset_peak(pid: int) -> None:
+    """Begin VmHWM anew from the present resident size."""
+    (Path("/proc") / str(pid) / "clear_refs").write_text("5")
+
+
+def descriptors(pid: int) -> list[str]:
+    """What each descriptor is, for a failure text."""
+    folder = Path("/proc") / str(pid) / "fd"
+    return sorted(os.readlink(folder / name) for name in os.listdir(folder) if (folder / name).is_symlink())

@@ -1,0 +1,89 @@
+"""The SQL files: every statement is found, compiles, and uses the indexes that it was written for."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+
+import pytest
+
+from asyncroute.core.model import Selection
+from asyncroute.core.states import OPEN
+from asyncroute.journal import select
+from asyncroute.journal.statements import load, migrations, split
+
+FILES = ("write.sql", "read.sql", "admin.sql")
+STATEMENTS = [(file, name, sql) for file in FILES for name, sql in load(file).items()]
+
+
+@pytest.fixture(scope="module")
+def empty() -> Iterator[sqlite3.Connection]:
+    """A database with the newest schema and nothing in it."""
+    connection = sqlite3.connect(":memory:")
+    for _, script in migrations():
+        for statement in split(script):
+            connection.execute(statement)
+    yield connection
+    connection.close()
+
+
+def plan(connection: sqlite3.Connection, sql: str) -> list[str]:
+    """The lines of SQLite's query plan."""
+    names = dict.fromkeys(re.findall(r":(\w+)", sql), 1)
+    values: object = names or (1,) * sql.count("?")
+    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]  # type: ignore[arg-type]
+
+
+def test_migrations_are_numbered_without_gaps() -> None:
+    assert [number for number, _ in migrations()] == list(range(1, len(migrations()) + 1))
+
+
+def test_split_keeps_every_statement() -> None:
+    script = "-- a comment;\nCREATE TABLE a (x); -- more\nINSERT INTO a\nVALUES ('x;y');\n"
+    assert [statement.split("\n")[0] for statement in split(script)] == ["CREATE TABLE a (x); -- more", "INSERT INTO a"]
+
+
+@pytest.mark.parametrize(("file", "name", "sql"), STATEMENTS, ids=lambda it: it[:20])
+def test_every_statement_compiles(empty: sqlite3.Connection, file: str, name: str, sql: str) -> None:
+    assert not sql.endswith(";")
+    assert plan(empty, sql) is not None
+
+
+BIG_TABLES = re.compile(r"SCAN (instance|delivery|i|d|o|n|f)\b(?! USING COVERING INDEX delivery_open)")
+FULL_SCANS_ALLOWED = {
+    "insert_destination",  # foreign key check of a deferred violation, of which there are none
+    "counts",  # the index of held images, which are few
+}
+
+
+@pytest.mark.parametrize(("file", "name", "sql"), STATEMENTS, ids=lambda it: it[:20])
+def test_no_statement_walks_through_all_images(empty: sqlite3.Connection, file: str, name: str, sql: str) -> None:
+    scans = [line for line in plan(empty, sql) if BIG_TABLES.search(line)]
+    if name == "counts":
+        assert all("instance_held" in line for line in scans)
+    elif name not in FULL_SCANS_ALLOWED:
+        assert scans == []
+
+
+def test_claims_look_at_the_index_alone_until_something_is_due(empty: sqlite3.Connection) -> None:
+    lines = plan(empty, load("read.sql")["claim"])
+    assert "SEARCH o USING COVERING INDEX delivery_open (destination=? AND state=?)" in lines
+    before = lines[: lines.index("SCAN c")]
+    assert not any("SORT" in line or "ORDER BY" in line for line in before)
+
+
+@pytest.mark.parametrize(
+    ("selection", "index"),
+    [
+        (Selection(), "delivery_open"),
+        (Selection(destination="a"), "delivery_open (destination=?"),
+        (Selection(study_uid="1.2"), "delivery_open"),
+        (Selection(sop_instance_uid="1.2"), "instance_uid (uid_key=?)"),
+        (Selection(instance_ids=[1]), "SEARCH i USING INTEGER PRIMARY KEY"),
+    ],
+)
+def test_selections_use_an_index(empty: sqlite3.Connection, selection: Selection, index: str) -> None:
+    chosen, _ = select.deliveries(selection, OPEN)
+    lines = plan(empty, f"SELECT d.instance, i.id {chosen}")
+    assert any(index in line for line in lines), lines

@@ -1,0 +1,65 @@
+"""Cut and damaged spool files are never taken for whole ones (hypothesis: any cut, any single bad byte of the head)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asyncroute.spool.local import LocalSpool
+from tests.contract.made import image
+
+DATA = b"0123456789" * 10
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, LocalSpool, bytes, int]:
+    """A spool with one file: its path, the spool, its bytes, the length of its head."""
+    spool = LocalSpool(tmp_path_factory.mktemp("facts") / "spool", "process-crash")
+    instance_id, path = spool.allocate()
+    instance = image(instance_id, path=path, data_offset=0)
+    assert spool.write([(instance, [DATA])]) == {}
+    file = spool.root / path
+    return file, spool, file.read_bytes(), instance.data_offset
+
+
+@given(data=st.data())
+@settings(max_examples=200)
+def test_a_cut_file_is_not_whole(whole: tuple[Path, LocalSpool, bytes, int], data: st.DataObject) -> None:
+    file, spool, content, _ = whole
+    cut = data.draw(st.integers(0, len(content) - 1))
+    file.write_bytes(content[:cut])
+    assert spool.facts(f"{file.parent.name}/{file.name}") is None
+
+
+@given(data=st.data())
+@settings(max_examples=200)
+def test_a_grown_file_is_not_whole(whole: tuple[Path, LocalSpool, bytes, int], data: st.DataObject) -> None:
+    file, spool, content, _ = whole
+    file.write_bytes(content + data.draw(st.binary(min_size=1, max_size=50)))
+    assert spool.facts(f"{file.parent.name}/{file.name}") is None
+
+
+@given(data=st.data())
+@settings(max_examples=300)
+def test_a_bad_byte_in_the_facts_is_seen(whole: tuple[Path, LocalSpool, bytes, int], data: st.DataObject) -> None:
+    file, spool, content, offset = whole
+    damaged = bytearray(content)
+    place = data.draw(st.integers(content.index(b"ASYNCRTE"), offset - 1))
+    damaged[place] ^= data.draw(st.integers(1, 255))
+    file.write_bytes(damaged)
+    assert spool.facts(f"{file.parent.name}/{file.name}") is None
+
+
+@given(data=st.data())
+@settings(max_examples=200)
+def test_any_damage_of_the_head_raises_nothing(whole: tuple[Path, LocalSpool, bytes, int], data: st.DataObject) -> None:
+    file, spool, content, offset = whole
+    damaged = bytearray(content)
+    place = data.draw(st.integers(0, offset - 1))
+    junk = data.draw(st.binary(min_size=1, max_size=20))
+    damaged[place : place + len(junk)] = junk
+    file.write_bytes(damaged)
+    spool.facts(f"{file.parent.name}/{file.name}")

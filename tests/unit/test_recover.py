@@ -1,0 +1,328 @@
+"""Recovery: journal and spool agree after any crash, and nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from asyncroute.core.model import Instance, Selection
+from asyncroute.crashpoints import VARIABLE
+from asyncroute.journal.base import Counts, Group, QueueRow
+from asyncroute.journal.reader import SqliteReader
+from asyncroute.journal.sqlite import SqliteJournal
+from asyncroute.recover import Recovered, recover
+from asyncroute.spool.local import LocalSpool
+from tests.contract.made import T0, delivered, failed, image, retried
+from tests.contract.storage_worker import content
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).resolve().parents[2]
+POINTS = (
+    *("file-created", "file-written", "file-synced", "folder-synced", "stream-partly-written", "stream-finished"),
+    *("journal-begun", "journal-written", "journal-committed", "settle-written", "settle-committed"),
+    "release-committed",
+)
+
+
+class Store:
+    """Journal and spool of one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.journal = SqliteJournal.open(folder)
+        self.spool = LocalSpool(folder / "spool")
+
+    def restart(self) -> Recovered:
+        """As after a stop: close, open, recover."""
+        self.close()
+        self.journal = SqliteJournal.open(self.folder)
+        self.spool = LocalSpool(self.folder / "spool")
+        return recover(self.journal, self.spool)
+
+    def close(self) -> None:
+        """Close both."""
+        self.journal.close()
+        self.spool.close()
+
+    def written(self, *destinations: str, **changes: object) -> Instance:
+        """A file in the spool without a journal row."""
+        instance_id, path = self.spool.allocate()
+        made = image(instance_id, *destinations, **{"path": path, "data_offset": 0} | changes)
+        assert self.spool.write([(made, [content(instance_id)])]) == {}
+        return made
+
+    def admitted(self, *destinations: str, **changes: object) -> Instance:
+        """A file and its row."""
+        made = self.written(*destinations, **changes)
+        assert self.journal.commit(Group([made])).refused == {}
+        return made
+
+    def file(self, instance: Instance) -> Path:
+        """Where the image's file is."""
+        return self.spool.root / instance.path
+
+    def files(self) -> list[int]:
+        """Ids of the files in the spool."""
+        return sorted(int(path.stem) for path in self.spool.root.glob("*/*"))
+
+    def counts(self) -> Counts:
+        """What status would show."""
+        return self._read(SqliteReader.counts)
+
+    def rows(self, held: bool = False) -> list[QueueRow]:
+        """What queue list would show."""
+        return self._read(lambda reader: reader.rows(Selection(), 10_000, held))
+
+    def _read(self, ask: Callable[[SqliteReader], Coroutine[Any, Any, T]]) -> T:
+        async def read() -> T:
+            reader = await SqliteReader.open(self.folder)
+            try:
+                return await ask(reader)
+            finally:
+                await reader.close()
+
+        return asyncio.run(read())
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path / "data")
+    yield made
+    made.close()
+
+
+def test_an_empty_folder(store: Store) -> None:
+    assert store.restart() == Recovered()
+    assert store.spool.allocate()[0] == 1
+
+
+def test_what_agrees_is_left_alone(store: Store) -> None:
+    images = [store.admitted("a") for _ in range(5)]
+    store.admitted(hold_reason="no route")
+    assert store.restart() == Recovered(unsettled=5, held=1)
+    assert store.files() == [1, 2, 3, 4, 5, 6]
+    assert store.spool.files == 6
+    assert store.counts().open["a"] == {1: 5}
+    for it in images:
+        store.spool.verify(it.path, it.data_offset, it.size, it.checksum)
+
+
+def test_ids_go_on_above_files_and_rows(store: Store) -> None:
+    store.spool.start_at(50)
+    store.admitted("a")
+    store.spool.start_at(70)
+    orphan = store.written("a")
+    store.restart()
+    assert store.spool.allocate()[0] == orphan.id + 1
+
+
+def test_ids_go_on_above_what_was_pruned(store: Store) -> None:
+    one = store.admitted("a")
+    store.journal.commit(Group(settlements=[delivered(one.id, "a")]))
+    store.spool.remove(one.path)
+    store.journal.commit(Group(released=[one.id]))
+    assert store.journal.prune(T0 + 10_000, 10) == 1
+    store.restart()
+    assert store.spool.allocate()[0] == one.id + 1
+
+
+def test_half_written_files_are_removed(store: Store) -> None:
+    store.admitted("a")
+    for cut in (0, 10, 200, -1):
+        half = store.file(store.written("a"))
+        os.truncate(half, cut if cut >= 0 else half.stat().st_size - 1)
+    instance_id, path = store.spool.allocate()
+    unfinished = store.spool.incoming(image(instance_id, path=path, data_offset=0))
+    unfinished.append([bytes(5000)])
+    found = store.restart()
+    assert (found.cleaned, found.orphans, store.files()) == (5, 0, [1])
+
+
+def test_whole_files_without_a_row_are_set_aside(store: Store) -> None:
+    orphan = store.written("a")
+    before = store.file(orphan).read_bytes()
+    found = store.restart()
+    assert (found.cleaned, found.orphans, store.files(), store.spool.files) == (0, 1, [], 0)
+    assert [path.read_bytes() for path in (store.folder / "orphans").iterdir()] == [before]
+
+
+def test_the_spool_of_another_journal_is_set_aside(store: Store) -> None:
+    for _ in range(3):
+        store.admitted("a")
+    store.close()
+    (store.folder / "journal.db").unlink()
+    found = store.restart()
+    assert (found.orphans, found.unsettled, store.files()) == (3, 0, [])
+    assert len(list((store.folder / "orphans").iterdir())) == 3
+
+
+def test_a_released_file_that_came_back_is_removed(store: Store) -> None:
+    one = store.admitted("a")
+    store.journal.commit(Group(settlements=[delivered(one.id, "a")]))
+    store.journal.commit(Group(released=[one.id]))
+    found = store.restart()
+    assert (found.cleaned, found.orphans, store.files()) == (1, 0, [])
+    assert not (store.folder / "orphans").exists()
+
+
+def test_settled_images_are_to_be_released(store: Store) -> None:
+    with_file, without_file, owed = (store.admitted("a", "b") for _ in range(3))
+    settled = [delivered(it.id, name) for it in (with_file, without_file) for name in ("a", "b")]
+    store.journal.commit(Group(settlements=[*settled, delivered(owed.id, "a")]))
+    store.spool.remove(without_file.path)
+    found = store.restart()
+    assert found.releasable == [(with_file.id, with_file.path), (without_file.id, without_file.path)]
+    assert (found.lost, found.cleaned, found.unsettled) == (0, 0, 1)
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def extend(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"x")
+
+
+@pytest.mark.parametrize(("spoil", "words"), [(Path.unlink, "missing"), (truncate, "damaged"), (extend, "damaged")])
+def test_a_lost_file_is_said_and_nothing_else_is_touched(
+    store: Store, spoil: Callable[[Path], object], words: str
+) -> None:
+    lost, fine = store.admitted("a", "b"), store.admitted("a")
+    store.journal.commit(Group(settlements=[retried(lost.id, "b", T0 + 9e9)]))
+    spoil(store.file(lost))
+    found = store.restart()
+    assert (found.lost, found.unsettled, found.orphans, found.cleaned, found.releasable) == (1, 1, 0, 0, [])
+    rows = {(row.instance_id, row.destination): row for row in store.rows()}
+    assert [rows[lost.id, name].state for name in ("a", "b")] == ["failed", "failed"]
+    assert f"spool file {words}" in rows[lost.id, "a"].last_error
+    assert rows[fine.id, "a"].state == "ready"
+    assert store.journal._connection.execute("SELECT kind, instance FROM event").fetchall() == [("file-lost", lost.id)]
+    assert store.restart().lost == 0
+
+
+def test_a_lost_file_of_a_dead_letter_keeps_its_reason(store: Store) -> None:
+    one = store.admitted("a")
+    store.journal.commit(Group(settlements=[failed(one.id, "a", "refused by the peer")]))
+    store.file(one).unlink()
+    assert store.restart().lost == 0
+    assert store.rows()[0].last_error == "refused by the peer"
+
+
+def test_a_lost_file_of_a_held_image_is_said(store: Store) -> None:
+    one = store.admitted(hold_reason="no route")
+    store.file(one).unlink()
+    assert [store.restart().lost for _ in range(2)] == [1, 0]
+    assert "spool file missing" in store.rows(held=True)[0].last_error
+
+
+def test_many_of_everything(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asyncroute.recover.ROWS", 7)
+    monkeypatch.setattr("asyncroute.recover.LOST_IN_ONE_GROUP", 4)
+    chance = random.Random(3)
+    expected = Recovered()
+    for start in (1, 990, 2500):
+        store.spool.start_at(start)
+        for _ in range(60):
+            match chance.choice(["fine", "orphan", "half", "lost", "done"]):
+                case "fine":
+                    store.admitted("a")
+                    expected.unsettled += 1
+                case "orphan":
+                    store.written("a")
+                    expected.orphans += 1
+                case "half":
+                    os.truncate(store.file(store.written("a")), 300)
+                    expected.cleaned += 1
+                case "lost":
+                    store.file(store.admitted("a")).unlink()
+                    expected.lost += 1
+                case "done":
+                    one = store.admitted("a")
+                    store.journal.commit(Group(settlements=[delivered(one.id, "a")]))
+                    expected.releasable.append((one.id, one.path))
+    assert store.restart() == expected
+    assert store.spool.files == expected.unsettled + len(expected.releasable)
+    again = store.restart()
+    assert (again.unsettled, again.orphans, again.cleaned, again.lost) == (expected.unsettled, 0, 0, 0)
+
+
+# --- kill -9 ----------------------------------------------------------------------------------------------------------
+
+
+def worker(folder: Path, rounds: int, crash: str = "") -> subprocess.Popen[str]:
+    """A process that stores, settles and releases."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.contract.storage_worker", str(folder), str(rounds)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}", VARIABLE: crash},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def said(output: str, word: str) -> set[int]:
+    """The ids in whole lines that begin with ``word``."""
+    whole = (line for line in output.splitlines(keepends=True) if line.endswith("\n"))
+    return {int(line.split()[1]) for line in whole if line.startswith(word)}
+
+
+def check(folder: Path, output: str) -> None:
+    """After a crash: what was said to be stored is owed and whole, or settled; the spool holds nothing else."""
+    store = Store(folder)
+    try:
+        found = recover(store.journal, store.spool)
+        assert found.lost == 0
+        owed = {row.instance_id for row in store.rows()}
+        done = {instance_id for instance_id, _ in found.releasable}
+        kept = {row.id: row for row in store.journal.unreleased(0, 10_000)}
+        assert said(output, "stored") - said(output, "settled") - done <= owed
+        assert not owed & said(output, "settled")
+        assert set(store.files()) <= set(kept)
+        assert owed <= set(store.files())
+        for instance_id in owed:
+            facts = store.spool.facts(kept[instance_id].path)
+            assert facts is not None
+            assert store.spool.read(kept[instance_id].path, facts.data_offset, facts.size) == content(instance_id)
+            store.spool.verify(kept[instance_id].path, facts.data_offset, facts.size, facts.checksum)
+        again = recover(store.journal, store.spool)
+        assert (again.cleaned, again.orphans, again.lost) == (0, 0, 0)
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize("passing", [1, 2, 5])
+@pytest.mark.parametrize("point", POINTS)
+def test_a_kill_at_each_crash_point_loses_nothing(tmp_path: Path, point: str, passing: int) -> None:
+    with worker(tmp_path, 8, f"{point}:{passing}") as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    check(tmp_path, output)
+    with worker(tmp_path, 3) as process:
+        more, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert not said(more, "stored") & said(output, "stored")
+    check(tmp_path, output + more)
+
+
+def test_kills_at_random_lose_nothing(tmp_path: Path) -> None:
+    chance = random.Random(11)
+    everything = ""
+    for _ in range(8):
+        with worker(tmp_path, 100_000) as process:
+            assert process.stdout is not None
+            for _ in range(chance.randrange(1, 400)):
+                everything += process.stdout.readline()
+            process.kill()
+            everything += process.stdout.read()
+        check(tmp_path, everything)
