@@ -229,6 +229,7 @@ class Channel:
         """See ``forward.base.Reports``."""
         found = dict.fromkeys((k[1], k[2]) for k in self._flows.keys() if k[0] == title)  # noqa: SIM118
         found.update(dict.fromkeys(pair for known, pair in self._pairs if known == title))
+        found.update(dict.fromkeys(pair for _, pair in self._pairs))  # what others send, this one may send next
         return found
 
     # ---- what lanes report

@@ -1,0 +1,16 @@
+"""The command line: one file per group of commands.
+
+A command's module imports at its top only what every command needs (typer, words); what it works with is imported when
+it runs, so that ``asyncroute --help`` and ``asyncroute status`` answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line of this process; ends the process with its exit status."""
+    from asyncroute.cli.root import run
+
+    sys.exit(run(sys.argv[1:]))

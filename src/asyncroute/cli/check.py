@@ -1,0 +1,175 @@
+"""``asyncroute check``: is the configuration right, and are the destinations there?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from asyncroute.cli import output, settings
+from asyncroute.cli.options import AsJson, ConfigFile, example
+from asyncroute.core.errors import AsyncrouteError, ConfigError
+
+if TYPE_CHECKING:
+    from asyncroute.cli.peer import Trial
+    from asyncroute.config import Config, DicomDestination, FolderDestination
+
+AT_ONCE = 8
+"""Destinations that are tried at a time; the calling titles of one are tried one after the other."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        short_help="Check a configuration, and whether its destinations answer.",
+        epilog=example("asyncroute check -c /etc/asyncroute.toml", "asyncroute check --connect"),
+    )(check)
+
+
+def check(
+    config: ConfigFile = None,
+    connect: Annotated[bool, typer.Option("--connect", help="Also try to reach every destination.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a configuration: every mistake with its line and key.
+
+    With --connect also each destination, under every calling AE title that routes may use: address, TCP, TLS,
+    association, C-ECHO; folders: whether they can be written. Exit status: 0 all is well, 1 something is not.
+    """
+    try:
+        loaded = settings.load(config)
+        _check_tls(loaded)
+    except AsyncrouteError as error:
+        _wrong(error, as_json)
+        raise typer.Exit(output.FAILED) from None
+    found: dict[str, Any] = {"ok": True, "summary": summary(loaded), "notes": notes(loaded)}
+    if not as_json:
+        _say_summary(found)
+    if connect:
+        tried = _try_all(loaded, as_json)
+        found |= {"destinations": tried, "ok": all(each["ok"] for each in tried)}
+    if as_json:
+        output.facts(found)
+    raise typer.Exit(output.OK if found["ok"] else output.FAILED)
+
+
+def _wrong(error: AsyncrouteError, as_json: bool) -> None:
+    output.told(error)
+    if as_json:
+        problems = error.problems if isinstance(error, ConfigError) else ()
+        lines = [{key: getattr(p, key) for key in ("file", "line", "column", "key", "text")} for p in problems]
+        output.facts({"ok": False, "problems": lines or [{"text": str(error)}]})
+
+
+def _check_tls(config: Config) -> None:
+    """Whether the TLS files can be used, which loading a configuration does not try. Raises OurFault."""
+    from asyncroute.link import tls
+
+    for listener in config.listeners:
+        if (server := listener.tls) is not None:
+            tls.server_context(server.certificate, server.key, server.client_ca, server.require_client)
+    for destination in config.destinations:
+        if destination.kind == "dicom" and (client := destination.tls) is not None:
+            tls.client_context(client.ca, client.certificate, client.key)
+
+
+# --- what the configuration says --------------------------------------------------------------------------------------
+
+
+def summary(config: Config) -> dict[str, Any]:
+    """What there is, by name."""
+    return {
+        "file": str(config.path) if config.path else None,
+        "node": config.node.name,
+        "data_dir": str(config.node.data_dir),
+        "listeners": [listener.label for listener in config.listeners],
+        "destinations": [destination.name for destination in config.destinations],
+        "routes": [route.name for route in config.routes],
+    }
+
+
+def notes(config: Config) -> list[str]:
+    """What is allowed, but perhaps not meant."""
+    used = {name for route in config.routes for name in route.to}
+    found = [f"{d.name}: no route leads to this destination" for d in config.destinations if d.name not in used]
+    if not config.routes:
+        found.append(f"there is no [[route]]: what is received has nowhere to go (unrouted = {config.node.unrouted!r})")
+    return found
+
+
+def _say_summary(found: dict[str, Any]) -> None:
+    known = found["summary"]
+    output.say(f"{known['file'] or 'the embedded default'}: ok")
+    for key in ("listeners", "destinations", "routes"):
+        output.say(f"  {key}: {', '.join(known[key]) or 'none'}")
+    for line in found["notes"]:
+        output.say(f"  note: {line}")
+
+
+# --- what the destinations say ----------------------------------------------------------------------------------------
+
+
+def _try_all(config: Config, as_json: bool) -> list[dict[str, Any]]:
+    folders = [d for d in config.destinations if d.kind == "folder"]
+    tried = [_try_folder(folder, as_json) for folder in folders]
+    dicom = [d for d in config.destinations if d.kind == "dicom"]
+    return tried + (_try_peers(config, dicom, as_json) if dicom else [])
+
+
+def _try_folder(destination: FolderDestination, as_json: bool) -> dict[str, Any]:
+    trouble = folder_trouble(destination.path)
+    if not as_json:
+        output.say(f"{destination.name}: folder {destination.path}: {trouble or 'ok'}")
+    return {"name": destination.name, "kind": "folder", "ok": not trouble, "text": trouble}
+
+
+def folder_trouble(path: Path) -> str:
+    """Why files cannot be written below ``path``, or an empty text; nothing is left behind, nothing is made."""
+    import tempfile
+
+    place = path
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        return f"{place} is not a folder"
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            return ""
+    except OSError as error:
+        return f"cannot write in {place}: {(error.strerror or str(error)).lower()}"
+
+
+def _try_peers(config: Config, destinations: Iterable[DicomDestination], as_json: bool) -> list[dict[str, Any]]:
+    import asyncio
+
+    from asyncroute.cli import peer, trials
+    from asyncroute.cli.target import calling_titles
+
+    async def run() -> list[dict[str, Any]]:
+        turns = asyncio.Semaphore(AT_ONCE)
+        async with peer.shared_means() as shared:
+
+            async def one(destination: DicomDestination) -> list[dict[str, Any]]:
+                titles, depends = calling_titles(config, destination)
+                async with turns:
+                    place = peer.target_of(destination)
+                    done = [await peer.try_out(destination.name, place, title, shared) for title in titles]
+                if not as_json:
+                    _show(done, depends)
+                return [{"kind": "dicom", "depends_on_senders": depends} | trials.as_facts(trial) for trial in done]
+
+            return [fact for facts in await asyncio.gather(*map(one, destinations)) for fact in facts]
+
+    return asyncio.run(run())
+
+
+def _show(done: list[Trial], depends: bool) -> None:
+    from asyncroute.cli import trials
+
+    for trial in done:
+        trials.show(trial)
+    if depends:
+        output.say(f"  note: images are sent under the AE title of each sender; this was tried as {done[0].calling}")

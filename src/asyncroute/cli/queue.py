@@ -1,0 +1,220 @@
+"""``asyncroute queue``: deliveries and held images, one by one, and a person's decisions about them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from asyncroute.cli import later, output, router
+from asyncroute.cli.options import AsJson, ConfigFile, example
+from asyncroute.core.errors import OurFault
+from asyncroute.status import render
+
+if TYPE_CHECKING:
+    from asyncroute.config import Config
+
+LIMIT = 1000
+
+
+class State(StrEnum):
+    """States that ``--state`` takes."""
+
+    FAILED = "failed"
+    READY = "ready"
+    WAITING = "waiting"
+    SENDING = "sending"
+    HELD = "held"
+
+
+def _option(*names: str, metavar: str, words: str) -> Any:
+    return typer.Option(*names, metavar=metavar, help=words, show_default=False)
+
+
+To = Annotated[str | None, _option("--to", metavar="NAME", words="Only deliveries to this destination.")]
+InState = Annotated[State | None, typer.Option("--state", help="Only what is in this state.", show_default=False)]
+Uid = Annotated[str | None, _option("--uid", metavar="UID", words="Only this SOP Instance UID.")]
+Study = Annotated[str | None, _option("--study", metavar="UID", words="Only this Study Instance UID.")]
+Accession = Annotated[str | None, _option("--accession", metavar="TEXT", words="Only this accession number.")]
+Ids = Annotated[list[int] | None, _option("--id", metavar="N", words="Only these numbers of the list; repeatable.")]
+Held = Annotated[bool, typer.Option("--held", help="Only images that no route matches; the same as --state held.")]
+Everything = Annotated[bool, typer.Option("--all", help="Really all; needed where nothing else is chosen.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(help="List, retry or discard deliveries and held images.", no_args_is_help=True)
+    group.command("list", epilog=example("asyncroute queue list --to pacs --state failed"))(list_)
+    group.command("retry", epilog=example("asyncroute queue retry --to pacs", "asyncroute queue retry --held"))(retry)
+    group.command("discard", epilog=example("asyncroute queue discard --id 17 --id 18 --yes"))(discard)
+    later.add_to(group, later.QUEUE_COMMANDS, "queue ")
+    app.add_typer(group, name="queue")
+
+
+def list_(  # noqa: PLR0913, PLR0917 - a command's options
+    config: ConfigFile = None,
+    to: To = None,
+    state: InState = None,
+    uid: Uid = None,
+    study: Study = None,
+    accession: Accession = None,
+    ids: Ids = None,
+    held: Held = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many lines.")] = LIMIT,
+    as_json: AsJson = False,
+) -> None:
+    """List open deliveries and held images, oldest first; also of a router that does not run."""
+    rows = _rows(config, _what(to, state, uid, study, accession, ids, held), limit)
+    if as_json:
+        output.facts(rows)
+    elif rows:
+        _print(rows, limit)
+    else:
+        output.note("nothing there")
+
+
+def retry(  # noqa: PLR0913, PLR0917 - a command's options
+    config: ConfigFile = None,
+    to: To = None,
+    state: InState = None,
+    uid: Uid = None,
+    study: Study = None,
+    accession: Accession = None,
+    ids: Ids = None,
+    held: Held = False,
+    everything: Everything = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send dead letters again, and route held images again under the configuration of now."""
+    what = _chosen(_what(to, state, uid, study, accession, ids, held), everything)
+    _report("again", _act(config, "retry", what), as_json)
+
+
+def discard(  # noqa: PLR0913, PLR0917 - a command's options
+    config: ConfigFile = None,
+    to: To = None,
+    state: InState = None,
+    uid: Uid = None,
+    study: Study = None,
+    accession: Accession = None,
+    ids: Ids = None,
+    held: Held = False,
+    everything: Everything = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give up dead letters (or what --state names) and held images for good; asks first."""
+    what = _chosen(_what(to, state, uid, study, accession, ids, held), everything)
+    if not yes:
+        _confirm(config, what)
+    _report("discarded", _act(config, "discard", what), as_json)
+
+
+# --- what is meant ----------------------------------------------------------------------------------------------------
+
+
+def _what(
+    to: str | None,
+    state: State | None,
+    uid: str | None,
+    study: str | None,
+    accession: str | None,
+    ids: Sequence[int] | None,
+    held: bool,
+) -> dict[str, Any]:
+    """The selection as the control socket takes it."""
+    if held and state not in (None, State.HELD):
+        raise typer.BadParameter(f"--held and --state {state} exclude each other")
+    if to is not None and (held or state is State.HELD):
+        raise typer.BadParameter("held images have no destination: leave --to out")
+    word = State.HELD if held else state
+    return {
+        "to": to,
+        "state": str(word) if word is not None else None,
+        "sop_instance_uid": uid,
+        "study_uid": study,
+        "accession": accession,
+        "ids": list(ids) if ids else None,
+    }
+
+
+def _chosen(what: dict[str, Any], everything: bool) -> dict[str, Any]:
+    if everything or any(value is not None for value in what.values()):
+        return what
+    raise typer.BadParameter("nothing is chosen; use --to, --state, --id and others, or --all")
+
+
+def _rows(config: Path | None, what: dict[str, Any], limit: int) -> list[dict[str, Any]]:
+    """See ``status.control.Administration.queue_list``."""
+    asked = what | {"limit": limit}
+
+    def when_stopped(loaded: Config) -> list[dict[str, Any]]:
+        from asyncroute.cli import stopped
+
+        return stopped.queue_list(loaded, asked)
+
+    return router.ask(config, lambda client: client.queue_list(asked), when_stopped)
+
+
+def _act(config: Path | None, verb: str, what: dict[str, Any]) -> dict[str, int]:
+    """See ``status.control.Administration``."""
+
+    def when_stopped(loaded: Config) -> dict[str, int]:
+        from asyncroute.cli import stopped
+
+        return stopped.queue_act(loaded, verb, what)
+
+    return router.ask(config, lambda client: client.queue_act(verb, what), when_stopped)
+
+
+# --- what is said -----------------------------------------------------------------------------------------------------
+
+
+def _confirm(config: Path | None, what: dict[str, Any]) -> None:
+    if not sys.stdin.isatty():
+        raise OurFault("discarding is for good: without a terminal to ask on it needs --yes")
+    narrowed = what if what["state"] else what | {"state": "failed"}
+    rows = _rows(config, narrowed, LIMIT)
+    if not what["state"] and not what["to"]:
+        rows += _rows(config, what | {"state": "held"}, LIMIT)
+    more = " or more" if len(rows) >= LIMIT else ""
+    if not rows:
+        raise OurFault("nothing there to discard")
+    if not typer.confirm(f"Discard {len(rows)}{more} (deliveries and held images) for good?", err=True):
+        output.note("nothing was discarded")
+        raise typer.Exit(output.FAILED)
+
+
+def _report(word: str, done: Mapping[str, int], as_json: bool) -> None:
+    if as_json:
+        output.facts(done)
+    else:
+        output.say(f"{done['deliveries']} deliveries, {done['images']} held images: {word}")
+
+
+def _print(rows: Sequence[Mapping[str, Any]], limit: int) -> None:
+    note = f"there may be more: these are the first {limit} (--limit)" if len(rows) >= limit else ""
+    columns = ("id", "to", "state", "tries", "age", "next", "from", "patient", "accession", "mod.", "size", "error")
+    output.table(render.Table("", columns, [_row(row) for row in rows], frozenset({0, 3, 4, 5, 10}), note))
+
+
+def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
+    now = time.time()
+    wait = row["not_before"] - now
+    return (
+        str(row["instance_id"]),
+        row["destination"],
+        row["state"],
+        str(row["attempts"]),
+        render.span(max(now - row["queued_at"], 0)),
+        f"in {render.span(wait)}" if wait > 0 and row["state"] in ("ready", "waiting") else "",
+        *(row[key] or "" for key in ("calling_aet", "patient_id", "accession", "modality")),
+        render.size(row["size"]),
+        row["last_error"] or "",
+    )

@@ -1,0 +1,48 @@
+"""The configuration that a command means, and the quick way to the running router's folder.
+
+Guarantees: ``data_dir`` finds the folder that ``load`` would, without checking the rest of the file: a running router
+can be asked how it is while somebody edits its configuration.
+Failures: ``ConfigError`` from ``load``; ``data_dir`` gives None for whatever is not plain.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asyncroute.config import Config
+
+DEFAULT_FILE = "asyncroute.toml"
+_USUAL = "/var/lib/asyncroute"
+
+
+def load(path: Path | None) -> Config:
+    """The configuration: ``-c``, else ./asyncroute.toml, else the embedded default. Raises ConfigError."""
+    from asyncroute.config import find
+
+    return find(path)
+
+
+def given(path: Path | None) -> bool:
+    """Whether there is a file to load."""
+    return path is not None or Path(DEFAULT_FILE).exists()
+
+
+def data_dir(path: Path | None) -> Path | None:
+    """``[node] data_dir`` of the configuration, or None if it takes a closer look to tell."""
+    file = (path or Path(DEFAULT_FILE)).absolute()
+    try:
+        node = tomllib.loads(file.read_text("utf-8-sig")).get("node", {})
+        return _below(file.parent, node.get("data_dir", _USUAL))
+    except FileNotFoundError:
+        return Path("asyncroute-data").absolute() if path is None else None
+    except (OSError, ValueError, AttributeError, RuntimeError, RecursionError):
+        return None
+
+
+def _below(folder: Path, text: object) -> Path | None:
+    if not isinstance(text, str) or not text or "\0" in text:
+        return None
+    return (folder / Path(text).expanduser()).absolute()

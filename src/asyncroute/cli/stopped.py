@@ -1,0 +1,126 @@
+"""What can be asked of a router that does not run: its journal is read, or changed under its lock.
+
+The only command module that knows the journal's concrete parts. Guarantees: reading changes nothing and needs no write
+access; a change is refused while any process holds the journal. Files of images that are done with stay in the spool
+until the next start, whose recovery removes them.
+Failures: ``StorageFault`` (no journal, damage, in use), ``OurFault`` for what only a running router can do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from asyncroute import administer
+from asyncroute.core.errors import OurFault
+from asyncroute.core.states import DeliveryState
+from asyncroute.journal.base import Action, Discard, Group, Reader, Retry
+from asyncroute.status import local
+
+if TYPE_CHECKING:
+    from asyncroute.config import Config
+
+Answer = TypeVar("Answer")
+What = dict[str, Any]
+
+
+def status(config: Config) -> dict[str, Any]:
+    """See ``status.snapshot.stopped``; whether somebody holds the journal all the same is told as trouble."""
+    node = config.node
+    destinations = {destination.name: destination.kind for destination in config.destinations}
+    found = _reading(node.data_dir, lambda reader: local.read(reader, node.name, destinations, node.data_dir))
+    if locked(node.data_dir):
+        found["trouble"] = [f"a router holds {node.data_dir}, but does not answer: it is starting or stopping"]
+    return found
+
+
+def locked(data_dir: Path) -> bool:
+    """Whether a process holds the journal (``journal.place.Lock``)."""
+    try:
+        number = os.open(data_dir / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(number)
+    return False
+
+
+def queue_list(config: Config, what: What) -> list[dict[str, Any]]:
+    """See ``status.control.Administration.queue_list``."""
+    return _reading(config.node.data_dir, lambda reader: _rows(reader, what))
+
+
+async def _rows(reader: Reader, what: What) -> list[dict[str, Any]]:
+    state, limit = what.get("state"), int(what.get("limit", 1000))
+    rows = []
+    if state != "held":
+        rows += await reader.rows(administer.selection(what, administer.states_of(what, ())), limit)
+    if state in (None, "held") and not what.get("to"):
+        rows += await reader.rows(administer.selection(what, ()), limit, held=True)
+    return [asdict(row) for row in rows[:limit]]
+
+
+def queue_act(config: Config, verb: str, what: What) -> dict[str, int]:
+    """See ``status.control.Administration``; ``verb``: retry or discard. Held images cannot be retried here."""
+    return _retry(config, what) if verb == "retry" else _discard(config, what)
+
+
+def _retry(config: Config, what: What) -> dict[str, int]:
+    state = what.get("state")
+    if state == "held":
+        raise OurFault("held images are routed again by a running router only; start it first (asyncroute serve)")
+    if state not in (None, "failed"):
+        raise OurFault(f"only failed deliveries and held images can be retried, not {state} ones")
+    (deliveries,) = _commit(config, [Retry(administer.selection(what, (DeliveryState.FAILED,)))])
+    return {"deliveries": deliveries, "images": 0}
+
+
+def _discard(config: Config, what: What) -> dict[str, int]:
+    state = what.get("state")
+    actions: list[Action] = []
+    if state != "held":
+        states = administer.states_of(what, (DeliveryState.FAILED,))
+        actions.append(Discard(administer.selection(what, states)))
+    if state == "held" or (state is None and not what.get("to")):
+        actions.append(Discard(administer.selection(what, ()), held=True))
+    done = {"deliveries": 0, "images": 0}
+    for action, touched in zip(actions, _commit(config, actions), strict=True):
+        done["images" if isinstance(action, Discard) and action.held else "deliveries"] += touched
+    return done
+
+
+def _commit(config: Config, actions: list[Action]) -> list[int]:
+    """The number of deliveries or images that each action touched."""
+    from asyncroute.journal.sqlite import FILE, SqliteJournal
+
+    if not (config.node.data_dir / FILE).exists():
+        raise OurFault(f"{config.node.data_dir}: there is no journal here")
+    journal = SqliteJournal.open(config.node.data_dir, config.node.durability)
+    try:
+        return journal.commit(Group(actions=actions)).acted
+    finally:
+        journal.close()
+
+
+def _reading(data_dir: Path, ask: Callable[[Reader], Awaitable[Answer]]) -> Answer:
+    async def read() -> Answer:
+        from asyncroute.journal.reader import read_stopped
+
+        reader = await read_stopped(data_dir)
+        try:
+            return await ask(reader)
+        finally:
+            await reader.close()
+
+    return asyncio.run(read())

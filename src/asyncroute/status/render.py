@@ -1,0 +1,197 @@
+"""A status snapshot for people: tables in plain text, or through rich on a terminal.
+
+Guarantees: titles, host names and error texts come from peers; here they cannot forge lines or reach the terminal as
+control sequences or markup (``clean``, ``grid``). Only this module knows the layout; the facts are ``snapshot``'s.
+Failures: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from asyncroute.status.snapshot import needs_person
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table as RichTable
+
+MOST_ROWS = 30
+"""Associations of a kind that are shown; ``status --json`` has all."""
+
+_SIZES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_SPANS = (("d", 86400), ("h", 3600), ("m", 60))
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def clean(text: str) -> str:
+    """Text in one line, with everything that is not printable (controls, bidirectional marks, ...) escaped."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(char: str) -> str:
+    number = ord(char)
+    if number < 0x100:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def size(count: float) -> str:
+    """Bytes: ``812 B``, ``33.5 KiB``, ``1.4 GiB``."""
+    power = 0
+    while count >= 1024 and power < len(_SIZES) - 1:
+        count /= 1024
+        power += 1
+    return f"{count:.1f} {_SIZES[power]}" if power else f"{count:.0f} B"
+
+
+def span(seconds: float | None) -> str:
+    """Seconds: ``0.4s``, ``12s``, ``3h12m``, ``5d2h``; empty for None."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.1f}s" if seconds < 10 else f"{seconds:.0f}s"
+    rest = int(seconds)
+    parts: list[str] = []
+    for unit, length in _SPANS:
+        count, rest = divmod(rest, length)
+        if count or parts:
+            parts.append(f"{count}{unit}")
+    return "".join(parts[:2])
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of text under a title. ``right``: the columns aligned to the right. ``note``: a last line."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    right: frozenset[int] = frozenset()
+    note: str = ""
+
+
+def plain(table: Table) -> str:
+    """A table as lines of text, columns two blanks apart."""
+    rows = [table.columns, *([clean(cell) for cell in row] for row in table.rows)]
+    widths = [max(len(row[n]) for row in rows) for n in range(len(table.columns))]
+    lines = [table.title] if table.title else []
+    lines += ["  " + _line(row, widths, table.right) for row in rows]
+    return "\n".join([*lines, f"  {table.note}"] if table.note else lines)
+
+
+def _line(row: Sequence[str], widths: Sequence[int], right: frozenset[int]) -> str:
+    cells = (cell.rjust(widths[n]) if n in right else cell.ljust(widths[n]) for n, cell in enumerate(row))
+    return "  ".join(cells).rstrip()
+
+
+def grid(table: Table) -> RichTable:
+    """A table for rich; cells are Text, so that brackets in them are no markup."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    made = RichTable(
+        title=Text(table.title) if table.title else None,
+        caption=Text(table.note) if table.note else None,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+        caption_justify="left",
+        pad_edge=False,
+    )
+    for n, name in enumerate(table.columns):
+        made.add_column(Text(name), justify="right" if n in table.right else "left", overflow="fold")
+    for row in table.rows:
+        made.add_row(*(Text(clean(cell)) for cell in row))
+    return made
+
+
+# --- status -----------------------------------------------------------------------------------------------------------
+
+
+def headline(snapshot: Mapping[str, Any]) -> list[str]:
+    """The lines above the tables: who it is, its totals, its spool."""
+    state = f"running for {span(snapshot['uptime_s'])}" if snapshot["running"] else "not running; as it was left"
+    spool = snapshot["spool"]
+    return [
+        f"{snapshot['node']}: {state}",
+        "   ".join(f"{name} {count}" for name, count in snapshot["totals"].items()),
+        f"spool: {spool['files']} files, {size(spool['bytes'])}; {size(spool['free_bytes'])} free",
+    ]
+
+
+def tables(snapshot: Mapping[str, Any]) -> list[Table]:
+    """What there is to show, empty tables left out."""
+    associations = snapshot["associations"]
+    made = [
+        _channels(snapshot["channels"]),
+        _inbound(associations["inbound"]),
+        _outbound(associations["outbound"]),
+    ]
+    return [table for table in made if table.rows]
+
+
+def _channels(channels: Iterable[Mapping[str, Any]]) -> Table:
+    facts = ("name", "kind", "state", "waiting", "sending", "failed", "delivered")
+    columns = (*facts, "oldest", "open", "per s", "last error")
+    rows = [
+        (
+            *(str(c[key]) for key in facts),
+            span(c["oldest_s"]),
+            f"{c['lanes']}/{c['window']}" if c["window"] else "",
+            f"{c['rate_per_s']:.1f}" if c["rate_per_s"] else "",
+            str(c["last_error"] or ""),
+        )
+        for c in channels
+    ]
+    return Table("channels", columns, rows, frozenset(range(3, 10)))
+
+
+def _inbound(lines: Sequence[Mapping[str, Any]]) -> Table:
+    rows = [(a["calling_aet"], a["called_aet"], a["peer"], *_traffic(a)) for a in lines[:MOST_ROWS]]
+    columns = ("from", "to", "address", "for", "images", "size")
+    return Table("inbound associations", columns, rows, frozenset({3, 4, 5}), _more(lines))
+
+
+def _outbound(lines: Sequence[Mapping[str, Any]]) -> Table:
+    rows = [(a["destination"], a["calling_aet"], a["state"], *_traffic(a)) for a in lines[:MOST_ROWS]]
+    columns = ("to", "as", "state", "for", "images", "size")
+    return Table("outbound associations", columns, rows, frozenset({3, 4, 5}), _more(lines))
+
+
+def _traffic(line: Mapping[str, Any]) -> tuple[str, str, str]:
+    return span(line["since_s"]), str(line["images"]), size(line["bytes"])
+
+
+def _more(lines: Sequence[object]) -> str:
+    return f"and {len(lines) - MOST_ROWS} more (--json shows all)" if len(lines) > MOST_ROWS else ""
+
+
+def text(snapshot: dict[str, Any]) -> str:
+    """The whole status as plain text."""
+    blocks = ["\n".join(map(clean, headline(snapshot))), *map(plain, tables(snapshot))]
+    wanted = needs_person(snapshot)
+    if wanted:
+        blocks.append("\n".join(["needs a person", *(f"  {clean(line)}" for line in wanted)]))
+    return "\n\n".join(blocks)
+
+
+def rich_text(snapshot: dict[str, Any]) -> RenderableType:
+    """The whole status for a rich console."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = [Text(clean(line)) for line in headline(snapshot)]
+    parts += [grid(table) for table in tables(snapshot)]
+    wanted = needs_person(snapshot)
+    if wanted:
+        parts.append(Text("needs a person", style="bold red"))
+        parts += [Text(f"  {clean(line)}") for line in wanted]
+    return Group(*parts)

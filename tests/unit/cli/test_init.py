@@ -1,0 +1,81 @@
+"""The configuration that ``init`` writes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from asyncroute.cli.init import template
+from asyncroute.config import Config, DicomDestination, load, loads
+from asyncroute.config.model import LATER_KEYS, TODAY, FolderDestination, Listener, Node, Retry, Route, Table
+from tests.unit.cli.running import Cli
+
+
+def with_everything() -> str:
+    """The template with every setting that it names switched on."""
+    return re.sub(r"^#(?=\S)(?!#)", "", template(), flags=re.MULTILINE)
+
+
+def test_it_is_valid_as_written(cli: Cli, tmp_path: Path) -> None:
+    assert cli("init").status == 0
+    config = load(tmp_path / "asyncroute.toml")
+    assert [listener.label for listener in config.listeners] == ["ASYNCROUTE@0.0.0.0:11112"]
+    assert config.node.data_dir == tmp_path / "asyncroute-data"
+    assert cli("check").status == 0
+
+
+def test_every_setting_in_its_comments_is_one() -> None:
+    plain, full = loads(template()), loads(with_everything())
+    assert len(full.destinations) == len(plain.destinations) + 1
+    assert len(full.routes) == len(plain.routes) + 1
+    assert isinstance(full.destinations[1], DicomDestination)
+
+
+def test_what_its_comments_call_a_default_is_one() -> None:
+    plain, full = loads(template()), loads(with_everything())
+    assert full.node == plain.node
+    examples = {"accept_called", "accept_calling", "accept_from", "prefer"}
+    assert differing(full.listeners[0], plain.listeners[0]) == examples
+    assert differing(full.destinations[0], plain.destinations[0]) == set()
+    assert differing(full.destinations[1], DicomDestination(name="pacs", host="h", port=1, ae_title="A")) == {
+        *("host", "port", "ae_title", "outcomes")
+    }
+
+
+def differing(one: Table, other: Table) -> set[str]:
+    return {key for key, value in one if value != getattr(other, key)}
+
+
+def test_it_names_every_setting_that_works_today() -> None:
+    text = template()
+    for table in (Config, Node, Listener, FolderDestination, DicomDestination, Route, Retry):
+        today = TODAY.get(table, {})
+        for key, field in table.model_fields.items():
+            name = field.alias or key
+            later = key in today or key in LATER_KEYS.get(table, ())
+            if not later and name != "path":
+                assert re.search(rf"\b{name}\b", text), f"{table.__name__}: {name}"
+
+
+def test_it_overwrites_only_when_told(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "asyncroute.toml"
+    file.write_text("mine", encoding="utf-8")
+    done = cli("init")
+    assert done.status == 1
+    assert "--force" in done.error
+    assert file.read_text("utf-8") == "mine"
+    assert cli("init", "--force").status == 0
+    assert file.read_text("utf-8") == template()
+
+
+def test_a_folder_gets_the_usual_name_and_the_next_steps_fit(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    done = cli("init", tmp_path / "etc")
+    assert (tmp_path / "etc" / "asyncroute.toml").exists()
+    assert f"asyncroute check -c {tmp_path}/etc/asyncroute.toml" in done.out
+
+
+def test_a_folder_that_is_not_there(cli: Cli, tmp_path: Path) -> None:
+    done = cli("init", tmp_path / "none" / "a.toml")
+    assert done.status == 1
+    assert "cannot be written: no such file or directory" in done.error
