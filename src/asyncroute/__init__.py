@@ -14,8 +14,8 @@ The way of an image, one room each::
 - ``route``: from a data set header to its deliveries.
 - ``queue``: one channel per destination: what is ready, which lanes are busy, when to pause.
 - ``forward``: lanes that deliver: DICOM associations, folders.
-- ``commit``: the group commit that ``admit``, ``settle`` and ``administer`` share; it also releases: files whose image
-  is done leave the spool, in a later step than the settlement of their last delivery.
+- ``commit``: the group commit that ``admit``, ``settle`` and ``administer`` share; ``release``: files whose image is
+  done leave the spool, in a later step than the settlement of their last delivery.
 - ``settle``: results into the journal. ``administer``: a person's words into the journal.
 - ``recover``: what a crash left behind.
 - ``status`` and ``cli``: what an administrator sees and says.

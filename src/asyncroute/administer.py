@@ -79,6 +79,10 @@ class Administrator:
         """See ``status.snapshot.running``."""
         return snapshot.running(self._app)
 
+    def reload(self) -> dict[str, Any]:
+        """See ``status.control.Administration``."""
+        return {"changes": self._app.reload()}
+
     async def queue_list(self, what: dict[str, Any]) -> list[dict[str, Any]]:
         """Open deliveries, or held images where ``state`` is ``held``; both without a state."""
         limit = what.get("limit", 1000)

@@ -12,7 +12,8 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from time import time
@@ -21,8 +22,9 @@ from typing import Any
 from asyncroute import administer
 from asyncroute.admit import Admission, free_space
 from asyncroute.commit import Committer
-from asyncroute.config import Config, DicomDestination, FolderDestination, compile_routes
+from asyncroute.config import Config, Destination, DicomDestination, FolderDestination, compile_routes
 from asyncroute.config.model import Listener as ListenerSettings
+from asyncroute.core.errors import AsyncrouteError
 from asyncroute.forward.association import Shared, Target
 from asyncroute.forward.base import Forwarder
 from asyncroute.forward.dicom import DicomForwarder, Means, Policy
@@ -40,6 +42,7 @@ from asyncroute.queue.scheduler import Scheduler
 from asyncroute.receive.listener import Intake, Listener
 from asyncroute.recover import Recovered, recover
 from asyncroute.release import Releaser
+from asyncroute.reload import reload
 from asyncroute.route import Router
 from asyncroute.settle import Settler
 from asyncroute.spool.local import LocalSpool
@@ -86,7 +89,7 @@ class App:
 
     async def _build(self) -> None:
         node = self.config.node
-        self._contexts = {id(x): _server_tls(x) for x in self.config.listeners}
+        contexts = [self.server_tls(x) for x in self.config.listeners]
         self.journal = SqliteJournal.open(node.data_dir, node.durability)
         self._closing.callback(self.journal.close)
         self.spool = LocalSpool(node.data_dir / "spool", node.durability)
@@ -117,7 +120,9 @@ class App:
             self.spool, self.committer, self.memory, self.scheduler, router, node.unrouted, node.min_free, writers
         )
         self.intake = Intake(self.admission, self.memory, self.deadlines, self.negotiators)
-        self.intake.listeners = [Listener(x, self.intake, self._contexts[id(x)]) for x in self.config.listeners]
+        self.intake.listeners = [
+            Listener(x, self.intake, c) for x, c in zip(self.config.listeners, contexts, strict=True)
+        ]
         self.control = Control(node.data_dir, administer.Administrator(self))
         self.admission.free_bytes = free_space(str(node.data_dir))
 
@@ -127,26 +132,59 @@ class App:
         return pool
 
     def _build_channels(self) -> None:
-        outbound = Outbound(self.config.node.max_outbound)
-        means = Means(Shared(self.deadlines, self.negotiators, self.resolver), self.memory, self.readers)
+        self._outbound = Outbound(self.config.node.max_outbound)
+        shared = Shared(self.deadlines, self.negotiators, self.resolver)
+        self._means = Means(shared, self.memory, self.readers)
         for d in self.config.destinations:
-            dicom = isinstance(d, DicomDestination)
-            forwarder = self._dicom(d, means) if isinstance(d, DicomDestination) else self._folder(d)
-            channel = Channel(
-                d.name,
-                forwarder,
-                d.max_associations if isinstance(d, DicomDestination) else FOLDER_LANES,
-                d.retry.backoff,
-                Backlog(d.max_backlog.images, d.max_backlog.bytes),
-                self.reader,
-                self.scheduler,
-                outbound if dicom else Outbound(FOLDER_LANES),
-            )
-            self.scheduler.add(channel)
+            self.scheduler.add(self._channel(d, self.forwarder(d)))
 
-    def _dicom(self, d: DicomDestination, means: Means) -> Forwarder:
+    def _channel(self, d: Destination, forwarder: Forwarder) -> Channel:
+        return Channel(
+            d.name,
+            forwarder,
+            _lanes(d),
+            d.retry.backoff,
+            Backlog(d.max_backlog.images, d.max_backlog.bytes),
+            self.reader,
+            self.scheduler,
+            self._outbound if d.kind == "dicom" else Outbound(FOLDER_LANES),
+        )
+
+    def forwarder(self, d: Destination) -> Forwarder:
+        """What sends to ``d``.
+
+        Raises:
+            OurFault: its TLS files cannot be used.
+        """
+        if isinstance(d, FolderDestination):
+            return self._folder(d)
         policy = Policy(d.calling_title, d.overrides, d.association.idle_close, d.association.max_age, d.max_contexts)
-        return DicomForwarder(d.name, target_of(d), policy, means)
+        return DicomForwarder(d.name, target_of(d), policy, self._means)
+
+    def change_destinations(self, new: Config, forwarders: Mapping[str, Forwarder]) -> None:
+        """Make the channels those of ``new``. Nothing here can fail."""
+        old = {d.name: d for d in self.config.destinations}
+        wanted = {d.name: d for d in new.destinations}
+        for name, before in old.items():
+            if name not in wanted or wanted[name].kind != before.kind:
+                self.scheduler.retire(name, self.loop.time() + new.node.drain)
+        for name, d in wanted.items():
+            channel = self.scheduler.channels.get(name)
+            if channel is None:
+                self.scheduler.add(self._channel(d, forwarders[name]), start=True)
+            elif d != old[name]:
+                channel.change(forwarders[name], _lanes(d), d.retry.backoff)
+                channel.backlog.max_images, channel.backlog.max_bytes = d.max_backlog.images, d.max_backlog.bytes
+
+    @staticmethod
+    def server_tls(settings: ListenerSettings) -> ssl.SSLContext | None:
+        """A listener's TLS context.
+
+        Raises:
+            OurFault: its files cannot be used.
+        """
+        t = settings.tls
+        return tls.server_context(t.certificate, t.key, t.client_ca, t.require_client) if t else None
 
     def _folder(self, d: FolderDestination) -> Forwarder:
         pool = self._pool(FOLDER_THREADS, f"folder-{d.name}")
@@ -226,6 +264,22 @@ class App:
             found.append("storage almost full: below min_free, images are refused")
         return found
 
+    def reload(self) -> list[str]:
+        """Take over the configuration file as it is now; what changed.
+
+        Raises:
+            ConfigError, OurFault: the old configuration goes on.
+        """
+        return reload(self)
+
+    def hangup(self) -> None:
+        """SIGHUP: reload, and say so in the log if that is refused."""
+        try:
+            self.reload()
+        except AsyncrouteError as error:
+            for line in str(error).splitlines():
+                log.error("not reloaded, the old configuration goes on: %s", line)
+
     # ---- stopping
 
     def request_stop(self) -> None:
@@ -278,6 +332,7 @@ async def serve(config: Config, ready: Callable[[App], None] | None = None) -> i
     for number in STOPS:
         loop.add_signal_handler(number, app.request_stop)
     await app.start()
+    loop.add_signal_handler(signal.SIGHUP, app.hangup)
     if ready is not None:
         ready(app)
     await app.run_until_stopped()
@@ -301,6 +356,5 @@ def target_of(d: DicomDestination) -> Target:
     return Target(d.host, d.port, d.ae_title, d.connect_timeout, d.response_timeout, d.max_pdu, context, name)
 
 
-def _server_tls(settings: ListenerSettings) -> Any:
-    t = settings.tls
-    return tls.server_context(t.certificate, t.key, t.client_ca, t.require_client) if t else None
+def _lanes(d: Destination) -> int:
+    return d.max_associations if isinstance(d, DicomDestination) else FOLDER_LANES

@@ -146,11 +146,12 @@ class Committer:
 
     def _lingered(self) -> None:
         self._timer = None
-        self._kick()
+        self._kick(probe=self.trouble is not None)
 
-    def _kick(self) -> None:
+    def _kick(self, probe: bool = False) -> None:
+        """Begin a group if one is due. ``probe``: an empty one will do, to learn whether the journal works again."""
         new = self._next
-        if self._busy >= THREADS or not self._pending():
+        if self._busy >= THREADS or not (self._pending() or probe):
             return
         if self._busy and len(new.images) < WORTH_A_THREAD and len(new.settlements) < MOST_IMAGES:
             return
@@ -238,7 +239,7 @@ class Committer:
             else:
                 self._succeeded(batch)
         finally:
-            if self._pending():
+            if self._pending() or self.trouble:
                 self._kick_or_wait()
             elif not self._busy:
                 self._idle.set()

@@ -58,7 +58,7 @@ class Reports(Protocol):
         ...
 
     def wanted(self, title: str) -> Iterable[Pair]:
-        """What ready deliveries of this calling title need, oldest first, then what was needed before (by others, too)."""
+        """What ready deliveries of this calling title need, oldest first, then what anybody needed before."""
         ...
 
 

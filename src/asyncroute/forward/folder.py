@@ -182,7 +182,7 @@ class FolderLane:
     """One writer; ``forward.base.Lane``."""
 
     def __init__(self, forwarder: FolderForwarder, reports: Reports) -> None:
-        self.open = True
+        self.open = False
         self._forwarder = forwarder
         self._reports = reports
         self._loop = asyncio.get_running_loop()
@@ -195,6 +195,7 @@ class FolderLane:
     def begin(self, delivery: Delivery, title: str, probe: bool) -> None:
         """See ``forward.base.Lane``."""
         self._delivery = delivery
+        self.open = True
         future = self._loop.run_in_executor(self._forwarder.pool, self._forwarder.write, delivery)
         future.add_done_callback(self._written)
 
@@ -215,6 +216,7 @@ class FolderLane:
 
     def close(self) -> None:
         """See ``forward.base.Lane``."""
+        self.open = False
 
     def abort(self) -> None:
         """See ``forward.base.Lane``; the file under way is finished, but not reported."""

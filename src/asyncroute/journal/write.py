@@ -159,7 +159,7 @@ class _Work:
                 self._settle_alike(number, state, warned, rows)
 
     def _settle_alike(self, number: int, state: DeliveryState, warned: bool, rows: Sequence[Row]) -> None:
-        bound: Iterable[Row] = [(int(state), *row, number) for row in rows]
+        bound: Iterable[Row] = [(int(state), *row, number, int(state), row[0]) for row in rows]
         if self._careful:
             bound = map(_cleaned, bound)
         changed = self._connection.executemany(SQL["settle"], bound).rowcount

@@ -22,7 +22,7 @@ LEAST = 0.2
 class Breaker:
     """One destination's breaker. Times are monotonic seconds."""
 
-    __slots__ = ("_backoff", "_down", "_opened", "_random", "_since", "failures", "lanes", "until")
+    __slots__ = ("_down", "_opened", "_random", "_since", "backoff", "failures", "lanes", "until")
 
     def __init__(self, backoff: Backoff, random: Callable[[], float]) -> None:
         self.failures = 0
@@ -30,7 +30,7 @@ class Breaker:
         self.lanes: int | None = None  # None: all; else how many are trusted so far
         self._opened = 0
         self._since = 0.0
-        self._backoff = backoff
+        self.backoff = backoff
         self._random = random
         self._down: deque[tuple[float, float]] = deque(maxlen=256)
 
@@ -45,13 +45,13 @@ class Breaker:
             return  # other lanes met the same end
         self.failures += 1
         if self.failures < THRESHOLD:
-            self.until = now + min(SHORT * self.failures, self._backoff.first)
+            self.until = now + min(SHORT * self.failures, self.backoff.first)
             return
         if self.failures == THRESHOLD:
             self._since = now
         self._opened += 1
         self.lanes = 1
-        self.until = now + max(LEAST, self._backoff.delay(self._opened, self._random))
+        self.until = now + max(LEAST, self.backoff.delay(self._opened, self._random))
 
     def succeeded(self, now: float, most: int) -> None:
         """A delivery came through; ``most`` is the lanes that the window allows."""

@@ -68,6 +68,7 @@ class Channel:
         self.idle: list[Lane] = []
         self.sending: dict[Lane, Delivery] = {}
         self.stopping = False
+        self._outdated: set[Lane] = set()
         self._loop = asyncio.get_running_loop()
         self._reader = reader
         self._ledger = ledger
@@ -103,6 +104,30 @@ class Channel:
         self._add(delivery)
         self.pump()
         return True
+
+    def change(self, forwarder: Forwarder, lanes: int, retry: Backoff) -> None:
+        """New settings: idle lanes end, those that send end with the image at hand."""
+        self.forwarder = forwarder
+        self.window = lanes
+        self.verdict.change(retry)
+        self.breaker.backoff = retry
+        self._outdated |= set(self.sending)
+        for lane in list(self.idle):
+            if lane in self.idle:
+                lane.close()
+                self._lane_closed(lane)
+        waiting, self._flows = sorted(self._flows, key=lambda d: d.instance_id), Flows()
+        for delivery in waiting:
+            self._add(delivery)
+        self._pairs.clear()
+        self.pump()
+
+    def forget(self) -> None:
+        """Hold nothing any more; what is owed stays in the journal."""
+        held = [*self._flows, *(e[2] for e in self._delayed), *self._arrivals]
+        self._flows, self._delayed, self._arrivals = Flows(), [], []
+        for delivery in held:
+            self._ledger.finished_with(delivery)
 
     def start(self) -> None:
         """Begin to read what the journal holds."""
@@ -238,8 +263,10 @@ class Channel:
         """See ``forward.base.Reports``."""
         del self.sending[lane]
         self.idle.append(lane)
-        if self._outbound.wanted and lane.open and len(self.lanes) > 1:
-            lane.close()  # others wait for an association, and we have more than one
+        crowded = self._outbound.wanted and len(self.lanes) > 1  # others wait for an association
+        if lane.open and (crowded or lane in self._outdated):
+            lane.close()
+        self._outdated.discard(lane)
         if not lane.open:
             self._lane_closed(lane)
         self.verdict.on(delivery, self.forwarder.key(delivery)[0], outcome, self._loop.time())

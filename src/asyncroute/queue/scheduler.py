@@ -48,14 +48,27 @@ class Scheduler:
         self.totals: Counter[str] = Counter()
         self.held = 0
         self.stalled = False
+        self._retiring: set[asyncio.Task[None]] = set()
         self._memory = memory
         self._settle = settle
         self._loop = asyncio.get_running_loop()
 
-    def add(self, channel: Channel) -> None:
-        """One more destination."""
+    def add(self, channel: Channel, start: bool = False) -> None:
+        """One more destination; ``start``: the router runs already. One that was there before keeps its counts."""
         self.channels[channel.name] = channel
-        self.tallies[channel.name] = Tally(channel.backlog)
+        tally = self.tallies.setdefault(channel.name, Tally(channel.backlog))
+        channel.backlog.images, channel.backlog.bytes = tally.backlog.images, tally.backlog.bytes
+        tally.backlog = channel.backlog
+        if start:
+            channel.start()
+
+    def retire(self, name: str, deadline: float) -> None:
+        """A destination is gone from the configuration: its lanes end, what it is owed stays in the journal."""
+        channel = self.channels.pop(name)
+        channel.forget()
+        task = self._loop.create_task(channel.stop(deadline), name=f"retire {name}")
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
 
     def begin(self, counts: Counts) -> None:
         """Take over what the journal counts, then let the channels read."""
@@ -96,7 +109,8 @@ class Scheduler:
         for hit in instance.hits:
             self.tallies[hit.destination].backlog.add(instance.size)
             delivery = _delivery(instance, hit, image)
-            if not self.channels[hit.destination].offer(delivery):
+            channel = self.channels.get(hit.destination)  # none: retired since the image was routed
+            if channel is None or not channel.offer(delivery):
                 self.finished_with(delivery)
 
     # ---- queue.verdict.Ledger

@@ -68,6 +68,11 @@ class Verdict:
         self._strikes: dict[int, tuple[int, int]] = {}
         self._refused_studies: dict[str, None] = {}
 
+    def change(self, retry: Backoff) -> None:
+        """Another ``retry``; a person may have mended what made us pause."""
+        self._retry = retry
+        self.resume()
+
     # ---- what the channel asks
 
     def paused_until(self, now: float) -> float:

@@ -67,6 +67,18 @@ class Listener:
         self._most = 2 * settings.max_associations + 256
         self._handshakes: dict[Acceptor, asyncio.Task[None]] = {}
 
+    def change(self, settings: Settings, tls: ssl.SSLContext | None) -> None:
+        """New settings for those who connect from now on; the address is the same."""
+        self.settings = settings
+        self._tls = tls
+        self._policy = negotiate.AcceptorPolicy(settings.ae_title, settings.max_pdu, tuple(settings.prefer))
+        self._most = 2 * settings.max_associations + 256
+
+    @property
+    def listening(self) -> bool:
+        """Whether it takes connections."""
+        return self._sock is not None
+
     def open(self) -> None:
         """Listen.
 

@@ -37,6 +37,11 @@ class Client:
         found: dict[str, Any] = self._ask("GET", "/status", None)
         return found
 
+    def reload(self) -> list[str]:
+        """See ``control.Administration``; what changed, one line each."""
+        found: list[str] = self._ask("POST", "/reload", {})["changes"]
+        return found
+
     def queue_list(self, what: dict[str, Any]) -> list[dict[str, Any]]:
         """See ``control.Administration``."""
         found: list[dict[str, Any]] = self._ask("POST", "/queue/list", what)

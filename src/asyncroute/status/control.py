@@ -29,6 +29,10 @@ class Administration(Protocol):
         """See ``status.snapshot.running``."""
         ...
 
+    def reload(self) -> dict[str, Any]:
+        """Take over the configuration file as it is now."""
+        ...
+
     async def queue_list(self, what: dict[str, Any]) -> list[dict[str, Any]]:
         """Open deliveries or held images."""
         ...
@@ -67,6 +71,7 @@ class Control:
         app = web.Application(client_max_size=MOST_BODY)
         act = self._administration
         app.router.add_get("/status", _answering(_ignoring_body(act.status)))
+        app.router.add_post("/reload", _answering(_ignoring_body(act.reload)))
         app.router.add_post("/queue/list", _answering(act.queue_list))
         app.router.add_post("/queue/retry", _answering(act.queue_retry))
         app.router.add_post("/queue/discard", _answering(act.queue_discard))

@@ -54,6 +54,7 @@ def running(app: App) -> dict[str, Any]:
                 "tls": x.settings.tls is not None,
             }
             for x in app.intake.listeners
+            if x.listening
         ],
         "spool": {"files": app.spool.files, "bytes": app.spool.bytes, "free_bytes": app.admission.free_bytes},
         "memory": {"used_bytes": app.memory.used, "limit_bytes": app.memory.limit},

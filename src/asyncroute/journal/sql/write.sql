@@ -33,10 +33,11 @@ ON o.id IN ((SELECT max(id) FROM instance WHERE uid_key = n.uid_key AND id < n.i
             (SELECT min(id) FROM instance WHERE uid_key = n.uid_key AND id > n.id))
 WHERE (o.checksum <> n.checksum OR o.size <> n.size) AND o.sop_instance_uid = n.sop_instance_uid;
 
+-- A retry never brings back a dead letter of as many attempts: groups may overtake each other.
 -- name: settle
 UPDATE delivery SET state = ?, attempts = ?, last_status = ?, last_error = ?, not_before = ?,
     first_try_at = coalesce(first_try_at, ?), settled_at = ?
-WHERE instance = ? AND destination = ? AND state IN (0, 1, 2, 5);
+WHERE instance = ? AND destination = ? AND state IN (0, 1, 2, 5) AND NOT (state = 5 AND ? = 1 AND attempts >= ?);
 
 -- name: release
 UPDATE instance SET path = NULL WHERE id = ?;

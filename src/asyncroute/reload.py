@@ -1,0 +1,97 @@
+"""A new configuration for a running router, without dropping an association (promise 7).
+
+Everything that can fail happens first: reading the file, TLS files, new listening sockets. Then the change is made in
+one go on the loop. Associations that are open go on: those of a listener that is gone end when their callers end them;
+lanes finish the image at hand, then reconnect under the new settings. Failures: ``ConfigError`` or ``OurFault``, and
+the old configuration goes on untouched.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from asyncroute.config import Config, compile_routes, load
+from asyncroute.core.errors import OurFault
+from asyncroute.receive.listener import Listener
+from asyncroute.route import Router
+
+if TYPE_CHECKING:
+    from asyncroute.app import App
+
+log = logging.getLogger(__name__)
+
+FIXED = ("name", "data_dir", "durability", "memory", "max_outbound")
+"""Keys of ``[node]`` that need a restart."""
+
+
+def reload(app: App) -> list[str]:
+    """Read the configuration file again and make it the router's; what changed, one line each.
+
+    Raises:
+        ConfigError, OurFault: the old configuration goes on.
+    """
+    if app.config.path is None:
+        raise OurFault("nothing to reload: the router runs on the embedded default")
+    new = load(app.config.path)
+    for key in FIXED:
+        if getattr(new.node, key) != getattr(app.config.node, key):
+            raise OurFault(f"{app.config.path}: node.{key}: cannot change while the router runs; restart it")
+    forwarders = {d.name: app.forwarder(d) for d in new.destinations}
+    listeners, opened = _listeners(app, new)
+    changes = [*_named_changes(app.config, new), *(f"listener {x.settings.label}: listens" for x in opened)]
+    _change_listeners(app, new, listeners)
+    app.change_destinations(new, forwarders)
+    app.admission.router = Router(compile_routes(new))
+    app.admission.unrouted, app.admission.min_free = new.node.unrouted, new.node.min_free
+    app.config = new
+    log.info("configuration reloaded: %s", "; ".join(changes) or "nothing changed")
+    return changes
+
+
+def _listeners(app: App, new: Config) -> tuple[list[Listener], list[Listener]]:
+    """The listeners of ``new`` (those that stay are the old objects), and which of them had to be opened."""
+    known = {(x.settings.host, x.settings.port): x for x in app.intake.listeners if x.listening}
+    kept: list[Listener] = []
+    opened: list[Listener] = []
+    try:
+        for settings in new.listeners:
+            listener = known.get((settings.host, settings.port))
+            context = app.server_tls(settings)
+            if listener is None:
+                listener = Listener(settings, app.intake, context)
+                listener.open()
+                opened.append(listener)
+            kept.append(listener)
+    except BaseException:
+        for listener in opened:
+            listener.close()
+        raise
+    return kept, opened
+
+
+def _change_listeners(app: App, new: Config, listeners: list[Listener]) -> None:
+    for listener, settings in zip(listeners, new.listeners, strict=True):
+        listener.change(settings, app.server_tls(settings))
+    gone = [x for x in app.intake.listeners if x not in listeners]
+    for listener in gone:
+        listener.close()
+    # Those that are gone stay known until their last caller has left.
+    app.intake.listeners = listeners + [x for x in gone if x.associations]
+
+
+def _named_changes(old: Config, new: Config) -> list[str]:
+    """What is new, gone or different among destinations and routes, and whether ``[node]`` or listeners changed."""
+    found = []
+    for kind, before, after in (
+        ("destination", {d.name: d for d in old.destinations}, {d.name: d for d in new.destinations}),
+        ("route", {r.name: r for r in old.routes}, {r.name: r for r in new.routes}),
+        ("listener", {x.label: x for x in old.listeners}, {x.label: x for x in new.listeners}),
+        ("table", {"node": old.node}, {"node": new.node}),
+    ):
+        found += [f"{kind} {n}: removed" for n in before if n not in after]
+        found += [f"{kind} {n}: added" for n in after if n not in before]
+        found += [f"{kind} {n}: changed" for n in after if n in before and after[n] != before[n]]
+    if [r.name for r in old.routes] != [r.name for r in new.routes] and {*old.routes} == {*new.routes}:
+        found.append("routes: another order")
+    return found
