@@ -8,6 +8,7 @@ from tests.support import procfs, settings, synthetic
 from tests.support.exact_receiver import ReceiverHost, assert_exactly
 from tests.support.exact_sender import send_all
 from tests.support.fixtures import MakeRouter
+from tests.support.waiting import wait_until
 
 MOST_MEMORY = 300 * procfs.MIB
 
@@ -69,4 +70,4 @@ def test_an_image_above_the_limit_is_refused_and_the_next_one_taken(
         association.release()
     router.wait_delivered(1)
     assert_exactly(receiver, [small])
-    assert not router.spool_files()
+    wait_until(lambda: not router.spool_files(), 10, "the spool is empty", router.log_tail)

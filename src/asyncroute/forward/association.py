@@ -44,6 +44,7 @@ from asyncroute.wire.pdata import (
     RELEASE_RQ_PDU,
     DataCutter,
     ProtocolError,
+    command_pdus,
     data_pdu,
     pdu_room,
 )
@@ -208,7 +209,8 @@ class Requestor(Link):
         self._begin()
         self._all_sent = True
         self.deadline = self.loop.time() + self.target.response_timeout
-        self.write(data_pdu(context_id, COMMAND | LAST, dimse.echo_request(self.next_message())))
+        room = pdu_room(self.peer.peer_max_pdu, self.target.max_pdu)
+        self.write(command_pdus(context_id, dimse.echo_request(self.next_message()), room))
 
     def store(
         self, context_id: int, sop_class_uid: str, sop_instance_uid: str, size: int, parts: Sequence[memoryview]
@@ -217,10 +219,11 @@ class Requestor(Link):
         assert self.peer is not None
         self._begin()
         self._all_sent = False
-        self._cutter = DataCutter(context_id, size, pdu_room(self.peer.peer_max_pdu, self.target.max_pdu))
+        room = pdu_room(self.peer.peer_max_pdu, self.target.max_pdu)
+        self._cutter = DataCutter(context_id, size, room)
         self._to_cut = size
         command = dimse.store_request(sop_class_uid, sop_instance_uid, self.next_message())
-        out: list[bytes | memoryview] = [data_pdu(context_id, COMMAND | LAST, command)]
+        out: list[bytes | memoryview] = [command_pdus(context_id, command, room)]
         if not size:
             out.append(data_pdu(context_id, LAST, b""))
         self._send(parts, out)

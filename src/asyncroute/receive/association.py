@@ -33,7 +33,8 @@ from asyncroute.wire.pdata import (
     RELEASE_RP_PDU,
     RELEASE_RQ,
     ProtocolError,
-    data_pdu,
+    command_pdus,
+    pdu_room,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ MAX_PENDING = 4
 
 CLOSING = 10.0
 """Seconds that a peer has to close the connection after its A-RELEASE-RP, A-ASSOCIATE-RJ or A-ABORT (ARTIM)."""
+
+MOST_IGNORED = 16 << 20
+"""Bytes that a peer may go on sending meanwhile."""
 
 AWAITING, NEGOTIATING, ESTABLISHED, CLOSED_BY_US = "awaiting", "negotiating", "established", "closing"
 
@@ -71,6 +75,8 @@ class Acceptor(Link):
         self._command = bytearray()
         self._command_context = 0
         self._releasing = False
+        self._room = 0
+        self._ignored = 0
         self.deadline = self.since + settings.association_timeout
 
     # ---- reading
@@ -101,6 +107,11 @@ class Acceptor(Link):
                 self._let_go()
         if self.ended:
             return False
+        if self.state == CLOSED_BY_US:
+            self._ignored += n
+            if self._ignored > MOST_IGNORED:
+                self._gone("goes on sending after the end of the association")
+                return False
         self.stream.quick_ack()
         return True
 
@@ -160,6 +171,7 @@ class Acceptor(Link):
             return
         if isinstance(answer, negotiate.Accepted):
             self.contexts = answer.contexts
+            self._room = pdu_room(answer.peer_max_pdu, 128 << 10)
             self.state = ESTABLISHED
             self.since = self.loop.time()
             self.deadline = self.since + self.listener.settings.idle_timeout
@@ -246,7 +258,7 @@ class Acceptor(Link):
     def respond(self, context_id: int, command: dimse.Command, status: int, comment: str = "") -> None:
         """Send a response message."""
         if not self.ended and self.state == ESTABLISHED:
-            self.write(data_pdu(context_id, COMMAND | LAST, dimse.response(command, status, comment)))
+            self.write(command_pdus(context_id, dimse.response(command, status, comment), self._room))
 
     def offer(self, received: Received) -> None:
         """A whole image that ``waits``: hand it on."""

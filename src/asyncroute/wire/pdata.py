@@ -196,6 +196,15 @@ def data_pdu(context_id: int, control: int, fragment: bytes) -> bytes:
     return _BOTH.pack(P_DATA, n + 6, n + 2, context_id, control) + fragment
 
 
+def command_pdus(context_id: int, command: bytes, room: int) -> bytes:
+    """A whole command set in P-DATA-TF PDUs with fragments of ``room`` bytes at most (one, as a rule)."""
+    if len(command) <= room:
+        return data_pdu(context_id, COMMAND | LAST, command)
+    pieces = [command[at : at + room] for at in range(0, len(command), room)]
+    last = len(pieces) - 1
+    return b"".join(data_pdu(context_id, COMMAND | (LAST if n == last else 0), p) for n, p in enumerate(pieces))
+
+
 def pdu_room(peer_max_pdu: int, ours: int) -> int:
     """Bytes of data set per PDU: the least of what the peer takes (0: no limit) and what we like, even (PS3.8 D.1,
     E.1).

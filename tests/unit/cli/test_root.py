@@ -16,7 +16,7 @@ from asyncroute.cli import later, root, settings
 from tests.support.router import command, environment, run_cli
 from tests.unit.cli.running import Cli, heeding_ctrl_c, part10_files
 
-COMMANDS = ("serve", "status", "check", "init", "echo", "send", "demo")
+COMMANDS = ("serve", "status", "reload", "check", "init", "echo", "send", "demo")
 QUEUE = ("list", "retry", "discard")
 EVERY = [(name,) for name in COMMANDS] + [("queue", name) for name in QUEUE]
 
