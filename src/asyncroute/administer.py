@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEAD = 1 << 20
+TOGETHER = 100
 AT_ONCE = 10_000
 """Rows of the journal that are handled in one go."""
 
@@ -196,8 +197,9 @@ class Administrator:
 
     async def _retry_held(self, what: dict[str, Any]) -> int:
         routed = 0
-        for row in await self._app.reader.rows(selection(what, ()), AT_ONCE, held=True):
-            routed += await self._route_again(row.instance_id)
+        rows = await self._app.reader.rows(selection(what, ()), AT_ONCE, held=True)
+        for at in range(0, len(rows), TOGETHER):  # so that many share a commit
+            routed += sum(await asyncio.gather(*(self._route_again(r.instance_id) for r in rows[at : at + TOGETHER])))
         return routed
 
     async def _route_again(self, instance_id: int) -> int:

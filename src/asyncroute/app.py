@@ -95,6 +95,7 @@ class App:
         self.spool = LocalSpool(node.data_dir / "spool", node.durability)
         self._closing.callback(self.spool.close)
         self.recovered: Recovered = recover(self.journal, self.spool)
+        _tell(self.recovered)
         longest = max((d.retry.max for d in self.config.destinations), default=0.0)
         self.reader = await SqliteReader.open(node.data_dir, max(3600.0, 2 * longest))
         self._closing.push_async_callback(self.reader.close)
@@ -279,6 +280,8 @@ class App:
         except AsyncrouteError as error:
             for line in str(error).splitlines():
                 log.error("not reloaded, the old configuration goes on: %s", line)
+        except Exception:
+            log.exception("not reloaded: unexpected error")
 
     # ---- stopping
 
@@ -337,6 +340,16 @@ async def serve(config: Config, ready: Callable[[App], None] | None = None) -> i
         ready(app)
     await app.run_until_stopped()
     return 0 if app.failure is None else 1
+
+
+def _tell(r: Recovered) -> None:
+    """What an earlier run left, in the log."""
+    if r.unsettled or r.held or r.cleaned:
+        log.info("found %d images to send, %d held; %d half-written files removed", r.unsettled, r.held, r.cleaned)
+    if r.orphans:
+        log.warning("%d files without a journal entry were set aside in the folder orphans", r.orphans)
+    if r.lost:
+        log.error("%d images whose files are missing or damaged are dead letters now", r.lost)
 
 
 def _exit_at_once(*_: object) -> None:

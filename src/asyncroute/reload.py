@@ -38,19 +38,20 @@ def reload(app: App) -> list[str]:
         if getattr(new.node, key) != getattr(app.config.node, key):
             raise OurFault(f"{app.config.path}: node.{key}: cannot change while the router runs; restart it")
     forwarders = {d.name: app.forwarder(d) for d in new.destinations}
-    listeners, opened = _listeners(app, new)
-    changes = [*_named_changes(app.config, new), *(f"listener {x.settings.label}: listens" for x in opened)]
+    table = compile_routes(new)
+    changes = _named_changes(app.config, new)
+    listeners = _listeners(app, new)
     _change_listeners(app, new, listeners)
     app.change_destinations(new, forwarders)
-    app.admission.router = Router(compile_routes(new))
+    app.admission.router = Router(table)
     app.admission.unrouted, app.admission.min_free = new.node.unrouted, new.node.min_free
     app.config = new
     log.info("configuration reloaded: %s", "; ".join(changes) or "nothing changed")
     return changes
 
 
-def _listeners(app: App, new: Config) -> tuple[list[Listener], list[Listener]]:
-    """The listeners of ``new`` (those that stay are the old objects), and which of them had to be opened."""
+def _listeners(app: App, new: Config) -> list[Listener]:
+    """The listeners of ``new``; those that stay are the old objects, the others are open."""
     known = {(x.settings.host, x.settings.port): x for x in app.intake.listeners if x.listening}
     kept: list[Listener] = []
     opened: list[Listener] = []
@@ -67,7 +68,7 @@ def _listeners(app: App, new: Config) -> tuple[list[Listener], list[Listener]]:
         for listener in opened:
             listener.close()
         raise
-    return kept, opened
+    return kept
 
 
 def _change_listeners(app: App, new: Config, listeners: list[Listener]) -> None:
@@ -83,15 +84,16 @@ def _change_listeners(app: App, new: Config, listeners: list[Listener]) -> None:
 def _named_changes(old: Config, new: Config) -> list[str]:
     """What is new, gone or different among destinations and routes, and whether ``[node]`` or listeners changed."""
     found = []
-    for kind, before, after in (
+    for kind, was, now in (
         ("destination", {d.name: d for d in old.destinations}, {d.name: d for d in new.destinations}),
         ("route", {r.name: r for r in old.routes}, {r.name: r for r in new.routes}),
         ("listener", {x.label: x for x in old.listeners}, {x.label: x for x in new.listeners}),
         ("table", {"node": old.node}, {"node": new.node}),
     ):
-        found += [f"{kind} {n}: removed" for n in before if n not in after]
-        found += [f"{kind} {n}: added" for n in after if n not in before]
-        found += [f"{kind} {n}: changed" for n in after if n in before and after[n] != before[n]]
-    if [r.name for r in old.routes] != [r.name for r in new.routes] and {*old.routes} == {*new.routes}:
+        found += [f"{kind} {n}: removed" for n in was if n not in now]
+        found += [f"{kind} {n}: added" for n in now if n not in was]
+        found += [f"{kind} {n}: changed" for n in now if n in was and now[n] != was[n]]
+    before, after = [r.name for r in old.routes], [r.name for r in new.routes]
+    if before != after and sorted(before) == sorted(after):
         found.append("routes: another order")
     return found

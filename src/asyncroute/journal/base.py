@@ -109,8 +109,9 @@ class Committed:
 class Counts:
     """Deliveries by destination and state, held images, and the totals that survive restarts and pruning.
 
-    ``open``: {destination: {state: deliveries}} for states not yet settled. ``backlog_bytes``: data set bytes still
-    owed per destination. ``oldest``: per destination, when its oldest open image was queued (seconds since epoch).
+    ``open``: {destination: {state: deliveries}} for states not yet settled. ``backlog_bytes``: data set bytes that
+    still wait per destination (dead letters do not). ``oldest``: per destination, when its oldest waiting image was
+    queued (seconds since epoch).
     ``totals``: {"received": images, "delivered": deliveries, "discarded": ..., "warned": ...};
     ``delivered``: {destination: deliveries}.
     """

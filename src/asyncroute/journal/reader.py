@@ -24,7 +24,7 @@ import aiosqlite
 
 from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import Delivery, Instance, RouteHit, Selection, Source
-from asyncroute.core.states import OPEN, DeliveryState
+from asyncroute.core.states import OPEN, PENDING, DeliveryState
 from asyncroute.journal import migrate, select
 from asyncroute.journal.base import Counts, QueueRow
 from asyncroute.journal.faults import storage_fault
@@ -254,8 +254,9 @@ def _counts(rows: Iterable[Row]) -> Counts:
     for kind, name, state, number, size, queued_at in rows:
         if kind == "open":
             states.setdefault(name, {})[DeliveryState(state)] = number
-            owed[name] = owed.get(name, 0) + size
-            oldest[name] = min(oldest.get(name, queued_at), queued_at)
+            if state in PENDING:  # dead letters wait for a person, not for the destination
+                owed[name] = owed.get(name, 0) + size
+                oldest[name] = min(oldest.get(name, queued_at), queued_at)
         elif kind == "held":
             held = number
         elif kind in totals:

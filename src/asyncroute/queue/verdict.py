@@ -6,6 +6,7 @@ strikes of an image while others pass, pauses of the destination and of calling 
 
 from __future__ import annotations
 
+import logging
 from random import random
 from time import time
 from typing import Protocol
@@ -15,6 +16,8 @@ from asyncroute.core.outcomes import SLOW, Kind, Outcome
 from asyncroute.core.retry import Backoff
 from asyncroute.core.states import DeliveryState
 from asyncroute.queue.breaker import Breaker
+
+log = logging.getLogger(__name__)
 
 
 class Ledger(Protocol):
@@ -136,7 +139,7 @@ class Verdict:
             self._pause_until = now + max(0.2, self._retry.delay(self._pauses, random))
             self._struck(delivery, outcome)
         elif kind is Kind.POISON_COUNT:
-            self._queue.breaker.failed(now)
+            self._association_failed(outcome.text, now)
             self._struck(delivery, outcome)
         else:
             self._blame_destination(delivery, title, outcome, now)
@@ -152,15 +155,25 @@ class Verdict:
 
     def _answered(self, now: float) -> None:
         """The destination is there and answers: associations work."""
+        if self._queue.breaker.open:
+            log.warning("%s: answers again", self._queue.name)
         self._queue.breaker.succeeded(now, self._queue.window)
+
+    def _association_failed(self, why: str, now: float) -> None:
+        was_open = self._queue.breaker.open
+        self._queue.breaker.failed(now)
+        if self._queue.breaker.open and not was_open:
+            log.error("%s: down: %s", self._queue.name, why)
 
     def _blame_destination(self, delivery: Delivery, title: str, outcome: Outcome, now: float) -> None:
         if outcome.kind is Kind.TITLE_PAUSE:
             self._titles[title] = now + (outcome.delay or SLOW)
+            log.error("%s: pauses for calling AE title %s: %s", self._queue.name, title, outcome.text)
         elif outcome.kind is Kind.CONFIG_PAUSE:
             self._config_until = now + (outcome.delay or SLOW)
+            log.error("%s: pauses: %s", self._queue.name, outcome.text)
         else:
-            self._queue.breaker.failed(now)
+            self._association_failed(outcome.text, now)
         if self._too_old(delivery, now):
             self._dead(delivery, outcome)
         else:
@@ -214,6 +227,7 @@ class Verdict:
         if len(self._refused_studies) >= outcome.studies:
             self.held = f"{outcome.text}, for {len(self._refused_studies)} studies in a row"
             self.last_error = self.held
+            log.error("%s: held: %s", self._queue.name, self.held)
 
     def _settle(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from asyncroute.core.errors import AsyncrouteError, OurFault
+
+log = logging.getLogger(__name__)
 
 SOCKET = "control.sock"
 MOST_BODY = 1 << 20
@@ -109,5 +112,8 @@ def _answering(call: Callable[[dict[str, Any]], Awaitable[Any]]) -> Callable[[we
             return web.json_response({"error": str(error)}, status=409)
         except ValueError as error:
             return web.json_response({"error": f"bad request: {error}"}, status=400)
+        except Exception as error:
+            log.exception("unexpected error in %s", request.path)
+            return web.json_response({"error": f"unexpected error, see the log: {error!r}"}, status=500)
 
     return handle

@@ -136,14 +136,20 @@ def parse_meta(data: bytes) -> Meta:
 
 
 def _elements(data: bytes) -> tuple[dict[int, bytes], int]:
-    """The values of group 0002 by element number, and where the group ends; its stated length is not believed.
+    """The values of group 0002 by element number, and where the group ends.
+
+    Its stated length is believed only where the elements begin anew behind it: a data set that itself has group 0002.
 
     Raises `NotPart10`, or struct.error in the middle of an element.
     """
     values: dict[int, bytes] = {}
     pos = PREFIX
+    last = -1
     while data[pos : pos + 2] == b"\2\0":
         _, element, vr, length = _SHORT.unpack_from(data, pos)
+        if element <= last and _stated_end(values) == pos:
+            return values, pos
+        last = element
         start = pos + 8
         if vr in _LONG_VRS:
             (length,) = _LENGTH.unpack_from(data, start)
@@ -161,8 +167,14 @@ def _elements(data: bytes) -> tuple[dict[int, bytes], int]:
 
 def _says_so(values: dict[int, bytes], end: int) -> bool:
     """Whether the group length, if there is one, does not lead beyond `end`: then no data set follows."""
+    stated = _stated_end(values)
+    return stated is None or stated <= end
+
+
+def _stated_end(values: dict[int, bytes]) -> int | None:
+    """Where the group ends by its group length, if it has one."""
     stated = values.get(0, b"")
-    return len(stated) != 4 or PREFIX + 12 + int.from_bytes(stated, "little") <= end
+    return PREFIX + 12 + int.from_bytes(stated, "little") if len(stated) == 4 else None
 
 
 def _cut(data: bytes) -> CutShort:

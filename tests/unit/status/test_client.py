@@ -24,6 +24,9 @@ class Answers:
     def status(self) -> dict[str, Any]:
         return {"node": "n", "running": True}
 
+    def reload(self) -> dict[str, Any]:
+        return {"changes": ["route all: changed"]}
+
     async def queue_list(self, what: dict[str, Any]) -> list[dict[str, Any]]:
         return [what, {"title": "Zürich \x1b"}]
 

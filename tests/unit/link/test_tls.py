@@ -1,0 +1,168 @@
+"""TLS contexts: what they demand, shown by real handshakes, and files that cannot be used."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from asyncroute.core.errors import OurFault
+from asyncroute.link import tls
+from asyncroute.link.stream import TlsStream
+from tests.support.certs import Authority, Identity
+from tests.unit.parts import on_loop, read_exactly, tcp_pair  # noqa: F401  (read_exactly: see shake)
+
+Result = tuple[ssl.SSLSocket | None, list[BaseException]]
+
+
+@pytest.fixture(scope="module")
+def ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="module")
+def other_ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("other"), "Other CA")
+
+
+@pytest.fixture(scope="module")
+def server(ca: Authority) -> Identity:
+    return ca.issue("server")
+
+
+def shake(server: ssl.SSLContext, client: ssl.SSLContext, name: str = "localhost") -> str:
+    """The protocol and cipher that the two agree on, a byte exchanged; else the first error's text."""
+    found: list[str] = []
+
+    @on_loop
+    async def body() -> None:
+        near, far = tcp_pair()
+        ours = TlsStream(near, "c", server, server=True)
+        theirs = TlsStream(far, "s", client, server=False, server_name=name)
+        try:
+            async with asyncio.timeout(10):
+                await asyncio.gather(ours.handshake(), theirs.handshake())
+                await _exchange(ours, theirs)
+            found.append(f"{theirs._ssl.version()} {(theirs._ssl.cipher() or ('?',))[0]}")
+        except OSError as error:
+            found.append(f"error: {error}")
+        finally:
+            ours.close()
+            theirs.close()
+
+    body()
+    return found[0]
+
+
+async def _exchange(ours: TlsStream, theirs: TlsStream) -> None:
+    """One byte from the server: only now does a TLS 1.3 client know that its certificate was liked."""
+    ours.send([b"x"])
+    view = memoryview(bytearray(1))
+    while True:
+        try:
+            assert theirs.recv_into(view) == 1
+            return
+        except BlockingIOError:
+            await asyncio.sleep(0.002)
+            with pytest.raises(BlockingIOError):
+                ours.recv_into(view)
+
+
+def test_the_newest_protocol(ca: Authority, server: Identity) -> None:
+    agreed = shake(
+        tls.server_context(server.certificate, server.key, None, False), tls.client_context(ca.ca, None, None)
+    )
+    assert agreed.startswith("TLSv1.3")
+
+
+def test_tls_1_2_with_forward_secrecy_only(ca: Authority, server: Identity) -> None:
+    ours = tls.server_context(server.certificate, server.key, None, False)
+    client = ca.client_context()
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    assert shake(ours, client).startswith("TLSv1.2 ECDHE-RSA-AES256-GCM")
+    client.set_ciphers("AES256-GCM-SHA384:AES128-SHA")
+    assert shake(ours, client).startswith("error")
+    client.set_ciphers("ECDHE-RSA-AES256-SHA")
+    assert shake(ours, client).startswith("error")
+
+
+@pytest.mark.parametrize("side", ["server", "client"])
+def test_nothing_older(ca: Authority, server: Identity, side: str) -> None:
+    context = (
+        tls.server_context(server.certificate, server.key, None, False)
+        if side == "server"
+        else tls.client_context(ca.ca, None, None)
+    )
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    offered = {cipher["name"] for cipher in context.get_ciphers()}
+    assert all(name.startswith(("TLS_", "ECDHE-", "DHE-")) for name in offered)
+    assert all("GCM" in name or "CHACHA20" in name or "CCM" in name for name in offered)
+
+
+def test_a_client_checks_whom_it_talks_to(ca: Authority, other_ca: Authority, server: Identity) -> None:
+    ours = tls.server_context(server.certificate, server.key, None, False)
+    assert "certificate verify failed" in shake(ours, tls.client_context(other_ca.ca, None, None))
+    assert "certificate verify failed" in shake(ours, tls.client_context(None, None, None))
+    assert "Hostname mismatch" in shake(ours, tls.client_context(ca.ca, None, None), name="elsewhere")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_mutual(ca: Authority, other_ca: Authority, server: Identity, version: ssl.TLSVersion) -> None:
+    ours = tls.server_context(server.certificate, server.key, ca.ca, True)
+    known, stranger = ca.issue("known"), other_ca.issue("stranger")
+    contexts = [
+        tls.client_context(ca.ca, known.certificate, known.key),
+        tls.client_context(ca.ca, None, None),
+        tls.client_context(ca.ca, stranger.certificate, stranger.key),
+    ]
+    for context in contexts:
+        context.maximum_version = version
+    answers = [shake(ours, context) for context in contexts]
+    assert [answer.startswith("error") for answer in answers] == [False, True, True], answers
+
+
+def test_a_client_certificate_may_be_optional(ca: Authority, other_ca: Authority, server: Identity) -> None:
+    ours = tls.server_context(server.certificate, server.key, ca.ca, False)
+    stranger = other_ca.issue("stranger")
+    assert shake(ours, tls.client_context(ca.ca, None, None)).startswith("TLSv1.3")
+    assert shake(ours, tls.client_context(ca.ca, stranger.certificate, stranger.key)).startswith("error")
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_files_that_cannot_be_used(ca: Authority, server: Identity, tmp_path: Path) -> None:
+    other = ca.issue("other")
+    nothing, noise = tmp_path / "nothing.pem", tmp_path / "noise.pem"
+    noise.write_text("noise")
+    wrong = [
+        (nothing, server.key, None, str(nothing)),
+        (server.certificate, nothing, None, str(nothing)),
+        (noise, server.key, None, str(noise)),
+        (server.certificate, noise, None, str(noise)),
+        (server.certificate, other.key, None, str(other.key)),
+        (server.certificate, server.key, nothing, f"cannot read {nothing}"),
+        (server.certificate, server.key, noise, f"no certificates in {noise}"),
+    ]
+    for certificate, key, client_ca, words in wrong:
+        with pytest.raises(OurFault) as caught:
+            tls.server_context(certificate, key, client_ca, True)
+        assert words in str(caught.value)
+        assert str(caught.value).startswith("tls: ")
+        assert "\n" not in str(caught.value)
+    with pytest.raises(OurFault, match="no certificates"):
+        tls.client_context(noise, None, None)
+    with pytest.raises(OurFault, match="cannot read"):
+        tls.client_context(ca.ca, nothing, server.key)
+
+
+def test_a_key_with_a_password_is_refused_without_asking(server: Identity, tmp_path: Path) -> None:
+    """OpenSSL would ask on the terminal, and a service would wait there for ever."""
+    locked = tmp_path / "locked.key"
+    arguments = ["openssl", "pkcs8", "-topk8", "-in", str(server.key), "-out", str(locked), "-passout", "pass:secret"]
+    subprocess.run(arguments, check=True, capture_output=True, timeout=20)
+    with pytest.raises(OurFault, match="without a password"):
+        tls.server_context(server.certificate, locked, None, False)

@@ -1,0 +1,539 @@
+"""The user documentation is true: every setting, command, message and TOML block in it is held against the program."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import inspect
+import os
+import re
+import shlex
+import textwrap
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from pydantic import ValidationError
+
+from asyncroute.cli import later, root
+from asyncroute.config import compile_routes, loads, model
+from asyncroute.config.conditions import LATER_CONDITIONS
+from asyncroute.core import outcomes
+from asyncroute.core.errors import ConfigError
+from asyncroute.core.model import Source
+from asyncroute.queue import breaker
+from asyncroute.queue.verdict import Verdict
+from asyncroute.reload import FIXED
+from asyncroute.status import render, snapshot
+
+ROOT = Path(__file__).parents[2]
+DOCS, EXAMPLES = ROOT / "docs", ROOT / "examples"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+FILE = "asyncroute.toml"
+
+
+# --- reading pages ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: what stands behind the fence, and its text; `after`: the text of the block that follows it."""
+
+    page: str
+    info: str
+    text: str
+    after: str
+
+    def __str__(self) -> str:
+        return f"{self.page}: {' '.join(self.text.split())[:40]}"
+
+
+_FENCED = re.compile(r"^```(.*)\n((?:(?!```).*\n)*)```$", re.MULTILINE)
+_CODE = re.compile(r"`([^`]+)`")
+
+
+@cache
+def page(name: str) -> str:
+    return (DOCS / name).read_text("utf-8")
+
+
+def blocks(kind: str) -> list[Block]:
+    """All fenced blocks of this kind, in all pages."""
+    found = []
+    for path in PAGES:
+        fenced = _FENCED.findall(path.read_text("utf-8"))
+        for (info, text), (_, after) in pairwise([*fenced, ("", "")]):
+            if info.split(" ")[0] == kind:
+                found.append(Block(path.name, info, text, after))
+    return found
+
+
+def section(name: str, title: str) -> str:
+    """What stands below one heading, up to the next heading of its level or above."""
+    heading = re.search(rf"^(#+) {re.escape(title)}$", page(name), re.MULTILINE)
+    assert heading, f"{name} has no section {title}"
+    marks = heading[1]
+    rest = page(name).split(f"\n{marks} {title}\n", 1)[1]
+    return re.split(rf"^#{{1,{len(marks)}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def own_section(name: str, title: str) -> str:
+    """The same, without its sub-sections."""
+    return re.split(r"^#+ ", section(name, title), maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of every table row, headers left out."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    tables = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    rules = {n for n, cells in enumerate(tables) if set("".join(cells)) <= {"-", ":"}}
+    return [cells for n, cells in enumerate(tables) if n not in rules and n + 1 not in rules]
+
+
+def codes(cell: str) -> list[str]:
+    return _CODE.findall(cell)
+
+
+# --- TOML -------------------------------------------------------------------------------------------------------------
+
+
+def completed(text: str) -> str:
+    """A fragment with the tables behind it that a whole file needs."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return text
+    known = [table.get("name") for table in raw.get("destination", [])]
+    wanted = [name for route in raw.get("route", []) for name in route["to"]]
+    extra = [] if "listener" in raw else ["[[listener]]"]
+    missing = dict.fromkeys(name for name in wanted if name not in known) if not known else ()
+    extra += [f'[[destination]]\nname = "{name}"\nkind = "folder"\npath = "out"' for name in missing or ()]
+    if not known and not missing:
+        extra.append('[[destination]]\nname = "other"\nkind = "folder"\npath = "out"')
+    return text + "\n" + "\n".join(extra) + "\n"
+
+
+def touch_tls_files(text: str, folder: Path) -> None:
+    """The files that a configuration's TLS tables name, empty."""
+    raw = tomllib.loads(text)
+    for table in [*raw.get("listener", []), *raw.get("destination", [])]:
+        for key, value in table.get("tls", {}).items():
+            if key in ("certificate", "key", "client_ca", "ca"):
+                (folder / value).parent.mkdir(parents=True, exist_ok=True)
+                (folder / value).touch()
+
+
+TOML = blocks("toml")
+
+
+@pytest.mark.parametrize("block", [b for b in TOML if "wrong" not in b.info], ids=str)
+def test_a_configuration_loads(block: Block, tmp_path: Path) -> None:
+    text = completed(block.text)
+    touch_tls_files(text, tmp_path)
+    loads(text, FILE, tmp_path / FILE)
+
+
+@pytest.mark.parametrize("block", [b for b in TOML if "wrong" in b.info], ids=str)
+def test_a_wrong_configuration_gives_the_error_that_is_shown(block: Block) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loads(completed(block.text), FILE)
+    assert str(caught.value) == block.after.rstrip("\n")
+
+
+def test_there_are_blocks_of_both_kinds() -> None:
+    assert len(TOML) > 20
+    assert sum("wrong" in block.info for block in TOML) >= 3
+
+
+def test_readme_shows_a_configuration_that_loads(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    text = readme.split("A small configuration:\n", 1)[1].split("\nEvery matching", 1)[0]
+    loads(textwrap.dedent(text), FILE, tmp_path / FILE)
+
+
+def test_questions_are_answered_with_the_examples() -> None:
+    answers = [block for block in TOML if block.page == "questions.md"]
+    for block in answers:
+        example = ROOT / block.info.split(" ")[1]
+        assert block.text.strip() in example.read_text("utf-8"), f"not as in {example.name}: {block}"
+    assert {block.info.split("/")[-1] for block in answers} == {path.name for path in EXAMPLES.glob("*.toml")}
+
+
+# --- every key of the configuration -----------------------------------------------------------------------------------
+
+SECTIONS: dict[str, type[model.Table]] = {
+    "[node]": model.Node,
+    "[[listener]]": model.Listener,
+    "[listener.tls]": model.TlsServer,
+    '[[destination]] of kind "dicom"': model.DicomDestination,
+    "[destination.association]": model.Association,
+    "[destination.tls]": model.TlsClient,
+    "[destination.retry]": model.Retry,
+    "[destination.max_backlog]": model.Backlog,
+    '[[destination]] of kind "folder"': model.FolderDestination,
+    "[[route]]": model.Route,
+}
+LEAST: Mapping[type[model.Table], Mapping[str, Any]] = {
+    model.TlsServer: {"certificate": "c.pem", "key": "k.pem"},
+    model.DicomDestination: {"name": "n", "host": "h", "port": 104, "ae_title": "A"},
+    model.FolderDestination: {"name": "n", "path": "p"},
+    model.Route: {"name": "n", "to": ["d"]},
+}
+WITH: Mapping[tuple[type[model.Table], str], Mapping[str, Any]] = {
+    (model.TlsServer, "require_client"): {"client_ca": "ca.pem"},
+}
+KEYS = [(title, cells) for title in SECTIONS for cells in rows(own_section("configuration.md", title))]
+key_rows = pytest.mark.parametrize(("title", "cells"), KEYS, ids=[f"{t} {c[0]}" for t, c in KEYS])
+
+
+def toml(text: str) -> Any:
+    return tomllib.loads(f"k = {text}")["k"]
+
+
+def build(table: type[model.Table], key: str, **more: Any) -> Any:
+    return getattr(table(**{**LEAST.get(table, {}), **WITH.get((table, key), {}), **more}), key)
+
+
+def test_every_table_has_a_section() -> None:
+    def below(table: type[model.Table]) -> Iterator[type[model.Table]]:
+        for each in table.__subclasses__():
+            yield each
+            yield from below(each)
+
+    public = {table for table in below(model.Table) if not table.__name__.startswith("_")}
+    assert set(SECTIONS.values()) == public - {model.Config}
+
+
+@pytest.mark.parametrize("title", SECTIONS)
+def test_every_key_is_documented_and_no_other(title: str) -> None:
+    documented = [codes(cells[0]) for documented_in, cells in KEYS if documented_in == title]
+    assert sorted(documented) == sorted([key] for key in SECTIONS[title].model_fields)
+
+
+@key_rows
+def test_a_default_is_what_is_documented(title: str, cells: Sequence[str]) -> None:
+    table, (key,), default = SECTIONS[title], codes(cells[0]), cells[1]
+    field = table.model_fields[key]
+    if default == "required":
+        assert field.is_required() or key == "kind"
+    elif default == "not set":
+        assert build(table, key) is None
+    elif default in ("see above", "see below"):
+        assert isinstance(field.default, model.Table)
+        assert field.default == type(field.default)()
+    elif key == "require_client":
+        assert default == "`true` with `client_ca`, else `false`"
+        server = {"certificate": "c.pem", "key": "k.pem"}
+        assert (build(table, key), model.TlsServer(**server).require_client) == (True, False)
+    else:
+        (value,) = codes(default)
+        assert build(table, key) == build(table, key, **{key: toml(value)})
+        assert not field.is_required()
+
+
+@key_rows
+def test_what_is_allowed_is_allowed_and_nothing_else(title: str, cells: Sequence[str]) -> None:
+    table, (key,) = SECTIONS[title], codes(cells[0])
+    allowed, _, refused = cells[2].partition("not ")
+    good, bad = [], [toml(value) for value in codes(refused)]
+    for code in codes(allowed):
+        if limits := re.fullmatch(r"(\d+)\.\.(\d+)", code):
+            low, high = map(int, limits.groups())
+            good += [low, high]
+            bad += [low - 1, high + 1]
+        else:
+            good.append(toml(code))
+    for value in good:
+        build(table, key, **{key: value})
+    for value in bad:
+        with pytest.raises(ValidationError):
+            build(table, key, **{key: value})
+
+
+def test_what_is_not_available_yet_is_listed() -> None:
+    listed = {cells[0]: set(codes(cells[1])) for cells in rows(section("configuration.md", "Not available yet"))}
+    assert listed == {
+        "tables of the file": model.LATER_TABLES,
+        "`[[listener]]`": model.LATER_KEYS[model.Listener],
+        "`[listener.tls]`": model.LATER_KEYS[model.TlsServer],
+        "`[[destination]]`, kind `dicom`": model.LATER_KEYS[model.DicomDestination],
+        "`[[destination]]`, kind `folder`": model.LATER_KEYS[model.FolderDestination],
+        "`[[route]]`": model.LATER_KEYS[model.Route],
+        "kinds of destinations": set(model.LATER_KINDS),
+        "conditions in `match` and `unless`": set(LATER_CONDITIONS),
+    }
+    assert len(listed) == len(model.LATER_KEYS) + 3
+
+
+@key_rows
+def test_a_key_with_one_value_says_so(title: str, cells: Sequence[str]) -> None:
+    one_value = codes(cells[0])[0] in model.TODAY.get(SECTIONS[title], {})
+    assert ("Only the default works today" in cells[3]) == one_value
+
+
+def test_what_a_reload_cannot_change_is_listed() -> None:
+    (line,) = [line for line in page("configuration.md").split("\n- ") if "need a restart" in line]
+    assert [key for key in codes(line) if key != "[node]"] == list(FIXED)
+
+
+# --- routing ----------------------------------------------------------------------------------------------------------
+
+CONDITIONS = rows(section("routing.md", "How values are written"))
+_EMPTY = {"*absent*": None, "*empty*": ""}
+
+
+def values(cell: str) -> list[str | None]:
+    return [_EMPTY[each] if each in _EMPTY else each.strip("`") for each in cell.split(", ")]
+
+
+def holds(condition: str, value: str | None) -> bool:
+    """Whether an image with this value of the condition's attribute (or fact) takes the route."""
+    key = condition.partition(" = ")[0]
+    route = f'[[route]]\nname = "r"\nto = ["out"]\nmatch = {{ {condition} }}\n'
+    table = compile_routes(loads(completed(route), FILE))
+    facts = {"calling_aet": "", "called_aet": "", "listener": "", "peer": ""}
+    tags = {tag: tuple((value or "").split("\\")) for tag in table.tags if value is not None}
+    return bool(table.decide(Source(**(facts | {key: value} if key in facts and value else facts)), tags))
+
+
+@pytest.mark.parametrize("cells", CONDITIONS, ids=lambda cells: str(cells[0]))
+def test_a_condition_holds_for_what_the_table_says(cells: Sequence[str]) -> None:
+    (condition,) = codes(cells[0])
+    assert {value: holds(condition, value) for value in values(cells[1])} == dict.fromkeys(values(cells[1]), True)
+    assert {value: holds(condition, value) for value in values(cells[2])} == dict.fromkeys(values(cells[2]), False)
+
+
+def test_unrouted_is_documented_whole() -> None:
+    documented = [toml(codes(cells[0])[0]) for cells in rows(section("routing.md", "Images that no route wants"))]
+    assert documented == ["hold", "reject", "discard"]
+
+
+# --- operations -------------------------------------------------------------------------------------------------------
+
+
+def test_the_outcome_table_is_the_programs() -> None:
+    told: dict[str, str] = {}
+    other = ""
+    for statuses, word, *_ in rows(section("operations.md", "What an answer means")):
+        if re.match(r"`[0-9A-F]", statuses):
+            told |= dict.fromkeys(codes(statuses), word.strip("`"))
+            other = word.strip("`") if "any other" in statuses else other
+    assert told.pop("0000") == ""
+    exact = {int(code, 16): word for code, word in told.items() if "x" not in code}
+    wide = {code.rstrip("x"): word for code, word in told.items() if "x" in code}
+    for status in range(1, 0x10000):
+        text = f"{status:04X}"
+        expected = exact.get(status) or next((w for c, w in wide.items() if text.startswith(c)), other)
+        assert outcomes.action(status).value == expected, text
+
+
+@pytest.mark.parametrize(
+    ("words", "number"),
+    [
+        ("tried every 15 minutes", outcomes.SLOW == 15 * 60),
+        ("Tried again after 10 minutes; the third failure", outcomes.REPEAT == 600),
+        ("the third failure", outcomes.classify(0xA900).limit == 3),
+        ("the fifth failure", outcomes.classify(0x0110).limit == 5),
+        ("this answer 3 times while others pass", outcomes.classify(0xA700).limit == 3),
+        ("does it 3 times while others pass", outcomes.lost("", image_in_flight=True).limit == 3),
+        ("5 different studies in a row", outcomes.classify(0x0124).studies == 5),
+        ("After three failed associations in a row", breaker.THRESHOLD == 3),
+    ],
+)
+def test_numbers_in_operations_are_the_programs(words: str, number: bool) -> None:
+    assert words in page("operations.md")
+    assert number
+
+
+def test_every_state_of_a_channel_is_documented() -> None:
+    tree = ast.parse(textwrap.dedent(inspect.getsource(Verdict.state)))
+    returned = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return) and node.value is not None]
+    constants = [n.value for value in returned for n in ast.walk(value) if isinstance(n, ast.Constant)]
+    words = {word for word in constants if isinstance(word, str)} | {"stopped", "removed"}
+    documented = {codes(cells[0])[0] for cells in rows(section("operations.md", "What status shows"))}
+    assert documented == words
+    assert documented >= snapshot.ATTENTION
+
+
+def test_the_status_that_is_shown_has_the_columns_of_today() -> None:
+    channel = dict.fromkeys(("name", "kind", "state", "last_error"), "x")
+    numbers = dict.fromkeys(
+        ("waiting", "sending", "failed", "delivered", "oldest_s", "lanes", "window", "rate_per_s"), 1
+    )
+    shown = {"channels": [channel | numbers], "associations": {"inbound": [], "outbound": []}}
+    (table,) = render.tables(shown)
+    header = "  ".join(table.columns).split()
+    (sample,) = [block.text for block in blocks("text") if "needs a person" in block.text]
+    assert header in [line.split() for line in sample.splitlines()]
+
+
+def test_the_service_waits_longer_than_drain() -> None:
+    (unit,) = [block.text for block in blocks("ini")]
+    stop = re.search(r"^TimeoutStopSec=(\d+)s$", unit, re.MULTILINE)
+    assert stop
+    assert int(stop[1]) >= model.Node().drain + 10
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+Command = Any  # click's, or typer's own copy of it
+_COMMAND = re.compile(r"(?:Exec\w+=)?(?:sudo -u asyncroute )?(?:\S*/)?asyncroute ([a-z-].*)")
+
+
+def command_lines() -> Iterator[tuple[str, str]]:
+    """Every command line in code blocks and inline code: (page, arguments)."""
+    for path in PAGES:
+        text = path.read_text("utf-8")
+        fenced = [line for _, body in _FENCED.findall(text) for line in body.splitlines()]
+        indented = [line.strip() for line in text.splitlines() if re.match(r" {4,}\S", line)]
+        for line in [*fenced, *indented, *codes(_FENCED.sub("", text))]:
+            if found := _COMMAND.fullmatch(line):
+                yield path.name, found[1]
+
+
+LINES = sorted(set(command_lines()))
+
+
+def resolve(words: list[str]) -> tuple[Command, list[str]]:
+    command: Command = typer.main.get_command(root.app)
+    while words and words[0] in getattr(command, "commands", {}):
+        command, words = command.commands[words[0]], words[1:]
+    return command, words
+
+
+@pytest.mark.parametrize(("where", "line"), LINES, ids=[f"{p}: {line}" for p, line in LINES])
+def test_a_command_line_is_understood(where: str, line: str) -> None:
+    command, words = resolve(shlex.split(line, comments=True))
+    if words != ["--help"]:
+        assert not hasattr(command, "commands"), f"no such command: {line}"
+        assert not command.hidden, f"not available yet: {line}"
+        command.make_context(command.name, words)
+
+
+def visible(group: Command, prefix: str = "") -> Iterator[tuple[str, Command]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from visible(command, f"{prefix}{name} ")
+        elif not command.hidden:
+            yield f"{prefix}{name}", command
+
+
+COMMANDS = dict(visible(typer.main.get_command(root.app)))
+
+
+def test_every_command_is_documented_and_no_other() -> None:
+    titles = re.findall(r"^## asyncroute (.*)$", page("commands.md"), re.MULTILINE)
+    assert sorted(titles) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_commands_section_is_whole(name: str) -> None:
+    text = section("commands.md", f"asyncroute {name}")
+    options = {option for parameter in COMMANDS[name].params for option in parameter.opts if option.startswith("--")}
+    mentioned = {option for code in codes(text) for option in re.findall(r"--[a-z-]+", code)}
+    assert options - {"--help"} - mentioned == set()
+    assert re.search(rf"^    asyncroute {name}", text, re.MULTILINE)
+    assert re.search(r"^Exit status: 0 ", text, re.MULTILINE)
+
+
+def test_commands_of_later_are_listed() -> None:
+    (paragraph,) = [p for p in page("commands.md").split("\n\n") if "are not available yet. They say so" in p]
+    assert set(codes(paragraph)) == {*later.COMMANDS, *(f"queue {name}" for name in later.QUEUE_COMMANDS)}
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+OPENSSL = (
+    "unable to get local issuer certificate",
+    "self-signed certificate",
+    "Hostname mismatch, certificate is not valid for '…'.",
+    "IP address mismatch, certificate is not valid for '…'.",
+    "certificate has expired",
+    "certificate verify failed",
+    "wrong version number",
+    "peer did not return a certificate",
+    "tlsv1 alert unknown ca",
+    "sslv3 alert bad certificate",
+    "unexpected eof while reading",
+    "unsupported protocol",
+    "no shared cipher",
+    "KEY_VALUES_MISMATCH",
+)
+MESSAGES = [
+    *(
+        ("configuration.md", m)
+        for cells in rows(section("configuration.md", "What happens at a limit"))
+        for m in cells[2:]
+    ),
+    *(("tls.md", cells[0]) for cells in rows(section("tls.md", "What certificates say when they do not fit"))),
+    *(("troubleshooting.md", cells[0]) for cells in rows(page("troubleshooting.md"))),
+]
+SINGLE = sorted({(where, message) for where, cell in MESSAGES for message in codes(cell)} - {
+    ("configuration.md", "status --json"),
+})  # fmt: skip
+
+
+@cache
+def spoken() -> str:
+    """All texts of the program, and those of the system and of OpenSSL."""
+    trees = [ast.parse(path.read_text("utf-8")) for path in (ROOT / "src").rglob("*.py")]
+    texts = [n.value for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Constant)]
+    foreign = [os.strerror(number) for number in errno.errorcode]
+    return "\n".join([text for text in texts if isinstance(text, str)] + foreign + [*OPENSSL])
+
+
+def unspoken(message: str) -> list[str]:
+    """The parts of a message that the program never says."""
+    if status := re.match(r"0x([0-9A-F]{4}) ", message):
+        return [] if outcomes.status_text(int(status[1], 16)) == message else [message]
+    if rejection := re.match(r"association rejected (\d)/(\d)/(\d):", message):
+        result, source, reason = map(int, rejection.groups())
+        return [] if outcomes.rejected(result, source, reason, "…", "…").text == message else [message]
+    pieces = [piece.strip() for piece in re.split(r"…|: ", message)]
+    unknown = [piece for piece in pieces if piece not in spoken()]
+    return [part for piece in unknown for part in re.split(r"\d+", piece) if part not in spoken()]
+
+
+@pytest.mark.parametrize(("where", "message"), SINGLE, ids=[m for _, m in SINGLE])
+def test_a_message_is_one_of_the_programs(where: str, message: str) -> None:
+    assert unspoken(message) == []
+    assert len(message.replace("…", "").strip(" :;.,'")) >= 3, "says nothing"
+
+
+def test_a_message_that_nobody_says_would_be_found() -> None:
+    assert unspoken("cannot connect: connection declined by …") == ["connection declined by"]
+    assert unspoken("0xA700 out of memory")
+    assert unspoken("association rejected 1/1/7: nobody home")
+
+
+# --- links ------------------------------------------------------------------------------------------------------------
+
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+LINKS = [(path, target) for path in PAGES for target in _LINK.findall(_FENCED.sub("", path.read_text("utf-8")))]
+
+
+def anchors(path: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    titles = re.findall(r"^#+ (.*)$", _FENCED.sub("", path.read_text("utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize(("path", "target"), LINKS, ids=[f"{p.name}: {t}" for p, t in LINKS])
+def test_a_link_leads_somewhere(path: Path, target: str) -> None:
+    if target.startswith("https://"):
+        return
+    file, _, anchor = target.partition("#")
+    place = (path.parent / file).resolve() if file else path
+    assert place.exists()
+    assert not anchor or anchor in anchors(place)
+
+
+def test_readme_leads_to_every_page() -> None:
+    linked = {target for path, target in LINKS if path.name == "README.md"}
+    assert {f"docs/{path.name}" for path in DOCS.glob("*.md")} <= linked

@@ -1,0 +1,190 @@
+"""From a header to destinations: in memory, cut into slices or on disk, odd, private or damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asyncroute.core.model import Instance, RouteHit
+from asyncroute.core.rules import Condition, Glob, RouteTable, Rule
+from asyncroute.link.buffers import ImageBytes, Memory
+from asyncroute.route import FULL_HEADER, KEPT_HEADER, Router
+from asyncroute.wire.header import HeaderScanner
+from tests.support import synthetic
+from tests.support.synthetic import BIG_ENDIAN, CT, JPEG_LOSSLESS, KINDS, MR, PRIVATE_SYNTAX, Kind
+from tests.unit.parts import EXPLICIT_LE, instance
+
+MODALITY, PATIENT_ID, PLAN_LABEL = 0x00080060, 0x00100020, 0x300A0002
+ANY = Rule("any", ("archive",))
+
+
+def when(tag: str | int, value: str, to: str, final: bool = False) -> Rule:
+    return Rule(f"{value} to {to}", (to,), (Condition(tag, (Glob(value),)),), final=final)
+
+
+RULES = [when(MODALITY, "CT", "ct"), when(PATIENT_ID, "PAT-*", "patients"), when("calling_aet", "CT_*", "site-a")]
+
+
+def in_memory(data: bytes, cuts: list[int] | None = None) -> ImageBytes:
+    made = ImageBytes()
+    buffer = Memory(1 << 30).take(8)
+    view = memoryview(data)
+    at = 0
+    for cut in [*(cuts or []), len(data)]:
+        if cut > at:
+            made.parts.append(view[at:cut])
+            at = cut
+    made.buffers, made.size = [buffer], len(data)
+    return made
+
+
+def example(kind: Kind | None = None) -> tuple[Instance, bytes]:
+    source = synthetic.image("route", 1, kind or Kind())
+    data = b"".join(source.chunks(1 << 20))
+    made = instance(1, size=len(data), transfer_syntax=source.transfer_syntax, sop_class_uid=source.sop_class)
+    made.hits, made.study_uid = (), ""
+    return made, data
+
+
+def names(hits: tuple[RouteHit, ...]) -> list[str]:
+    return [hit.destination for hit in hits]
+
+
+@pytest.mark.parametrize(("sop_class", "syntax"), KINDS)
+def test_facts_and_destinations(sop_class: str, syntax: str) -> None:
+    made, data = example(Kind(sop_class, syntax, 4096))
+    hits = Router(RouteTable([*RULES, ANY])).route(made, in_memory(data), b"")
+    assert names(hits) == [*(["ct"] if sop_class == CT else []), "patients", "site-a", "archive"]
+    assert made.hits == hits
+    assert made.study_uid == synthetic.uid("route", "study", 0)
+    assert made.series_uid == f"{made.study_uid}.1"
+    assert made.accession == f"A{made.study_uid[-8:]}"
+    assert (made.patient_id, made.modality) == ("PAT-1", synthetic.MODALITIES[sop_class])
+    assert made.hold_reason is None
+
+
+@given(st.lists(st.integers(1, 900), max_size=6))
+def test_however_it_lies_in_memory(cuts: list[int]) -> None:
+    """The scan begins with the first slice; if that is too short the answer must still be the same."""
+    made, data = example(Kind(size=512))
+    router = Router(RouteTable([*RULES, ANY]))
+    whole = router.route(made, in_memory(data), b"")
+    facts = (made.study_uid, made.patient_id, made.modality)
+    again, _ = example(Kind(size=512))
+    assert router.route(again, in_memory(data, sorted(set(cuts))), b"") == whole
+    assert (again.study_uid, again.patient_id, again.modality) == facts
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT_LE, BIG_ENDIAN, JPEG_LOSSLESS])
+def test_a_streamed_image_by_its_beginning(syntax: str) -> None:
+    made, data = example(Kind(CT, syntax, 1 << 20))
+    hits = Router(RouteTable(RULES)).route(made, None, data[: 128 << 10])
+    assert names(hits) == ["ct", "patients", "site-a"]
+    assert made.hold_reason is None
+
+
+def test_what_the_journal_keeps_of_the_header() -> None:
+    made, data = example(Kind(size=1 << 20))
+    Router(RouteTable([ANY])).route(made, in_memory(data), b"")
+    assert made.header is not None
+    assert data.startswith(made.header)
+    assert 300 < len(made.header) < 1000
+    long_header = element(0x00101010, b"LT", b"x" * 60_000) + element(0x00280010, b"US", b"\1\0")
+    other = instance(1, size=len(long_header))
+    Router(RouteTable([ANY])).route(other, in_memory(long_header), b"")
+    assert other.header is not None
+    assert len(other.header) == KEPT_HEADER
+
+
+def element(tag: int, vr: bytes, value: bytes) -> bytes:
+    head = (tag >> 16).to_bytes(2, "little") + (tag & 0xFFFF).to_bytes(2, "little") + vr
+    return head + len(value).to_bytes(2, "little") + value
+
+
+SMALL = element(MODALITY, b"CS", b"SR") + element(PATIENT_ID, b"LO", b"PAT-7 ")
+
+
+@pytest.mark.parametrize("where", ["memory", "file"])
+def test_an_attribute_that_is_not_there_is_absent_not_unknown(where: str) -> None:
+    """A report has no plan label: routes that ask for one do not match, the others decide. Also when it is routed
+    again from its file.
+    """
+    rules = [when(PLAN_LABEL, "*", "plans"), when(MODALITY, "SR", "reports")]
+    made = instance(1, size=len(SMALL))
+    router = Router(RouteTable(rules))
+    hits = router.route(made, in_memory(SMALL), b"") if where == "memory" else router.route(made, None, SMALL, True)
+    assert names(hits) == ["reports"]
+    assert made.hold_reason is None
+
+
+def test_a_beginning_that_is_too_short_to_decide_is_held() -> None:
+    made = instance(1, size=10_000_000)
+    assert Router(RouteTable([when(PLAN_LABEL, "*", "plans"), ANY])).route(made, None, SMALL) == ()
+    assert made.hold_reason is not None
+    assert "beyond the first" in made.hold_reason
+
+
+def test_a_private_transfer_syntax_is_routed_by_what_is_known() -> None:
+    made, data = example(Kind(CT, PRIVATE_SYNTAX, 4096))
+    hits = Router(RouteTable([*RULES, when(MODALITY, "", "without"), ANY])).route(made, in_memory(data), b"")
+    assert names(hits) == ["site-a", "without", "archive"]
+    assert (made.study_uid, made.modality, made.hold_reason) == ("", "", None)
+
+
+@pytest.mark.parametrize("data", [b"\xff" * 4000, SMALL[:-3], b"\x08\x00\x18\x00UI\xff\xff", bytes(1001)])
+def test_damage_holds_what_depends_on_it_and_nothing_else(data: bytes) -> None:
+    asking = instance(1, size=len(data))
+    assert Router(RouteTable([when(PATIENT_ID, "X*", "patients"), ANY])).route(asking, in_memory(data), b"") == ()
+    assert asking.hold_reason is not None
+    assert asking.hold_reason.startswith("routes cannot be decided")
+    assert "\n" not in asking.hold_reason
+    not_asking = instance(1, size=len(data))
+    assert names(Router(RouteTable([ANY])).route(not_asking, in_memory(data), b"")) == ["archive"]
+    assert not_asking.hold_reason is None
+
+
+def test_an_empty_data_set() -> None:
+    made = instance(1, size=0)
+    empty = ImageBytes()
+    assert names(Router(RouteTable([*RULES, ANY])).route(made, empty, b"")) == ["site-a", "archive"]
+    assert made.header == b""
+    assert made.study_uid == ""
+
+
+def test_attributes_far_behind_the_first_slice() -> None:
+    long_text = b"".join(element(0x00091010 + n, b"LT", b"x" * 60_000) for n in range(40))
+    data = element(MODALITY, b"CS", b"CT") + long_text + element(PATIENT_ID, b"LO", b"PAT-7 ")
+    assert 2_000_000 < len(data) < FULL_HEADER
+    made = instance(1, size=len(data))
+    data += element(0x00280010, b"US", b"\1\0")
+    assert names(Router(RouteTable(RULES)).route(made, in_memory(data, [64 << 10]), b"")) == [
+        "ct",
+        "patients",
+        "site-a",
+    ]
+
+
+@given(
+    st.binary(max_size=400), st.sampled_from([EXPLICIT_LE, BIG_ENDIAN, "1.2.840.10008.1.2.1.99", PRIVATE_SYNTAX, "x"])
+)
+def test_nothing_that_a_sender_makes_up_gets_stuck(data: bytes, syntax: str) -> None:
+    """Every image has an answer: routes or a reason to hold it; never an exception, from memory or from disk."""
+    for image, head in ((in_memory(data, [len(data) // 2]), b""), (None, data)):
+        made = instance(1, size=len(data), transfer_syntax=syntax)
+        hits = Router(RouteTable([*RULES, when(PLAN_LABEL, "x", "plans")])).route(made, image, head)
+        assert hits == made.hits
+        assert hits or made.hold_reason or made.source.calling_aet
+
+
+def test_the_order_of_routes_and_the_final_one() -> None:
+    rules = [when(MODALITY, "MR", "mr"), when(PATIENT_ID, "PAT-1", "first", final=True), ANY]
+    made, data = example(Kind(MR))
+    assert names(Router(RouteTable(rules)).route(made, in_memory(data), b"")) == ["mr", "first"]
+
+
+def test_only_what_is_needed_is_looked_for(tmp_path: Path) -> None:
+    wanted = Router(RouteTable([when(PLAN_LABEL, "x", "plans")]))._scanner.wanted
+    assert wanted == HeaderScanner({0x0020000D, 0x0020000E, PATIENT_ID, 0x00080050, MODALITY, PLAN_LABEL}).wanted
