@@ -348,7 +348,8 @@ async def _negotiate(requestor: Requestor, proposal: negotiate.Proposal, shared:
         answer = await asyncio.shield(requestor.answered)
     except PeerFault as fault:
         if requestor.stream.tls and str(fault).startswith("TLS"):  # TLS 1.3: the server's verdict on our certificate
-            raise Failed(outcomes.tls_failed(f"refused by the destination: {fault}")) from None
+            why = str(fault).removeprefix("TLS: ")
+            raise Failed(outcomes.tls_failed(f"refused by the destination: {why}")) from None
         raise Failed(
             outcomes.lost(f"{fault} instead of an answer to the association request", image_in_flight=False)
         ) from None

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import logging
 import os
+import threading
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 PIECE = 1 << 20
 HEAD = 128 << 10
 MOST_COPIES = 10_000
+_naming = threading.Lock()
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
@@ -149,7 +151,10 @@ class FolderForwarder:
             receiving_aet=delivery.called_aet,
             private=None,
         )
-        with temporary.open("wb") as file:
+        temporary.unlink(
+            missing_ok=True
+        )  # after a crash it may be another name of the finished file: never write into it
+        with temporary.open("xb") as file:
             file.write(meta)
             for offset in range(0, delivery.size, PIECE):
                 file.write(
@@ -234,9 +239,10 @@ def _link(temporary: Path, wanted: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        if wanted.exists():
-            raise FileExistsError(errno.EEXIST, "file exists", str(wanted)) from None
-        temporary.rename(wanted)
+        with _naming:
+            if wanted.exists():
+                raise FileExistsError(errno.EEXIST, "file exists", str(wanted)) from None
+            temporary.rename(wanted)
 
 
 def _same_data(path: Path, delivery: Delivery) -> bool:
