@@ -295,6 +295,8 @@ def _current_task() -> asyncio.Task[object] | None:
 
 
 def _tls_words(error: Exception) -> str:
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) or "EOF" in str(error):
+        return "unexpected eof while reading"  # worded otherwise by each build of OpenSSL
     if isinstance(error, ssl.SSLError):
         return (error.reason or str(error)).replace("_", " ").lower()
     return getattr(error, "strerror", None) or str(error)
