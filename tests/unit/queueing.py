@@ -193,7 +193,7 @@ class Queue:
         self.scheduler.add(Channel(name, site, lanes, retry, backlog, self.reader, self.scheduler, self.outbound))
         return site
 
-    async def begin(self, expect: int = 1) -> None:
+    async def begin(self) -> None:
         """Let all channels read the journal; wait until they have (or hang in ``reader``)."""
         self.scheduler.begin(await self.reader.counts())
         if self.reader.before.is_set() and self.reader.after.is_set() and self.reader.due.is_set():

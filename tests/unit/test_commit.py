@@ -349,10 +349,15 @@ def test_results_survive_the_journal_s_failure(
             bench.committer.settle(result(1, DeliveryState.READY), event)
             bench.committer.settle(result(1, DeliveryState.FAILED, 2))
             bench.committer.release([99])
-            with pytest.raises(StorageFault, match=str(error)[:10]):
-                await bench.committer.act(Discard(Selection()))
-            assert bench.committer.trouble is not None
+            bench.writer.gate.clear()
+            acting = asyncio.create_task(bench.committer.act(Discard(Selection())))
+            groups = len(bench.writer.groups)
+            await until(lambda: len(bench.writer.groups) > groups, "they are at the journal")
             bench.committer.settle(result(2))
+            bench.writer.gate.set()
+            with pytest.raises(StorageFault, match=str(error)[:10]):
+                await acting
+            assert bench.committer.trouble is not None
             assert bench.settled == []
             await until(lambda: len(bench.settled) == 3, "the results")
             assert [(s.instance_id, s.state.word) for s in bench.settled] == [

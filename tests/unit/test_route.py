@@ -107,7 +107,7 @@ def element(tag: int, vr: bytes, value: bytes) -> bytes:
 SMALL = element(MODALITY, b"CS", b"SR") + element(PATIENT_ID, b"LO", b"PAT-7 ")
 
 
-@pytest.mark.parametrize("where", ["memory", "file"])
+@pytest.mark.parametrize("where", ["memory", "slices", "file"])
 def test_an_attribute_that_is_not_there_is_absent_not_unknown(where: str) -> None:
     """A report has no plan label: routes that ask for one do not match, the others decide. Also when it is routed
     again from its file.
@@ -115,7 +115,8 @@ def test_an_attribute_that_is_not_there_is_absent_not_unknown(where: str) -> Non
     rules = [when(PLAN_LABEL, "*", "plans"), when(MODALITY, "SR", "reports")]
     made = instance(1, size=len(SMALL))
     router = Router(RouteTable(rules))
-    hits = router.route(made, in_memory(SMALL), b"") if where == "memory" else router.route(made, None, SMALL, True)
+    image = None if where == "file" else in_memory(SMALL, [5] if where == "slices" else [])
+    hits = router.route(made, image, SMALL if image is None else b"", image is None)
     assert names(hits) == ["reports"]
     assert made.hold_reason is None
 

@@ -193,7 +193,7 @@ async def test_paused_it_does_not_read_and_time_stands_still() -> None:
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(far, ul.release_rq())
         await until(lambda: link.pdus, "the first PDU")
-        before = link.deadline
+        link.deadline = before = loop.time() + 5
         link.pause()
         link.pause()
         assert link.deadline == NEVER
@@ -202,7 +202,7 @@ async def test_paused_it_does_not_read_and_time_stands_still() -> None:
         await until(lambda: loop.time() > begun + 0.05, "some time")
         assert link.reads == reads
         link.resume()
-        assert 0.05 <= link.deadline - before < 5
+        assert 0.05 <= link.deadline - before < 4
         link.resume()
         await until(lambda: len(link.pdus) == 2, "the second PDU")
 
@@ -316,6 +316,18 @@ async def test_a_peer_that_does_not_read_is_given_up() -> None:
 
 
 @on_loop
+async def test_what_the_peer_has_taken_no_longer_waits() -> None:
+    """A slow reader is not one that does not read: what counts is what waits now."""
+    async with linked(buffers=8 << 10) as (link, far):
+        link.write(bytes(100_000))
+        for _ in range(30):
+            link.write(bytes(100_000))
+            await read_exactly(far, 100_000)
+            assert link._out
+        assert not link.ended
+
+
+@on_loop
 async def test_one_large_piece_may_wait() -> None:
     async with linked(buffers=8 << 10) as (link, far):
         link.transmit([bytes(3 * MAX_OUT)])
@@ -376,6 +388,19 @@ async def test_a_new_pdu_has_its_own_time() -> None:
         await loop.sock_sendall(far, b"e" + ul.pdv(1, 0, b"two")[:-1])
         await until(lambda: len(link.data) == 5, "the second")
         assert first < link.deadline < first + PDU_TIMEOUT
+
+
+@on_loop
+async def test_a_header_in_pieces_is_one_pdu() -> None:
+    async with linked() as (link, far):
+        loop = asyncio.get_running_loop()
+        first = NEVER
+        for byte in ul.pdv(1, 0, b"four")[:13]:
+            await loop.sock_sendall(far, bytes([byte]))
+            await asyncio.sleep(0.002)
+            first = min(first, link.deadline)
+            assert link.deadline == first
+        assert first < NEVER
 
 
 @on_loop

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from asyncroute.core.model import Settlement
 from asyncroute.core.outcomes import SUCCESS
 from asyncroute.core.retry import Backoff
 from asyncroute.core.states import DeliveryState
-from asyncroute.journal.base import Group
+from asyncroute.journal.base import Committed, Group
 from asyncroute.link.buffers import ImageBytes
 from asyncroute.queue import breaker as breaker_module
 from asyncroute.queue import channel as module
@@ -494,6 +495,36 @@ def test_more_retries_than_memory_holds(tmp_path: Path, monkeypatch: pytest.Monk
             await until(lambda: set(queue.states().values()) == {"delivered"}, "all are delivered")
             await until(lambda: not queue.ids(), "all results have come back")
             assert sum(s.state is DeliveryState.DELIVERED for s in queue.results) == 200
+
+    body()
+
+
+def test_results_that_are_slow_to_become_durable_hold_it_up_and_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is sent but not written yet is bounded; as soon as it is written sending goes on."""
+    monkeypatch.setattr(module, "READY_MOST", 20)
+    monkeypatch.setattr(module, "READY_LOW", 5)
+
+    @on_loop
+    async def body() -> None:
+        async with queueing(tmp_path) as queue:
+            pacs = queue.channel(auto=SUCCESS)
+            queue.write(range(1, 201))
+            gate, commit = threading.Event(), queue.journal.commit
+
+            def slowly(group: Group) -> Committed:
+                assert gate.wait(20)
+                return commit(group)
+
+            monkeypatch.setattr(queue.journal, "commit", slowly)
+            await queue.begin()
+            await until(lambda: len(pacs.log) >= 45 and not pacs.busy, "as many as may wait for the journal")
+            await settle_loop(50)
+            assert len(pacs.log) <= 2 * 20 + 5 + 20
+            gate.set()
+            await queue.settled(200)
+            assert sorted(pacs.log) == list(range(1, 201))
 
     body()
 

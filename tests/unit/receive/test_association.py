@@ -268,6 +268,7 @@ WRONG = {
         ul.pdv(STORE, ul.COMMAND, bytes(16_000)) + ul.pdv(STORE, ul.COMMAND, bytes(600)),
         pdata.REASON_INVALID,
     ),
+    "a flood of command set": (ul.pdv(STORE, ul.COMMAND, bytes(16_000)) * 2, pdata.REASON_INVALID),
     "a command set that is none": (ul.pdv(STORE, 3, b"\xff" * 40), pdata.REASON_INVALID),
     "an empty command set": (ul.pdv(STORE, 3, b""), pdata.REASON_INVALID),
     "a release in the middle of an image": (
@@ -426,6 +427,54 @@ def test_who_stops_inside_a_pdu_is_sent_away(tmp_path: Path, cut: int) -> None:
             caller = await bench.associated()
             await caller.send(store(1, data_set(1, 60_000), piece=60_000)[:cut])
             assert await caller.aborted() == (PROVIDER, 0)
+
+    body()
+
+
+def test_who_is_sent_away_holds_no_memory(tmp_path: Path) -> None:
+    @on_loop
+    async def body() -> None:
+        async with receiving(tmp_path, pdu_timeout="200ms") as bench:
+            caller = await bench.associated()
+            await caller.send(store(1, data_set(1, 60_000), piece=60_000)[:10_000])
+            assert await caller.aborted() == (PROVIDER, 0)
+            await until(lambda: not bench.memory.used, "its memory is free", 3)
+
+    body()
+
+
+def test_who_breaks_the_protocol_while_we_pause_is_closed_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answers that come later must not give it back the time that it had before."""
+    monkeypatch.setattr(module, "CLOSING", 0.3)
+
+    @on_loop
+    async def body() -> None:
+        async with receiving(tmp_path) as bench:
+            bench.gate.status = None
+            caller = await bench.associated()
+            await caller.send(b"".join(store(n, b"12") for n in range(1, MAX_PENDING + 1)) + b"rubbish")
+            await until(lambda: len(bench.gate.waiting) == MAX_PENDING, "as many as may wait")
+            assert (await caller.pdu())[0] == ul.ABORT
+            while bench.gate.waiting:
+                bench.gate.answer()
+            await caller.ended()
+
+    body()
+
+
+@pytest.mark.parametrize("uid", ["abc", "1.2.x", "1" * 65])
+def test_a_class_that_is_no_uid(tmp_path: Path, uid: str) -> None:
+    """Nobody could be offered it later."""
+
+    @on_loop
+    async def body() -> None:
+        async with receiving(tmp_path) as bench:
+            caller = await bench.associated()
+            await caller.send(ul.pdv(STORE, 3, ul.store_rq(1, uid, "1.2.3")) + ul.pdv(STORE, ul.LAST, b"data"))
+            assert await caller.statuses(1) == [(1, 0x0118)]
+            assert bench.gate.offered == []
 
     body()
 

@@ -10,6 +10,7 @@ import pytest
 import xxhash
 
 from asyncroute.receive import message as module
+from asyncroute.receive.association import MAX_PENDING
 from tests.support import ul
 from tests.unit.calling import Bench, data_set, receiving, store
 from tests.unit.parts import files_in, on_loop, settle_loop, until
@@ -165,6 +166,29 @@ def test_over_the_limit_while_streaming(tmp_path: Path) -> None:
             assert await caller.statuses(1) == [(1, 0xA700)]
             await until(lambda: not spooled(bench), "its file is gone")
             assert await caller.echo() == 0
+
+    body()
+
+
+def test_large_images_without_waiting_for_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that only wait for the disk count, too: at most so many, then reading stops."""
+    monkeypatch.setattr(module, "SPILL", 100_000)
+
+    @on_loop
+    async def body() -> None:
+        async with receiving(tmp_path) as bench:
+            disk = Stuck(bench)
+            caller = await bench.associated()
+            stream = b"".join(store(n, data_set(n, 500_000)) for n in range(1, 21))
+            sending = asyncio.create_task(caller.send(stream))
+            await until(lambda: len(bench.gate.streams) >= MAX_PENDING, "as many as may wait")
+            await settle_loop(100)
+            await asyncio.sleep(0.1)
+            assert len(bench.gate.streams) <= MAX_PENDING + 1
+            disk.go()
+            await sending
+            assert sorted(await caller.statuses(20)) == [(n, 0) for n in range(1, 21)]
+            assert sorted(bench.gate.data) == sorted(data_set(n, 500_000) for n in range(1, 21))
 
     body()
 
