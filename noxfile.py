@@ -21,6 +21,8 @@ nox.options.error_on_external_run = True
 
 ROOT = Path(__file__).resolve().parent
 PYPROJECT = ROOT / "pyproject.toml"
+WORKERS = "3"
+"""Test processes at a time: most tests wait for deadlines rather than for a processor."""
 
 
 def install(session: nox.Session, *requirements: str) -> None:
@@ -51,12 +53,16 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests but the long ones, with coverage; a run of chosen tests is not held to the coverage of all."""
+    """All tests but the long ones: many at a time with coverage, then those that want the machine for themselves.
+
+    A run of chosen tests is held to no coverage, and runs one test at a time.
+    """
     install(session, "--editable", ".[test]")
-    session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
-    if not session.posargs:
-        session.run("coverage", "report")
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+        return
+    session.run("pytest", "-n", WORKERS, "--dist", "worksteal", "--cov", "-m", "not long and not alone")
+    session.run("pytest", "-m", "alone and not long")
 
 
 @nox.session

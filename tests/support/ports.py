@@ -1,16 +1,31 @@
 """Free TCP ports on the loopback interface.
 
 Ports come from below the kernel's range for outgoing connections, so that none is taken as somebody's source port
-between being chosen and being bound, and are never given out twice by one process.
+between being chosen and being bound, and are never given out twice by one process. Test processes that run side by side
+(pytest-xdist) choose from ranges of their own.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 
 HOST = "127.0.0.1"
 LOWEST, HIGHEST = 20_000, 32_000
+WORKER = "PYTEST_XDIST_WORKER"
+SHARES = 8
+
+
+def _share() -> range:
+    """This test process's ports."""
+    worker = os.environ.get(WORKER, "").removeprefix("gw")
+    if not worker:
+        return range(LOWEST, HIGHEST)
+    size = (HIGHEST - LOWEST) // SHARES
+    first = LOWEST + int(worker) % SHARES * size
+    return range(first, first + size)
+
 
 _given: set[int] = set()
 _random = random.SystemRandom()
@@ -23,7 +38,7 @@ def free_port() -> int:
         RuntimeError: none was found.
     """
     for _ in range(1000):
-        port = _random.randint(LOWEST, HIGHEST)
+        port = _random.choice(_share())
         if port not in _given and _can_bind(port):
             _given.add(port)
             return port
