@@ -139,8 +139,14 @@ class Administrator:
         return found
 
     async def _retry_failed(self, what: dict[str, Any]) -> int:
+        """Those that have failed by now: what fails again meanwhile is for the next time, or this would never end."""
         total = 0
+        seen: set[tuple[str, int]] = set()
         while found := await self._by_destination(what, (DeliveryState.FAILED,)):
+            now = {(name, row.instance_id) for name, rows in found.items() for row in rows}
+            if now <= seen:
+                break
+            seen |= now
             touched = 0
             for name, rows in found.items():
                 ids = [row.instance_id for row in rows]
@@ -151,7 +157,7 @@ class Administrator:
                     tally.backlog.add(row.size)
                 touched += n
             total += touched
-            if not touched:
+            if not touched or len(now) < AT_ONCE:
                 break
         return total
 

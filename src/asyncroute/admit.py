@@ -66,6 +66,7 @@ class Admission:
         self._writers = writers
         committer.on_stored = self._stored
         committer.on_refused = self._refused
+        committer.on_full = self._full
 
     # ---- receive.base.Admit
 
@@ -75,8 +76,7 @@ class Admission:
             return "router is shutting down"
         if self.free_bytes < self.min_free:
             return "storage almost full (below min_free)"
-        broken: str | None = self._spool.broken
-        return broken
+        return self._spool.broken or self._committer.broken
 
     def allocate(self) -> tuple[int, str]:
         """See ``receive.base.Admit``."""
@@ -89,6 +89,9 @@ class Admission:
     def offer(self, received: Received) -> None:
         """Route and commit; or refuse."""
         instance, image = received.instance, received.image
+        if self.free_bytes < 0:  # what is left on a full disk is for results, which free space
+            self._turn_away(received, dimse.OUT_OF_RESOURCES, "storage full")
+            return
         hits = self.router.route(instance, image, received.head)
         if not hits and not self._unrouted(received):
             return
@@ -123,6 +126,10 @@ class Admission:
             self._writers.submit(_remove, self._spool, received.instance.path)
         received.owner.answer(received, status, comment)
 
+    def _full(self) -> None:
+        """The journal's disk is full: take no more until the free space has been measured again."""
+        self.free_bytes = -1
+
     def _refused(self, received: Received, why: str) -> None:
         if received.image is not None:
             received.image.unpin()
@@ -148,6 +155,6 @@ def _remove(spool: Spool, path: str) -> None:
         log.error("cannot remove %s: %s", path, error)
 
 
-def free_space(path: str) -> int:
-    """Bytes that we may still write where ``path`` lies. Blocks."""
-    return shutil.disk_usage(path).free
+def free_space(path: str, spool: Spool) -> int:
+    """Bytes that we may still write where ``path`` lies, or ``spool``, whichever is less. Blocks."""
+    return min(shutil.disk_usage(path).free, spool.free_bytes())

@@ -13,8 +13,8 @@ import logging
 import os
 import signal
 import ssl
-from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Container, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from time import time
 from typing import Any
@@ -23,8 +23,11 @@ from asyncroute import administer
 from asyncroute.admit import Admission, free_space
 from asyncroute.commit import Committer
 from asyncroute.config import Config, Destination, DicomDestination, FolderDestination, compile_routes
+from asyncroute.config.model import CLEAR_TEXT
 from asyncroute.config.model import Listener as ListenerSettings
+from asyncroute.core.calendar import Calendar
 from asyncroute.core.errors import AsyncrouteError
+from asyncroute.core.outcomes import SLOW
 from asyncroute.forward.association import Shared, Target
 from asyncroute.forward.base import Forwarder
 from asyncroute.forward.dicom import DicomForwarder, Means, Policy
@@ -32,26 +35,31 @@ from asyncroute.forward.folder import FolderForwarder
 from asyncroute.forward.reading import Readers
 from asyncroute.journal.reader import SqliteReader
 from asyncroute.journal.sqlite import SqliteJournal
-from asyncroute.link import tls
+from asyncroute.link import certificates, descriptors, tls
 from asyncroute.link.buffers import Memory
 from asyncroute.link.deadlines import Deadlines
 from asyncroute.link.resolve import Resolver
+from asyncroute.link.users import Users
+from asyncroute.link.users import load as load_users
 from asyncroute.queue.channel import Channel
 from asyncroute.queue.limits import Backlog, Outbound
 from asyncroute.queue.scheduler import Scheduler
 from asyncroute.receive.listener import Intake, Listener
 from asyncroute.recover import Recovered, recover
 from asyncroute.release import Releaser
-from asyncroute.reload import reload
+from asyncroute.reload import reload, stamps
 from asyncroute.route import Router
 from asyncroute.settle import Settler
 from asyncroute.spool.local import LocalSpool
 from asyncroute.status.control import Control
+from asyncroute.status.local import Orphans
 
 log = logging.getLogger(__name__)
 
 FOLDER_LANES = 4
-FOLDER_THREADS = 4
+FOLDER_THREADS = 256
+"""Of all folder destinations together, started as they are needed: one that hangs keeps ``FOLDER_LANES`` of them."""
+
 HOUSEKEEPING = 1.0
 PRUNE_EVERY = 600.0
 PRUNE_STEP = 500
@@ -70,7 +78,6 @@ class App:
         self.failure: BaseException | None = None
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._pools: list[Executor] = []
         self._closing = AsyncExitStack()
 
     # ---- building
@@ -89,21 +96,27 @@ class App:
 
     async def _build(self) -> None:
         node = self.config.node
-        contexts = [self.server_tls(x) for x in self.config.listeners]
-        self.journal = SqliteJournal.open(node.data_dir, node.durability)
+        guards = [self.guards(x) for x in self.config.listeners]
+        self.certificates = certificates.validities(self.config.certificates)
+        self.stamps = stamps(self.config)
+        self.journal = SqliteJournal.open(node.data_dir, node.durability, reserved=True)
         self._closing.callback(self.journal.close)
         self.spool = LocalSpool(node.data_dir / "spool", node.durability)
         self._closing.callback(self.spool.close)
         self.recovered: Recovered = recover(self.journal, self.spool)
+        self.orphans = Orphans(node.data_dir)
+        self.orphans.look()
         _tell(self.recovered)
-        longest = max((d.retry.max for d in self.config.destinations), default=0.0)
-        self.reader = await SqliteReader.open(node.data_dir, max(3600.0, 2 * longest))
+        longest = max((SLOW, *(d.retry.max for d in self.config.destinations)))
+        self.reader = await SqliteReader.open(node.data_dir, longest + 60.0)
+        self.reader.on_damage = self.journal.condemn
         self._closing.push_async_callback(self.reader.close)
         self.memory = Memory(node.memory)
         self.deadlines = Deadlines()
-        self.committer = Committer(self.spool, self.journal)
+        shared_out = self.share_descriptors(self.config)
+        self.committer = Committer(self.spool, self.journal, shared_out.files)
         self._closing.callback(self.committer.close)
-        self.scheduler = Scheduler(self.memory, Settler(self.committer).settle)
+        self.scheduler = Scheduler(self.memory, Settler(self.committer).settle, self.journal.clock)
         self.committer.on_settled = self.scheduler.settled
         self.committer.on_trouble = self.scheduler.stall
         self.releaser = Releaser(self.spool, self.committer.release)
@@ -114,18 +127,34 @@ class App:
         self.negotiators = self._pool(2, "negotiate")
         self.readers = Readers(self.spool)
         self._closing.callback(self.readers.close)
+        self.folder_writers = self._pool(FOLDER_THREADS, "folder")
         self._build_channels()
         router = Router(compile_routes(self.config))
         writers = self._pool(4, "stream")
         self.admission = Admission(
             self.spool, self.committer, self.memory, self.scheduler, router, node.unrouted, node.min_free, writers
         )
-        self.intake = Intake(self.admission, self.memory, self.deadlines, self.negotiators)
+        self.intake = Intake(self.admission, self.memory, self.deadlines, self.negotiators, shared_out)
         self.intake.listeners = [
-            Listener(x, self.intake, c) for x, c in zip(self.config.listeners, contexts, strict=True)
+            Listener(x, self.intake, *guard) for x, guard in zip(self.config.listeners, guards, strict=True)
         ]
+        self._closing.callback(self.intake.identities.close)
         self.control = Control(node.data_dir, administer.Administrator(self))
-        self.admission.free_bytes = free_space(str(node.data_dir))
+        self.admission.free_bytes = self._measure_space()
+
+    @staticmethod
+    def share_descriptors(config: Config) -> descriptors.Descriptors:
+        """How many descriptors callers may take; a limit that is too low for ``config`` is told."""
+        callers = sum(x.max_associations for x in config.listeners)
+        plan = descriptors.Descriptors.plan(descriptors.limit(), config.node.max_outbound + callers)
+        if plan.limit and plan.room < callers:
+            log.warning(
+                "open files are limited to %d: room for some %d callers, max_associations allows %d (raise the limit)",
+                plan.limit,
+                plan.room,
+                callers,
+            )
+        return plan
 
     def _pool(self, threads: int, name: str) -> ThreadPoolExecutor:
         pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
@@ -162,8 +191,8 @@ class App:
         policy = Policy(d.calling_title, d.overrides, d.association.idle_close, d.association.max_age, d.max_contexts)
         return DicomForwarder(d.name, target_of(d), policy, self._means)
 
-    def change_destinations(self, new: Config, forwarders: Mapping[str, Forwarder]) -> None:
-        """Make the channels those of ``new``. Nothing here can fail."""
+    def change_destinations(self, new: Config, forwarders: Mapping[str, Forwarder], renewed: Container[str]) -> None:
+        """Make the channels those of ``new``; ``renewed``: whose TLS files are others now. Nothing here can fail."""
         old = {d.name: d for d in self.config.destinations}
         wanted = {d.name: d for d in new.destinations}
         for name, before in old.items():
@@ -173,24 +202,26 @@ class App:
             channel = self.scheduler.channels.get(name)
             if channel is None:
                 self.scheduler.add(self._channel(d, forwarders[name]), start=True)
-            elif d != old[name]:
+            elif d != old[name] or f"destination {name}" in renewed:
                 channel.change(forwarders[name], _lanes(d), d.retry.backoff)
                 channel.backlog.max_images, channel.backlog.max_bytes = d.max_backlog.images, d.max_backlog.bytes
 
     @staticmethod
-    def server_tls(settings: ListenerSettings) -> ssl.SSLContext | None:
-        """A listener's TLS context.
+    def guards(settings: ListenerSettings) -> tuple[ssl.SSLContext | None, Users | None]:
+        """A listener's TLS context, and its users.
 
         Raises:
             OurFault: its files cannot be used.
         """
-        t = settings.tls
-        return tls.server_context(t.certificate, t.key, t.client_ca, t.require_client) if t else None
+        t, identity = settings.tls, settings.user_identity
+        if identity and not t:
+            log.warning("listener %s: %s", settings.label, CLEAR_TEXT)
+        context = tls.server_context(t.certificate, t.key, t.client_ca, t.require_client) if t else None
+        return context, load_users(identity.users_file) if identity else None
 
     def _folder(self, d: FolderDestination) -> Forwarder:
-        pool = self._pool(FOLDER_THREADS, f"folder-{d.name}")
         sync = self.config.node.durability == "power-loss"
-        return FolderForwarder(d.name, d.path, d.template, d.duplicates, self.spool, pool, sync)
+        return FolderForwarder(d.name, d.path, d.template, d.duplicates, self.spool, self.folder_writers, sync)
 
     # ---- running
 
@@ -231,8 +262,9 @@ class App:
         said = False
         while True:
             try:
-                path = str(self.config.node.data_dir)
-                self.admission.free_bytes = await self.loop.run_in_executor(None, free_space, path)
+                self.admission.free_bytes = await self.loop.run_in_executor(None, self._measure_space)
+                await self.loop.run_in_executor(None, self.orphans.look)
+                self.spool.left_place()
             except OSError as error:
                 log.error("cannot tell the free space: %s", error.strerror)
             if self.spool.broken and not said:
@@ -240,11 +272,24 @@ class App:
                 said = True
             await asyncio.sleep(HOUSEKEEPING)
 
+    def _measure_space(self) -> int:
+        """Bytes that images may take, without what the journal keeps for a full disk. Blocks.
+
+        Raises:
+            OSError: it cannot be told.
+        """
+        reserve = self.journal.reserve
+        if reserve is None:
+            return free_space(str(self.config.node.data_dir), self.spool)
+        reserve.restore()
+        return free_space(str(self.config.node.data_dir), self.spool) - reserve.missing
+
     async def _pruning(self) -> None:
         """Forget history older than ``[node] history``, a little at a time."""
+        calendar = Calendar(time(), self.loop.time(), self.journal.newest())
         while True:
             await asyncio.sleep(PRUNE_EVERY)
-            before = time() - self.config.node.history
+            before = calendar.now(time(), self.loop.time()) - self.config.node.history
             try:
                 while before > 0:
                     if not await self.loop.run_in_executor(None, self.journal.prune, before, PRUNE_STEP):
@@ -263,7 +308,9 @@ class App:
         found = [t for t in (self.spool.broken, self.journal.broken, self.committer.trouble) if t]
         if self.admission.free_bytes < self.admission.min_free:
             found.append("storage almost full: below min_free, images are refused")
-        return found
+        if self.journal.reserve is not None and self.journal.reserve.used:
+            found.append("storage full: the journal's reserve is in use, no image is taken until there is space again")
+        return found + [f"{ours} {trouble}" for ours, good in self.certificates if (trouble := good.trouble())]
 
     def reload(self) -> list[str]:
         """Take over the configuration file as it is now; what changed.
@@ -347,7 +394,10 @@ def _tell(r: Recovered) -> None:
     if r.unsettled or r.held or r.cleaned:
         log.info("found %d images to send, %d held; %d half-written files removed", r.unsettled, r.held, r.cleaned)
     if r.orphans:
-        log.warning("%d files without a journal entry were set aside in the folder orphans", r.orphans)
+        log.warning(
+            "%d files without a journal entry were set aside in the folder orphans (asyncroute rebuild takes them in)",
+            r.orphans,
+        )
     if r.lost:
         log.error("%d images whose files are missing or damaged are dead letters now", r.lost)
 

@@ -6,8 +6,8 @@ overlap one group's syncing with the next one's writing.
 
 Guarantees: promise 1 (nothing is answered "success" before its group is committed) and promise 2 (a file is removed
 only after the transaction that settled its last delivery). Failures: a failed image gets its own reason; when the
-journal fails, every image of the group is refused and its file removed, while results, releases and actions wait and
-are tried again: they are never lost.
+journal fails, every image of the group is refused and its file removed (unless the journal may have it after all:
+then the next start finds out), while results, releases and actions wait and are tried again: they are never lost.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from errno import EIO, ENOSPC
+from pathlib import PurePath
 
 from asyncroute.core.errors import AsyncrouteError, StorageFault
 from asyncroute.core.model import Settlement
@@ -58,15 +60,17 @@ class Batch:
 class Committer:
     """See module. All methods on the loop's thread. ``on_*`` must be set before the first image."""
 
-    def __init__(self, spool: Spool, writer: Writer) -> None:
+    def __init__(self, spool: Spool, writer: Writer, most_images: int = MOST_IMAGES) -> None:
         self.on_stored: Callable[[Received], None] = _unset
         self.on_refused: Callable[[Received, str], None] = _unset
         self.on_settled: Callable[[list[Settlement]], None] = _unset
         self.on_releasable: Callable[[list[tuple[int, str]]], None] = _unset
         self.on_trouble: Callable[[bool], None] = _unset
+        self.on_full: Callable[[], None] = lambda: None
         self.trouble: str | None = None
         self._spool = spool
         self._writer = writer
+        self._most_images = min(most_images, MOST_IMAGES)
         self._loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="commit")
         self._busy = 0
@@ -75,6 +79,11 @@ class Committer:
         self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
+
+    @property
+    def broken(self) -> str | None:
+        """Why nothing can be committed until a restart; None while that is not so."""
+        return self._writer.broken
 
     # ---- what comes in
 
@@ -165,11 +174,11 @@ class Committer:
     def _cut(self) -> Batch:
         """The next group: everything that waits, up to the bounds."""
         batch = self._next
-        if len(batch.images) <= MOST_IMAGES and self._bytes <= MOST_BYTES:
+        if len(batch.images) <= self._most_images and self._bytes <= MOST_BYTES:
             self._next, self._bytes = Batch(), 0
             return batch
         size = n = 0
-        for received in batch.images[:MOST_IMAGES]:
+        for received in batch.images[: self._most_images]:
             size += received.instance.size
             if n and size > MOST_BYTES:
                 break
@@ -212,12 +221,19 @@ class Committer:
 
     def _clean(self, batch: Batch, good: list[Received]) -> None:
         """Remove the files of what was refused."""
+        if self._in_doubt(batch):
+            return
         committed = batch.committed
         for r in good:
             if committed is None or r.instance.id in committed.refused:
                 self._remove(r.instance.path)
         if committed is not None:
             batch.refused.update(committed.refused)
+
+    def _in_doubt(self, batch: Batch) -> bool:
+        """Whether the journal may yet turn out to have the group: its last sync failed. The next start will see."""
+        fault = batch.fault
+        return isinstance(fault, StorageFault) and fault.errno == EIO and self.broken is not None
 
     def _remove(self, path: str) -> None:
         """Remove a file; one that cannot be removed stays for the next start's recovery."""
@@ -285,8 +301,11 @@ class Committer:
             log.error("cannot commit: %s", fault)
             self.on_trouble(True)
         self.trouble = str(fault)
+        if isinstance(fault, StorageFault) and fault.errno == ENOSPC:
+            self.on_full()
+        why = _without_folder(str(fault))
         for received in batch.images:
-            _guarded(self.on_refused, received, batch.refused.get(received.instance.id, str(fault)))
+            _guarded(self.on_refused, received, batch.refused.get(received.instance.id, why))
         for _, waiter in batch.actions:
             if not waiter.done():
                 waiter.set_exception(fault)
@@ -294,6 +313,12 @@ class Committer:
         waiting.settlements[:0] = batch.settlements
         waiting.released[:0] = batch.released
         waiting.events[:0] = batch.events
+
+
+def _without_folder(text: str) -> str:
+    """A fault for a sender: its Error Comment is short, and where our files are is none of its business."""
+    place, _, rest = text.partition(": ")
+    return f"{PurePath(place).name}: {rest}" if place.startswith("/") else text
 
 
 def _guarded(call: Callable[..., None], *arguments: object) -> None:

@@ -3,18 +3,21 @@
 Guarantees: no delivery that was owed is lost silently, and no whole file is removed unless the journal knows that its
 image is done. In memory: one folder's names and a thousand rows at a time.
 - A file without a journal row was never acknowledged: half-written ones are removed, whole ones set aside (the journal
-  may be another one). A file whose image was released came back with a power cut: removed.
+  may be another one) until a person acts: status counts them, ``asyncroute rebuild`` takes them in. A file whose image
+  was released came back with a power cut: removed.
 - A row whose file is missing, or not of its length: its pending deliveries become failed, with the reason and an event.
 - An image that is settled but not released: its file is to be removed and the release committed (``releasable``).
-Failures: ``StorageFault`` ends the start.
+Failures: ``StorageFault`` ends the start; also where a whole file shows that it is the journal which is damaged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from errno import EUCLEAN
 from time import time
 
+from asyncroute.core.errors import StorageFault
 from asyncroute.journal.base import FileLost, Group, Unreleased, Writer
 from asyncroute.spool.base import Found, Spool
 
@@ -26,8 +29,8 @@ LOST_IN_ONE_GROUP = 200
 class Recovered:
     """What recovery found.
 
-    ``cleaned``: files removed; ``orphans``: files set aside; ``unsettled``: images with pending deliveries; ``held``:
-    images without a route; ``lost``: images whose file is missing or damaged and that were still needed;
+    ``cleaned``: files removed; ``orphans``: files set aside now; ``unsettled``: images with pending deliveries;
+    ``held``: images without a route; ``lost``: images whose file is missing or damaged and that were still needed;
     ``releasable``: (instance id, path) of images that are done.
     """
 
@@ -42,13 +45,13 @@ class Recovered:
 def recover(journal: Writer, spool: Spool) -> Recovered:
     """See module. Also sets where the spool's instance ids go on. Blocks; nothing else may use the two meanwhile."""
     done = Recovered()
-    highest = journal.last_id()
+    highest = max(journal.last_id(), spool.last_orphan())
     lost: list[FileLost] = []
     for file, row in _merge(spool.sweep(), _rows(journal)):
         if file is not None:
             highest = max(highest, file.instance_id)
         if row is not None:
-            _judge_row(row, file, done, lost)
+            _judge_row(row, file, spool, done, lost)
         elif file is not None:
             _judge_stranger(file, journal, spool, done)
         if len(lost) >= LOST_IN_ONE_GROUP:
@@ -81,12 +84,12 @@ def _merge(files: Iterator[Found], rows: Iterator[Unreleased]) -> Iterator[tuple
             file, row = next(files, None), next(rows, None)
 
 
-def _judge_row(row: Unreleased, file: Found | None, done: Recovered, lost: list[FileLost]) -> None:
+def _judge_row(row: Unreleased, file: Found | None, spool: Spool, done: Recovered, lost: list[FileLost]) -> None:
     """An image that the journal has not released."""
     if not (row.pending or row.held or row.failed):
         done.releasable.append((row.id, row.path))
         return
-    wrong = _what_is_wrong(row, file)
+    wrong = _what_is_wrong(row, file, spool)
     if wrong:
         lost.append(FileLost(row.id, wrong, time()))
     else:
@@ -94,16 +97,26 @@ def _judge_row(row: Unreleased, file: Found | None, done: Recovered, lost: list[
         done.held += row.held
 
 
-def _what_is_wrong(row: Unreleased, file: Found | None) -> str:
+def _what_is_wrong(row: Unreleased, file: Found | None, spool: Spool) -> str:
     if file is None:
         return f"spool file missing: {row.path}"
+    if file.path != row.path:
+        raise _journal_damaged(f"image {row.id} is said to be in {row.path!r}")
     if file.length != row.length:
+        if spool.facts(file.path) is not None:
+            raise _journal_damaged(f"image {row.id} is said to have {row.length} bytes, its file has {file.length}")
         return f"spool file damaged: {row.path} has {file.length} bytes, {row.length} expected"
     return ""
 
 
 def _judge_stranger(file: Found, journal: Writer, spool: Spool, done: Recovered) -> None:
     """A file that the journal does not expect."""
+    if journal.fresh:  # whatever is there was another journal's: nothing tells what it was
+        spool.set_aside(file.path)
+        done.orphans += 1
+        return
+    if journal.is_owed(file.instance_id):
+        raise _journal_damaged(f"image {file.instance_id} is not listed with those that are owed")
     facts = spool.facts(file.path)
     if facts is None or journal.was_admitted(facts.instance_id, facts.checksum):
         spool.remove(file.path)
@@ -111,6 +124,10 @@ def _judge_stranger(file: Found, journal: Writer, spool: Spool, done: Recovered)
     else:
         spool.set_aside(file.path)
         done.orphans += 1
+
+
+def _journal_damaged(what: str) -> StorageFault:
+    return StorageFault(f'the journal is damaged: {what}; "asyncroute rebuild --anew" makes a new one', EUCLEAN)
 
 
 def _write_lost(journal: Writer, lost: list[FileLost]) -> int:

@@ -8,11 +8,18 @@ the old configuration goes on untouched.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import logging
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asyncroute.config import Config, compile_routes, load
 from asyncroute.core.errors import OurFault
+from asyncroute.link import certificates
+from asyncroute.link.users import Users
 from asyncroute.receive.listener import Listener
 from asyncroute.route import Router
 
@@ -40,9 +47,15 @@ def reload(app: App) -> list[str]:
     forwarders = {d.name: app.forwarder(d) for d in new.destinations}
     table = compile_routes(new)
     changes = _named_changes(app.config, new)
-    listeners = _listeners(app, new)
-    _change_listeners(app, new, listeners)
-    app.change_destinations(new, forwarders)
+    seen = stamps(new)
+    renewed = [place for place, stamp in seen.items() if app.stamps.get(place, stamp) != stamp]
+    changes += [f"{place}: other certificates, keys or users in its files" for place in renewed]
+    validities = certificates.validities(new.certificates)
+    guards = [app.guards(settings) for settings in new.listeners]
+    listeners = _listeners(app, new, guards)
+    _change_listeners(app, new, listeners, guards)
+    app.change_destinations(new, forwarders, renewed)
+    app.stamps, app.certificates = seen, validities
     app.admission.router = Router(table)
     app.admission.unrouted, app.admission.min_free = new.node.unrouted, new.node.min_free
     app.config = new
@@ -50,17 +63,33 @@ def reload(app: App) -> list[str]:
     return changes
 
 
-def _listeners(app: App, new: Config) -> list[Listener]:
+def stamps(config: Config) -> dict[str, bytes]:
+    """By place, a digest of all files of its TLS and user tables: these are read anew with the same configuration."""
+    found: dict[str, bytes] = {}
+    for place, table in config.secrets:
+        whole = hashlib.sha256(found.get(place, b""))
+        for _, value in table:
+            if isinstance(value, Path):
+                with contextlib.suppress(OSError):
+                    whole.update(value.read_bytes())
+            whole.update(b"\0")
+        found[place] = whole.digest()
+    return found
+
+
+Guards = Sequence[tuple[ssl.SSLContext | None, Users | None]]
+
+
+def _listeners(app: App, new: Config, guards: Guards) -> list[Listener]:
     """The listeners of ``new``; those that stay are the old objects, the others are open."""
     known = {(x.settings.host, x.settings.port): x for x in app.intake.listeners if x.listening}
     kept: list[Listener] = []
     opened: list[Listener] = []
     try:
-        for settings in new.listeners:
+        for settings, guard in zip(new.listeners, guards, strict=True):
             listener = known.get((settings.host, settings.port))
-            context = app.server_tls(settings)
             if listener is None:
-                listener = Listener(settings, app.intake, context)
+                listener = Listener(settings, app.intake, *guard)
                 listener.open()
                 opened.append(listener)
             kept.append(listener)
@@ -71,14 +100,15 @@ def _listeners(app: App, new: Config) -> list[Listener]:
     return kept
 
 
-def _change_listeners(app: App, new: Config, listeners: list[Listener]) -> None:
-    for listener, settings in zip(listeners, new.listeners, strict=True):
-        listener.change(settings, app.server_tls(settings))
+def _change_listeners(app: App, new: Config, listeners: list[Listener], guards: Guards) -> None:
+    for listener, settings, guard in zip(listeners, new.listeners, guards, strict=True):
+        listener.change(settings, *guard)
     gone = [x for x in app.intake.listeners if x not in listeners]
     for listener in gone:
         listener.close()
     # Those that are gone stay known until their last caller has left.
     app.intake.listeners = listeners + [x for x in gone if x.associations]
+    app.intake.descriptors = app.share_descriptors(new)
 
 
 def _named_changes(old: Config, new: Config) -> list[str]:

@@ -15,6 +15,9 @@ from asyncroute.wire.header import HeaderScanner, Scan, header_end
 
 STUDY, SERIES, PATIENT_ID, ACCESSION, MODALITY = 0x0020000D, 0x0020000E, 0x00100020, 0x00080050, 0x00080060
 
+LONGEST = 256
+"""Characters of a fact that the journal keeps: four times what the longest of them may have."""
+
 KEPT_HEADER = 32 << 10
 """Bytes of a header that the journal keeps at most (compressed)."""
 
@@ -82,5 +85,6 @@ def _header(data: bytes | memoryview, instance: Instance, scan: Scan) -> bytes:
 
 
 def _first(scan: Scan, tag: int) -> str:
+    """The attribute's first value, as far as the journal keeps it."""
     values = scan.texts(tag)
-    return values[0] if values else ""
+    return values[0][:LONGEST] if values else ""

@@ -19,11 +19,16 @@ from asyncroute.spool.base import Incoming, Spool
 log = logging.getLogger(__name__)
 
 
+HEAD = 128 << 10
+"""Bytes of the beginning that routing gets."""
+
+
 class StreamWriter:
     """See ``receive.base.Stream``."""
 
     def __init__(self, spool: Spool, instance: Instance, watcher: StreamWatcher, pool: Executor) -> None:
         self.pending = 0
+        self.head = b""
         self._spool = spool
         self._instance = instance
         self._watcher = watcher
@@ -79,9 +84,25 @@ class StreamWriter:
             self._file.append([part for image in images for part in image.parts])
             if finish:
                 self._file.finish()
+                self._read_head(self._instance)
         except BaseException:
             if self._file is not None:
                 self._file.abandon()
+            raise
+
+    def _abandon(self, file: Incoming) -> None:
+        """Remove what was written."""
+        try:
+            self._loop.run_in_executor(self._pool, file.abandon)
+        except RuntimeError:  # the threads have ended, and so will the loop in a moment
+            file.abandon()
+
+    def _read_head(self, i: Instance) -> None:
+        """Read the beginning back. If it were kept as it comes it would be held for as long as the sender takes."""
+        try:
+            self.head = self._spool.read(i.path, i.data_offset, min(i.size, HEAD))
+        except BaseException:
+            self._spool.remove(i.path)
             raise
 
     def _worked(self, images: list[ImageBytes], future: asyncio.Future[None]) -> None:
@@ -89,11 +110,13 @@ class StreamWriter:
         for image in images:
             self.pending -= image.size
             image.unpin()
+        if future.cancelled():  # the program ends; what is half-written is removed at the next start
+            return
         error = future.exception()
         if self._abandoned:
             if error is None and self._file is not None:
                 file, self._file = self._file, None
-                self._loop.run_in_executor(self._pool, file.abandon)
+                self._abandon(file)
             return
         if error is not None:
             self._drop_waiting()

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tests.support.ports import HOST
+
 SUCCESS = 0x0000
 
 
@@ -17,6 +19,8 @@ class Behaviour:
     set; ``None``: for ever. Times in seconds, sizes in bytes.
     """
 
+    host: str = HOST
+    """The address to listen on."""
     called: str | None = None
     """Refuse other called AE titles with RJ 1/1/7."""
     max_pdu: int = 131072
@@ -54,6 +58,16 @@ class Behaviour:
     """At once; more get RJ 2/3/2. 0: no limit."""
     max_images: int = 0
     """Per association; A-ABORT after the last one's answer. 0: no limit."""
+    odd_ac: str = ""
+    """(*) Sent in the AC's place, a name of ``odd_answers.ASSOCIATION``; the connection stays."""
+    odd_response: str = ""
+    """(*) Sent in the place of a C-STORE response, a name of ``odd_answers.RESPONSES``; the connection stays."""
+    odd_for: list[str] = field(default_factory=list)
+    """Only these SOP instances get ``odd_response``; empty: all."""
+    read_rate: float = 0.0
+    """Bytes a second that are read in an association; 0: all that come."""
+    receive_buffer: int = 0
+    """Of the sockets (SO_RCVBUF, from ``start`` on); 0: as the kernel thinks best."""
     keep_in: str = ""
     """A folder: each data set is written there as ``NUMBER.dataset``."""
     trouble_first: int | None = None

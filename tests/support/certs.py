@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,10 +34,15 @@ class Authority:
         self.ca = folder / "ca.pem"
         self.ca.write_bytes(_pem(self._self_signed()))
 
-    def issue(self, name: str, days: int = 30) -> Identity:
-        """A certificate for ``name``, localhost and 127.0.0.1, good for servers and clients."""
+    def issue(self, name: str, days: float = 30, begins: float = -1, dns: Sequence[str] = ("localhost",)) -> Identity:
+        """A certificate for ``name`` (common name), ``dns`` and 127.0.0.1, good for servers and clients.
+
+        Good until ``days`` from now (less than 0: it has expired) and from ``begins`` days from now, or a day before
+        its end. A second one of the same name replaces the files of the first.
+        """
         key = _new_key()
-        certificate = self._builder(_name(name), key, days).add_extension(_names(), False).add_extension(_uses(), False)
+        builder = self._builder(_name(name), key, days, begins)
+        certificate = builder.add_extension(_names(dns), False).add_extension(_uses(), False)
         identity = Identity(self.folder / f"{name}.pem", self.folder / f"{name}.key")
         identity.certificate.write_bytes(_pem(certificate.sign(self._key, hashes.SHA256())))
         identity.key.write_bytes(_private(key))
@@ -54,11 +60,13 @@ class Authority:
         builder = self._builder(self._name, self._key, 30).add_extension(constraints, critical=True)
         return builder.sign(self._key, hashes.SHA256())
 
-    def _builder(self, name: x509.Name, key: rsa.RSAPrivateKey, days: int) -> x509.CertificateBuilder:
+    def _builder(
+        self, name: x509.Name, key: rsa.RSAPrivateKey, days: float, begins: float = -1
+    ) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
         builder = x509.CertificateBuilder().subject_name(name).issuer_name(self._name)
         builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
-        start = min(now, now + datetime.timedelta(days=days)) - datetime.timedelta(days=1)
+        start = now + datetime.timedelta(days=min(begins, days - 1))
         return builder.not_valid_before(start).not_valid_after(now + datetime.timedelta(days=days))
 
 
@@ -70,9 +78,9 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
-def _names() -> x509.SubjectAlternativeName:
+def _names(dns: Sequence[str]) -> x509.SubjectAlternativeName:
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    return x509.SubjectAlternativeName([x509.DNSName("localhost"), address])
+    return x509.SubjectAlternativeName([*map(x509.DNSName, dns), address])
 
 
 def _uses() -> x509.ExtendedKeyUsage:

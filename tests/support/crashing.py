@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from tests.support import corpus, settings, synthetic
 from tests.support.behaviour import Behaviour
@@ -71,10 +72,11 @@ class Bench:
         return {sha256(content[corpus.read_meta(content).offset :]).hexdigest() for content in contents}
 
 
-def make_bench(make_router: MakeRouter, receivers: ReceiverHost, folder: Path) -> Bench:
-    """A bench whose router is not yet started."""
+def make_bench(make_router: MakeRouter, receivers: ReceiverHost, folder: Path, **node: Any) -> Bench:
+    """A bench whose router is not yet started; ``node``: its [node] table."""
     ends = [receivers.receiver(), receivers.receiver(Behaviour(delay=0.005))]
     router = make_router(
+        node=settings.node(**node),
         destination=[
             settings.dicom("quick", ends[0].port, max_associations=4),
             settings.dicom("slower", ends[1].port),

@@ -51,9 +51,11 @@ class ReceiverHost:
             raise RuntimeError(f"{do} on port {port}: {answer['error']}")
         return answer["ok"]
 
-    def receiver(self, behaviour: Behaviour | None = None, start: bool = True) -> ExactReceiver:
-        """A new receiver on a free port; with ``start`` false nothing listens there yet."""
-        port = free_port()
+    def receiver(
+        self, behaviour: Behaviour | None = None, start: bool = True, port: int | None = None
+    ) -> ExactReceiver:
+        """A new receiver on ``port`` (or a free one); with ``start`` false nothing listens there yet."""
+        port = port or free_port()
         behaviour = behaviour or Behaviour()
         self.order("make", port, behaviour=behaviour.to_json())
         receiver = ExactReceiver(self, port, behaviour)
@@ -104,6 +106,10 @@ class ExactReceiver:
     def stored(self, first: int = 0) -> list[Stored]:
         """What arrived whole, in order, from the ``first``-th on."""
         return [Stored(**values) for values in self.host.order("stored", self.port, first=first)]
+
+    def take(self) -> list[Stored]:
+        """What arrived whole since the last ``take``; the receiver forgets it, and its events."""
+        return [Stored(**values) for values in self.host.order("take", self.port)]
 
     def events(self, *kinds: str) -> list[Event]:
         """What happened, in order; with ``kinds`` only those."""

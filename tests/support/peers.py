@@ -41,7 +41,9 @@ def program(name: str) -> str:
     return found
 
 
-def run(name: str, *arguments: object, timeout: float = 60, nagle: bool = False) -> subprocess.CompletedProcess[str]:
+def run(
+    name: str, *arguments: object, timeout: float = 60, nagle: bool = False, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a peer's program to its end; its output in ``stdout``. ``nagle``: as installed, with Nagle's algorithm."""
     return subprocess.run(
         [program(name), *map(str, arguments)],
@@ -50,7 +52,7 @@ def run(name: str, *arguments: object, timeout: float = 60, nagle: bool = False)
         text=True,
         errors="replace",
         timeout=timeout,
-        env=None if nagle else ENVIRONMENT,
+        env={**(os.environ if nagle else ENVIRONMENT), **(env or {})},
         check=False,
     )
 
@@ -71,9 +73,20 @@ def tls_options(identity: Identity | None, ca: Path) -> list[str]:
     return ["+tls", str(identity.key), str(identity.certificate), "+cf", str(ca)]
 
 
-def echoscu(caller: Caller, *options: object) -> subprocess.CompletedProcess[str]:
+def tls_versions(folder: Path, least: str, most: str) -> dict[str, str]:
+    """The environment that limits dcmtk's TLS to these versions ("TLSv1.2"); old ones need its option ``+px``, too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{least}-{most}.cnf"
+    old = "CipherString = ALL:@SECLEVEL=0\n" if most < "TLSv1.2" else ""
+    limits = f"MinProtocol = {least}\nMaxProtocol = {most}\n{old}"
+    file.write_text(f"openssl_conf = top\n[top]\nssl_conf = all\n[all]\nsystem_default = tls\n[tls]\n{limits}")
+    return {"OPENSSL_CONF": str(file)}
+
+
+def echoscu(caller: Caller, *options: object, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """A C-ECHO by dcmtk."""
-    return run("echoscu", "-aet", caller.calling, "-aec", caller.called, *options, HOST, caller.port, timeout=30)
+    titles = ("-aet", caller.calling, "-aec", caller.called)
+    return run("echoscu", *titles, *options, HOST, caller.port, timeout=30, env=env)
 
 
 def storescu(caller: Caller, files: Iterable[Path], *options: object) -> None:
@@ -91,9 +104,12 @@ def dcmsend(caller: Caller, files: Iterable[Path], *options: object) -> None:
 class StoreSCP:
     """dcmtk's storescp, writing into ``folder``; by default it accepts every transfer syntax and keeps the bytes."""
 
-    def __init__(self, folder: Path, *options: object, name: str = "STORESCP") -> None:
+    def __init__(
+        self, folder: Path, *options: object, name: str = "STORESCP", env: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
         self.port = free_port()
+        self._env = {**ENVIRONMENT, **(env or {})}
         folder.mkdir(parents=True, exist_ok=True)
         self.log_file = folder.with_suffix(".log")
         self._command = [program("storescp"), "--fork", "-aet", name, "-od", str(folder), *map(str, options)]
@@ -103,7 +119,7 @@ class StoreSCP:
         """Start and wait until it listens."""
         with self.log_file.open("ab") as log:
             command = [*self._command, str(self.port)]
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=ENVIRONMENT, start_new_session=True)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._env, start_new_session=True)
         wait_until(lambda: listening(self.port), 10, "storescp listens", self.log_file.read_text)
         return self
 

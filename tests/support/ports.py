@@ -65,17 +65,19 @@ def _can_bind(port: int) -> bool:
 class BlackHole:
     """A port that swallows connection requests: its accept queue is full, so the kernel drops every further SYN."""
 
-    def __init__(self) -> None:
-        self.port = free_port()
+    def __init__(self, host: str = HOST, port: int | None = None) -> None:
+        self.host = host
+        self.port = port or free_port()
         self._listener = socket.socket()
-        self._listener.bind((HOST, self.port))
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind((host, self.port))
         self._listener.listen(0)
         self._fillers = [self._filler() for _ in range(4)]
 
     def _filler(self) -> socket.socket:
         filler = socket.socket()
         filler.setblocking(False)
-        filler.connect_ex((HOST, self.port))
+        filler.connect_ex((self.host, self.port))
         return filler
 
     def close(self) -> None:

@@ -13,12 +13,13 @@ import struct
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
-from tests.support import ul
+from tests.support import odd_answers, ul
 from tests.support.behaviour import Behaviour, Event, Stored, Tally
-from tests.support.ports import HOST
 
+READ_AHEAD = 1 << 17
+READS_A_SECOND = 20
 HALF_PDU = ul.pdv(1, ul.COMMAND | ul.LAST, bytes(64))[:20]
 
 
@@ -64,8 +65,11 @@ class Receiver:
 
     async def start(self) -> None:
         """Listen."""
-        tls = _context(self.behaviour.tls) if self.behaviour.tls else None
-        self._server = await asyncio.start_server(self._connected, HOST, self.port, backlog=256, ssl=tls, limit=1 << 17)
+        behaviour = self.behaviour
+        tls = _context(behaviour.tls) if behaviour.tls else None
+        sock = _listening(behaviour, self.port)
+        limit = min(behaviour.receive_buffer or READ_AHEAD, READ_AHEAD)
+        self._server = await asyncio.start_server(self._connected, sock=sock, backlog=256, ssl=tls, limit=limit)
 
     async def stop(self) -> None:
         """Close the listener and every connection at once."""
@@ -75,6 +79,11 @@ class Receiver:
         for task in list(self._serving):
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
+
+    def take(self) -> list[Stored]:
+        """What was stored, and forget it and the events: a receiver of hundreds of thousands of images stays small."""
+        taken, self.stored, self.events = self.stored, [], []
+        return taken
 
     def tally(self) -> Tally:
         """See ``Tally``."""
@@ -134,6 +143,7 @@ class Serving:
         self.command = bytearray()
         self.incoming: Incoming | None = None
         self.bytes_in = self.images = 0
+        self.due = 0.0
         self.troubled = False
 
     @property
@@ -201,11 +211,29 @@ class Serving:
             raise Ended("closed-by-peer")
 
     async def _read_pdu(self) -> tuple[int, memoryview]:
-        header = await self.reader.readexactly(6)
+        header = await self._read(6)
         kind, size = struct.unpack(">BxI", header)
         if size > max(self.behaviour.max_pdu, 1 << 20):
             raise ul.WireError(f"PDU of {size} bytes")
-        return kind, memoryview(await self.reader.readexactly(size))
+        return kind, memoryview(await self._read(size))
+
+    async def _read(self, size: int) -> bytes:
+        """So many bytes, no faster than ``read_rate``."""
+        if not self.behaviour.read_rate or not self.syntaxes:
+            return await self.reader.readexactly(size)
+        data = bytearray()
+        while len(data) < size:
+            share = max(1, int(self.behaviour.read_rate / READS_A_SECOND))
+            piece = await self.reader.readexactly(min(share, size - len(data)))
+            data += piece
+            await self._pace(len(piece))
+        return bytes(data)
+
+    async def _pace(self, size: int) -> None:
+        """Wait until the next bytes are due; what was late is not made good."""
+        now = time.monotonic()
+        self.due = max(self.due, now - 1 / READS_A_SECOND) + size / self.behaviour.read_rate
+        await asyncio.sleep(max(self.due - now, 0))
 
     async def _answer_association(self) -> None:
         refusal = self._refusal()
@@ -216,9 +244,21 @@ class Serving:
         if self.troubled and self.behaviour.mute == "association":
             await self.reader.read()
             raise Ended("never-answered")
+        if self.troubled and self.behaviour.odd_ac:
+            self._odd(odd_answers.ASSOCIATION[self.behaviour.odd_ac](self.request))
+            await self._read_out()
         accepted = ul.associate_ac(self.request, self._answers(), self.behaviour.max_pdu)
         self.writer.write(accepted + self._along())
         await self.writer.drain()
+
+    def _odd(self, data: bytes) -> None:
+        self.receiver.note(self.number, "odd-answer")
+        self.writer.write(data)
+
+    async def _read_out(self) -> NoReturn:
+        """Take whatever comes until the peer is gone; an A-ABORT among it is noted."""
+        data = await self.reader.read()
+        raise Ended("aborted" if data[-10:-4] == ul.abort()[:6] else "gone")
 
     def _along(self) -> bytes:
         if not self.troubled:
@@ -318,11 +358,19 @@ class Serving:
             return
         if self.behaviour.delay:
             await asyncio.sleep(self.behaviour.delay)
+        if self._is_odd(incoming):
+            self._odd(odd_answers.RESPONSES[self.behaviour.odd_response](context, incoming.request))
+            return
         comment = self.behaviour.comment if status else ""
         self.writer.write(ul.pdv(context, ul.COMMAND | ul.LAST, ul.response(incoming.request, status, comment)))
         self.images += 1
         if self.images == self.behaviour.max_images:
             self._abort("we-aborted-after-images")
+
+    def _is_odd(self, incoming: Incoming) -> bool:
+        behaviour = self.behaviour
+        named = not behaviour.odd_for or incoming.request[ul.AFFECTED_INSTANCE] in behaviour.odd_for
+        return self.troubled and named and bool(behaviour.odd_response)
 
     def _remember(self, context: int, incoming: Incoming, status: int) -> None:
         request = incoming.request
@@ -348,6 +396,15 @@ class Serving:
             return behaviour.status_of[instance]
         turn = len(self.receiver.stored)
         return behaviour.statuses[turn] if turn < len(behaviour.statuses) else behaviour.status
+
+
+def _listening(behaviour: Behaviour, port: int) -> socket.socket:
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if behaviour.receive_buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, behaviour.receive_buffer)
+    sock.bind((behaviour.host, port))
+    return sock
 
 
 def _context(tls: dict[str, str]) -> ssl.SSLContext:

@@ -1,7 +1,7 @@
 """The process of the exact receivers: obeys JSON lines on standard input, answers each with one JSON line.
 
-Commands: {"do": "make", "port", "behaviour"}, {"do": "start"|"stop"|"set"|"stored"|"events"|"tally", "port", ...}.
-It ends when its standard input ends, so it cannot outlive the tests.
+Commands: {"do": "make", "port", "behaviour"}, {"do": WORD, "port", ...} with start, stop, set, stored, take, events or
+tally. It ends when its standard input ends, so it cannot outlive the tests.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ class Host:
                 receiver.set(Behaviour.from_json(order["behaviour"]))
             case "stored":
                 return [asdict(stored) for stored in receiver.stored[order["first"] :]]
+            case "take":
+                return [asdict(stored) for stored in receiver.take()]
             case "events":
                 return [asdict(event) for event in receiver.events]
             case "tally":

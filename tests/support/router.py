@@ -22,6 +22,7 @@ from tests.support.waiting import wait_until
 ROOT = Path(__file__).resolve().parents[2]
 Status = dict[str, Any]
 STARTING, STOPPING = 20.0, 20.0
+PROGRAM = ("asyncroute",)
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -32,9 +33,9 @@ def environment(**more: str) -> dict[str, str]:
     return env
 
 
-def command(*arguments: object) -> list[str]:
-    """The command line of ``asyncroute ARGUMENTS``."""
-    return [sys.executable, "-m", "asyncroute", *map(str, arguments)]
+def command(*arguments: object, program: Sequence[str] = PROGRAM) -> list[str]:
+    """The command line of ``asyncroute ARGUMENTS``; ``program``: a module that runs it otherwise."""
+    return [sys.executable, "-m", *program, *map(str, arguments)]
 
 
 def run_cli(*arguments: object, timeout: float = 30, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -67,6 +68,7 @@ class Router:
         self.config_file = folder / "asyncroute.toml"
         self.log_file = folder / f"{name}.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.program: Sequence[str] = PROGRAM
         self.write_config()
         Router.made.append(self)
 
@@ -111,7 +113,7 @@ class Router:
 
     def _spawn(self, log: IO[bytes], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            command("serve", "-c", self.config_file),
+            command("serve", "-c", self.config_file, program=self.program),
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

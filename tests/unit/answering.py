@@ -144,7 +144,7 @@ async def serving(script: Script, tls: ssl.SSLContext | None = None, buffers: in
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffers)
     sock.bind(("127.0.0.1", 0))
     server.port = sock.getsockname()[1]
-    listening = await asyncio.start_server(connected, sock=sock, ssl=tls, limit=256 << 10)
+    listening = await asyncio.start_server(connected, sock=sock, ssl=tls, limit=4 * buffers or 256 << 10)
     try:
         yield server
     finally:

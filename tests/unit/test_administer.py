@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from asyncroute.config import load
 from asyncroute.core import outcomes
 from asyncroute.core.errors import OurFault, StorageFault
 from asyncroute.core.model import Settlement
-from asyncroute.core.outcomes import SUCCESS
+from asyncroute.core.outcomes import SUCCESS, Kind, Outcome
 from asyncroute.core.retry import Backoff
 from asyncroute.core.rules import Condition, Glob, RouteTable, Rule
 from asyncroute.core.states import DeliveryState
@@ -210,6 +211,31 @@ def test_attempts_begin_anew(tmp_path: Path) -> None:
             (hand,) = pacs.busy
             assert hand.delivery is not None
             assert hand.delivery.attempts == 0
+
+    body()
+
+
+def test_a_retry_ends_though_everything_fails_again_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @on_loop
+    async def body() -> None:
+        async with running(tmp_path) as bench:
+            bench.fail(bench.write(20, "pacs"))
+            pacs, committer = bench.sites["pacs"], bench.app.committer
+            pacs.auto = Outcome(Kind.IMAGE_FAILED, "no", charge=True, limit=1)
+            await bench.start()
+            act = committer.act
+
+            async def act_slowly(action: Any) -> int:
+                done, wanted = await act(action), len(pacs.log) + 20
+                bench.app.scheduler.channels["pacs"].look_again()
+                await until(lambda: len(pacs.log) >= wanted, "all were tried again")
+                await committer.drained()
+                return done
+
+            monkeypatch.setattr(committer, "act", act_slowly)
+            async with asyncio.timeout(20):
+                assert await bench.person.queue_retry({}) == {"deliveries": 20, "images": 0}
+            assert len(pacs.log) == 20
 
     body()
 

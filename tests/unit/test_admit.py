@@ -16,6 +16,7 @@ from asyncroute.core.rules import Condition, Glob, RouteTable, Rule
 from asyncroute.link.buffers import ImageBytes
 from asyncroute.receive.base import Received
 from asyncroute.route import Router
+from asyncroute.spool.local import LocalSpool
 from tests.support import synthetic
 from tests.unit.parts import command, files_in, instance, on_loop, until
 from tests.unit.queueing import Queue, queueing
@@ -217,8 +218,30 @@ def test_reasons_to_take_nothing(tmp_path: Path) -> None:
             tree = gate.queue.committer._spool._tree  # type: ignore[attr-defined]
             tree.broken = "spool: syncing 1: Input/output error"
             assert admission.refusal() == tree.broken
+            tree.broken = None
+            journal = gate.queue.committer._writer
+            journal.broken = "journal.db: the disk reports an I/O error"  # type: ignore[misc]
+            assert admission.refusal() == journal.broken
             admission.stopping = True
             assert admission.refusal() == "router is shutting down"
+
+    body()
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_full_disk_of_the_journal_takes_no_image(tmp_path: Path, streamed: bool) -> None:
+    """Not even one that was under way: what is left is for results. Measuring the free space anew ends it."""
+
+    @on_loop
+    async def body() -> None:
+        async with admitting(tmp_path) as gate:
+            under_way = gate.received(streamed=streamed)
+            gate.queue.committer.on_full()
+            assert "min_free" in (gate.admission.refusal() or "")
+            assert await gate.offer(under_way) == (0xA700, "storage full")
+            await until(lambda: gate.left() == (0, 0, 0), "nothing is left of it")
+            gate.admission.free_bytes = 1 << 30
+            assert (await gate.offer(gate.received(streamed=streamed)))[0] == 0
 
     body()
 
@@ -244,7 +267,7 @@ def test_memory_is_kept_for_sending_as_far_as_it_goes(tmp_path: Path) -> None:
 
 
 def test_free_space(tmp_path: Path) -> None:
-    assert 0 < free_space(str(tmp_path)) < 1 << 60
+    assert 0 < free_space(str(tmp_path), LocalSpool(tmp_path / "spool")) < 1 << 60
 
 
 def test_what_a_route_names_is_in_the_journal(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import Instance, Selection
 from asyncroute.crashpoints import VARIABLE
 from asyncroute.journal.base import Counts, Group, QueueRow
@@ -224,6 +225,53 @@ def test_a_lost_file_of_a_held_image_is_said(store: Store) -> None:
     store.file(one).unlink()
     assert [store.restart().lost for _ in range(2)] == [1, 0]
     assert "spool file missing" in store.rows(held=True)[0].last_error
+
+
+def test_ids_go_on_above_orphans(store: Store) -> None:
+    store.spool.start_at(50)
+    store.written("a")
+    store.restart()
+    assert store.spool.allocate()[0] == 51
+    store.close()
+    (store.folder / "journal.db").unlink()
+    store.restart()
+    assert store.spool.allocate()[0] == 51
+
+
+def test_half_a_file_without_any_journal_is_kept(store: Store) -> None:
+    """Nothing tells whether its image was acknowledged."""
+    half = store.file(store.admitted("a"))
+    os.truncate(half, 300)
+    store.close()
+    (store.folder / "journal.db").unlink()
+    found = store.restart()
+    assert (found.cleaned, found.orphans) == (0, 1)
+    assert [path.stat().st_size for path in (store.folder / "orphans").iterdir()] == [300]
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("UPDATE instance SET path = '000000/00000003.dcm' WHERE id = 1", "image 1 is said to be in"),
+        ("UPDATE instance SET data_offset = data_offset + 1 WHERE id = 1", "image 1 is said to have"),
+    ],
+)
+def test_a_whole_file_shows_that_the_journal_is_damaged(store: Store, statement: str, words: str) -> None:
+    store.admitted("a")
+    store.journal._connection.execute(statement)
+    with pytest.raises(StorageFault, match=f'{words}.*; "asyncroute rebuild --anew" makes a new one'):
+        store.restart()
+    assert store.files() == [1]
+
+
+def test_an_image_that_is_owed_but_not_listed_is_never_taken_for_a_stranger(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.admitted("a")
+    monkeypatch.setattr(SqliteJournal, "unreleased", lambda *_: [])  # as with a damaged index
+    with pytest.raises(StorageFault, match="image 1 is not listed with those that are owed"):
+        store.restart()
+    assert store.files() == [1]
 
 
 def test_many_of_everything(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,12 +65,14 @@ def _wrong(error: AsyncrouteError, as_json: bool) -> None:
 
 
 def _check_tls(config: Config) -> None:
-    """Whether the TLS files can be used, which loading a configuration does not try. Raises OurFault."""
-    from asyncroute.link import tls
+    """Whether the files of TLS and users can be used, which loading a configuration does not try. Raises OurFault."""
+    from asyncroute.link import tls, users
 
     for listener in config.listeners:
         if (server := listener.tls) is not None:
             tls.server_context(server.certificate, server.key, server.client_ca, server.require_client)
+        if listener.user_identity is not None:
+            users.load(listener.user_identity.users_file)
     for destination in config.destinations:
         if destination.kind == "dicom" and (client := destination.tls) is not None:
             tls.client_context(client.ca, client.certificate, client.key)
@@ -93,11 +95,17 @@ def summary(config: Config) -> dict[str, Any]:
 
 def notes(config: Config) -> list[str]:
     """What is allowed, but perhaps not meant."""
+    from asyncroute.config.model import CLEAR_TEXT
+    from asyncroute.link import certificates
+
     used = {name for route in config.routes for name in route.to}
     found = [f"{d.name}: no route leads to this destination" for d in config.destinations if d.name not in used]
     if not config.routes:
         found.append(f"there is no [[route]]: what is received has nowhere to go (unrouted = {config.node.unrouted!r})")
-    return found
+    open_ = [each for each in config.listeners if each.user_identity and not each.tls]
+    found += [f"listener {each.label}: {CLEAR_TEXT}" for each in open_]
+    ours = certificates.validities(config.certificates)
+    return found + [f"{certificate} {trouble}" for certificate, good in ours if (trouble := good.trouble())]
 
 
 def _say_summary(found: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from asyncroute import __version__
-from asyncroute.cli import check, demo, echo, init, later, output, queue, reload, send, serve, status
+from asyncroute.cli import check, demo, echo, init, later, output, queue, rebuild, reload, send, serve, status, user
 from asyncroute.core.errors import AsyncrouteError
 
 # Typer brings its own copy of click or uses the installed one, depending on its version.
@@ -26,9 +26,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (serve, status, reload, check, init, echo, send, demo, later):
+for module in (serve, status, reload, rebuild, check, init, echo, send, demo, later):
     module.add_to(app)
 queue.add_to(app)
+user.add_to(app)
 
 
 def _show_version(wanted: bool) -> None:

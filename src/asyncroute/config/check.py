@@ -107,6 +107,7 @@ def _check_targets(index: int, route: Route, known: Sequence[str], report: Repor
 def _check_files(parts: Parts, report: Report) -> None:
     for index, listener in parts.listeners:
         _check_tls(listener.tls, ("listener", index, "tls"), report)
+        _check_tls(listener.user_identity, ("listener", index, "user_identity"), report)
     for index, destination in parts.destinations:
         if isinstance(destination, DicomDestination):
             _check_tls(destination.tls, ("destination", index, "tls"), report)

@@ -24,6 +24,7 @@ from asyncroute.core.outcomes import Action
 
 AE_TITLE_LENGTH = 16
 _LONGEST_NAME = 64
+_LONGEST_CERTIFICATE_NAME = 255
 
 Check = Callable[[Any], Any]
 
@@ -218,11 +219,35 @@ def transfer_syntax(value: object) -> str:
     return find_uid(_text(value), "Transfer Syntax")
 
 
+_HEX = re.compile(r"sha256:((?:[0-9a-fA-F]{2}:?){32})")
+
+
+def certificate_names(value: object) -> tuple[str, ...]:
+    """Names of certificates, one or a list: a common name, a DNS name, or ``sha256:`` and the fingerprint in hex."""
+    values = value if isinstance(value, list | tuple) else [value]
+    if not values:
+        raise Invalid("must name at least one certificate")
+    return tuple(_certificate_name(each) for each in values)
+
+
+def _certificate_name(value: object) -> str:
+    name = _text(value)
+    if not name or name != name.strip() or not name.isprintable() or len(name) > _LONGEST_CERTIFICATE_NAME:
+        raise Invalid(f"must be the name of a certificate, or its fingerprint, not {show(name)}")
+    if not name.lower().startswith("sha256:"):
+        return name
+    found = _HEX.fullmatch("sha256:" + name[7:])
+    if not found:
+        raise Invalid(f'must be "sha256:" and 64 hex digits, not {show(name)}')
+    return "sha256:" + found[1].replace(":", "").lower()
+
+
 AeTitle = Annotated[str, BeforeValidator(ae_title)]
 TitlePattern = Annotated[str, BeforeValidator(title_pattern)]
 CallingTitle = Annotated[str, BeforeValidator(calling_title)]
 Name = Annotated[str, BeforeValidator(name)]
 Host = Annotated[str, BeforeValidator(host)]
+CertificateNames = Annotated[tuple[str, ...], BeforeValidator(certificate_names)]
 Network = Annotated[str, BeforeValidator(network)]
 TransferSyntax = Annotated[str, BeforeValidator(transfer_syntax)]
 

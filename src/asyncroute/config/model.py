@@ -12,7 +12,7 @@ those in `TODAY` have one value that describes what the program does today.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -25,6 +25,7 @@ from asyncroute.config.fields import (
     AeTitle,
     Age,
     CallingTitle,
+    CertificateNames,
     Duration,
     Factor,
     Flag,
@@ -55,6 +56,7 @@ from asyncroute.core.retry import Backoff
 from asyncroute.core.rules import Test, network_test, text_test
 
 NOT_YET = "not available yet"
+CLEAR_TEXT = "user_identity without tls: user names and passcodes cross the network in clear text"
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 DAY = 86400.0
 
@@ -110,6 +112,7 @@ class TlsServer(Table):
     client_ca: AbsolutePath | None = None
     require_client: Flag = True
     profile: Annotated[Literal["bcp195"], choice("bcp195")] = "bcp195"
+    bind_ae: dict[TitlePattern, CertificateNames] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -124,6 +127,30 @@ class TlsServer(Table):
         if value and info.data.get("client_ca", "") is None:
             raise Invalid('needs "client_ca": the certificate authority of the clients')
         return value
+
+    @field_validator("bind_ae")
+    @classmethod
+    def _shown_by_callers(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if value and info.data.get("client_ca", "") is None:
+            raise Invalid('needs "client_ca": without it callers show no certificate')
+        return value
+
+    @cached_property
+    def bindings(self) -> Sequence[tuple[Test, tuple[str, ...]]]:
+        """`bind_ae`, the most exact first: whole titles, then patterns in the order of the file, then "*"."""
+        keys = sorted(self.bind_ae, key=lambda key: 2 if key == "*" else any(c in key for c in "*?["))
+        return [(text_test((key,)), self.bind_ae[key]) for key in keys]
+
+    def bound(self, calling_aet: str) -> tuple[str, ...]:
+        """The certificates that this calling AE title is bound to; empty: it is free."""
+        return next((names for test, names in self.bindings if test(calling_aet)), ())
+
+
+class UserIdentity(Table):
+    """Who must name themselves, with a passcode (PS3.7 D.3.3.7). Not `required`: only who is named is verified."""
+
+    users_file: AbsolutePath
+    required: Flag = True
 
 
 class Listener(Table):
@@ -144,6 +171,7 @@ class Listener(Table):
     pdu_timeout: Timeout = 30.0
     idle_timeout: Age = 600.0
     tls: TlsServer | None = None
+    user_identity: UserIdentity | None = None
 
     @field_validator("accept_calling", "accept_from")
     @classmethod
@@ -340,6 +368,23 @@ class Config(Table):
     routes: tuple[Route, ...] = Field(alias="route", default=())
     path: Path | None = None
 
+    @property
+    def secrets(self) -> Iterator[tuple[str, Table]]:
+        """The tables whose files may change without them, with the place for people: ``listener A@0.0.0.0:2762``."""
+        for listener in self.listeners:
+            yield from ((f"listener {listener.label}", t) for t in (listener.tls, listener.user_identity) if t)
+        for each in self.destinations:
+            if isinstance(each, DicomDestination) and each.tls:
+                yield f"destination {each.name}", each.tls
+
+    @property
+    def certificates(self) -> Iterator[tuple[str, Path]]:
+        """The files of the certificates that we show, with their places for people."""
+        for place, table in self.secrets:
+            path = table.certificate if isinstance(table, TlsServer | TlsClient) else None
+            if path is not None:
+                yield f"{place}: our certificate {path.name}", path
+
     def destination(self, name: str) -> Destination | None:
         """The destination of this name."""
         return next((each for each in self.destinations if each.name == name), None)
@@ -369,8 +414,6 @@ LATER_TABLES = frozenset({"peer", "group", "transform", "archive", "watch", "htt
 _TIMES = frozenset({"hours", "bandwidth"})
 
 LATER_KEYS: Mapping[type[Table], frozenset[str]] = {
-    Listener: frozenset({"user_identity"}),
-    TlsServer: frozenset({"bind_ae"}),
     DicomDestination: _TIMES,
     FolderDestination: _TIMES,
     Route: frozenset({"transform", "calling_ae_title", "complete", "quiet", "at_latest", "late"}),

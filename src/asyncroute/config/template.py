@@ -24,7 +24,10 @@ ABSENT = "unknown"
 
 _FACTS = ("calling_aet", "called_aet", "listener", "peer")
 _PARTS = re.compile(r"\{([^{}]*)\}")
-_UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f/\\<>:"|?*\ud800-\udfff]')
+_UNSAFE = re.compile(
+    r'[\x00-\x1f\x7f-\x9f/\\<>:"|?*\ud800-\udfff'
+    r"\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"  # ends of lines, and what makes a name look like another one
+)
 _LONGEST = 200  # bytes; file systems allow 255, the rest is for suffixes of duplicates and of unfinished files
 
 Part = str | Attribute

@@ -63,7 +63,8 @@ class Instance:
 class Delivery:
     """One instance owed to one destination, as claimed from the queue: all that a lane needs to send it.
 
-    ``attempts`` counts charged attempts so far; ``not_before`` is seconds since the epoch (0: at once).
+    ``attempts`` counts charged attempts so far; ``not_before`` is seconds since the epoch (0: at once). ``since``: when
+    it was queued, or made ready again by a person, on the journal's clock (``journal.base.Writer.clock``).
     """
 
     instance_id: int
@@ -82,6 +83,7 @@ class Delivery:
     queued_at: float
     attempts: int = 0
     not_before: float = 0.0
+    since: float = 0.0
     image: object | None = field(default=None, repr=False, compare=False)
     """The image's bytes while they are still in memory (a ``link.buffers`` image), else ``None``: read the file."""
 

@@ -68,6 +68,7 @@ class Outcome:
     `delay`: seconds before the next try; None leaves it to the channel's backoff. `scope`: what waits.
     `status`: the DIMSE status, if there was one. `loud`: a person should be told. `narrow`: use fewer associations.
     `ours`: the fault is on this side, so it says nothing about the destination.
+    `unreached`: the destination was told nothing of the image, so it cannot be the cause.
     `studies`: after this many different studies in a row with this outcome the destination is held (None: no).
     """
 
@@ -82,6 +83,7 @@ class Outcome:
     narrow: bool = False
     studies: int | None = None
     ours: bool = False
+    unreached: bool = False
 
     @property
     def delivered(self) -> bool:
@@ -179,8 +181,12 @@ def classify(status: int, overrides: Mapping[int, Action] | None = None, comment
     return outcome
 
 
+_COMMENT = 256
+"""Characters of an Error Comment that are kept: four times what its VR allows."""
+
+
 def _with_comment(text: str, comment: str) -> str:
-    words = " ".join("".join(c if c.isprintable() else " " for c in comment).split())
+    words = " ".join("".join(c if c.isprintable() else " " for c in comment[:_COMMENT]).split())
     return f'{text}: "{words}"' if words else text
 
 
@@ -243,28 +249,30 @@ def abort_text(source: int, reason: int) -> str:
     return "aborted by the peer"
 
 
-def _association_failed(text: str, *, loud: bool = False, narrow: bool = False) -> Outcome:
-    return Outcome(Kind.ASSOCIATION_FAILED, text, scope=Scope.DESTINATION, loud=loud, narrow=narrow)
+def _association_failed(text: str, *, loud: bool = False, narrow: bool = False, unreached: bool = False) -> Outcome:
+    return Outcome(
+        Kind.ASSOCIATION_FAILED, text, scope=Scope.DESTINATION, loud=loud, narrow=narrow, unreached=unreached
+    )
 
 
 def unreachable(detail: str) -> Outcome:
     """No connection: refused, no route, time-out while connecting; `detail` says which."""
-    return _association_failed(f"cannot connect: {detail}")
+    return _association_failed(f"cannot connect: {detail}", unreached=True)
 
 
 def refused(detail: str = "connection refused") -> Outcome:
     """Nothing listens there, or its queue of callers is full: also a sign to use fewer associations."""
-    return _association_failed(f"cannot connect: {detail}", narrow=True)
+    return _association_failed(f"cannot connect: {detail}", narrow=True, unreached=True)
 
 
 def unresolved(detail: str) -> Outcome:
     """The host name is not known."""
-    return _association_failed(f"cannot find the host's address: {detail}")
+    return _association_failed(f"cannot find the host's address: {detail}", unreached=True)
 
 
 def tls_failed(detail: str) -> Outcome:
     """No TLS session: certificates, names, versions. Transient, but a person should look."""
-    return _association_failed(f"TLS: {detail}", loud=True)
+    return _association_failed(f"TLS: {detail}", loud=True, unreached=True)
 
 
 def lost(detail: str, *, image_in_flight: bool) -> Outcome:

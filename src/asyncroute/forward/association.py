@@ -13,22 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import socket
-import ssl
 from collections.abc import Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Protocol
 
 from asyncroute.core import outcomes
 from asyncroute.core.errors import PeerFault
 from asyncroute.core.outcomes import Outcome
+from asyncroute.forward.dial import Failed, Shared, Target, dial
 from asyncroute.link import negotiate
-from asyncroute.link.deadlines import Deadlines
+from asyncroute.link.deadlines import NEVER
 from asyncroute.link.link import Link
-from asyncroute.link.resolve import Resolver
-from asyncroute.link.stream import Stream, TlsStream
+from asyncroute.link.stream import Stream
 from asyncroute.wire import command as dimse
 from asyncroute.wire.pdata import (
     ABORT,
@@ -49,32 +44,17 @@ from asyncroute.wire.pdata import (
     pdu_room,
 )
 
-log = logging.getLogger(__name__)
+__all__ = ["Failed", "Owner", "Requestor", "Shared", "Target", "connect"]
 
 RELEASE_TIMEOUT = 5.0
+LOOK = 1.0
+"""Seconds between looks at what a peer has taken, while it is waited for."""
+
+MOVES = 16 << 10
+"""Bytes (or all that is left) that a peer must take in every ``response_timeout``: the shortest usual PDU. Less is not
+moving: an image of a CT would take hours, and its lane as long."""
+
 _scratch = memoryview(bytearray(64 << 10))
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where an association goes, and its limits (seconds, bytes)."""
-
-    host: str
-    port: int
-    called_aet: str
-    connect_timeout: float = 10.0
-    response_timeout: float = 60.0
-    max_pdu: int = 128 << 10
-    tls: ssl.SSLContext | None = None
-    server_name: str | None = None
-
-
-class Failed(PeerFault):
-    """No association; ``outcome`` says why and what follows."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__(outcome.text)
-        self.outcome = outcome
 
 
 class Owner(Protocol):
@@ -91,16 +71,6 @@ class Owner(Protocol):
     def lost(self, outcome: Outcome) -> None:
         """The association is over; ``outcome`` is of the message under way, if there was one."""
         ...
-
-
-@dataclass(slots=True)
-class Shared:
-    """What all associations of a process use."""
-
-    deadlines: Deadlines
-    pool: Executor
-    """Negotiates (pynetdicom)."""
-    resolver: Resolver
 
 
 class Requestor(Link):
@@ -121,6 +91,12 @@ class Requestor(Link):
         self._cutter: DataCutter | None = None
         self._to_cut = 0
         self._releasing = False
+        self.closed: asyncio.Future[None] = self.loop.create_future()
+        self._awaited = (0, "")  # command field and SOP instance of the response
+        self._until = NEVER  # the peer has until then to move or to answer
+        self._pdu_until = NEVER  # and until then to end the PDU that it has begun
+        self._taken = 0  # bytes that it was seen to have taken
+        self._look = min(LOOK, target.response_timeout / 4)
 
     # ---- reading
 
@@ -137,13 +113,17 @@ class Requestor(Link):
 
     def _progress(self) -> None:
         """Deadlines here are of sending and answering, set where those happen; a started PDU must end in time, too."""
-        if self.reader.mid_pdu and self.reader.count != self._counted:
+        if not self.reader.mid_pdu:
+            self._pdu_until = NEVER
+        elif self.reader.count != self._counted:
             self._counted = self.reader.count
-            self.deadline = min(self.deadline, self.loop.time() + self._pdu_timeout)
+            self._pdu_until = self.loop.time() + self._pdu_timeout
+            self.deadline = min(self.deadline, self._pdu_until)
 
     def pdu(self, kind: int, body: bytes) -> None:
         """Association control (PS3.8 table 9-10)."""
         if kind in (ASSOCIATE_AC, ASSOCIATE_RJ) and not self.answered.done():
+            self.reader.associated = True
             self.answered.set_result(bytes((kind, 0)) + len(body).to_bytes(4, "big") + body)
         elif kind == ABORT:
             self._gone(outcomes.abort_text(*(body + b"\0\0\0\0")[2:4]))
@@ -171,8 +151,11 @@ class Requestor(Link):
 
     def _responded(self, command: dimse.Command) -> None:
         owner = self.owner
-        if not command.number(dimse.FIELD) & dimse.RESPONSE or command.number(dimse.RESPONDED_TO) != self._message_id:
+        field, instance = self._awaited
+        if command.number(dimse.FIELD) != field or command.number(dimse.RESPONDED_TO) != self._message_id:
             raise ProtocolError("a message that answers nothing of ours", REASON_UNEXPECTED)
+        if command.text(dimse.AFFECTED_INSTANCE) not in ("", instance):  # optional, but equal (PS3.7 table 9.3-2)
+            raise ProtocolError("a response for another SOP instance", REASON_UNEXPECTED)
         if not self.busy or owner is None:
             raise ProtocolError("a response before the end of the request", REASON_UNEXPECTED)
         status = command.number(dimse.STATUS)
@@ -184,7 +167,7 @@ class Requestor(Link):
             self._early(status, command.text(dimse.ERROR_COMMENT))
             return
         self.busy = False
-        self.deadline = float("inf")
+        self.deadline = self._until = NEVER
         owner.responded(status, command.text(dimse.ERROR_COMMENT))
 
     def _early(self, status: int, comment: str) -> None:
@@ -206,9 +189,9 @@ class Requestor(Link):
         """C-ECHO; ``Owner.responded`` or ``lost`` follows."""
         assert self.peer is not None
         context_id = next(i for (abstract, _), i in self.peer.contexts.items() if abstract == dimse.VERIFICATION)
-        self._begin()
+        self._begin(dimse.C_ECHO_RQ, "")
         self._all_sent = True
-        self.deadline = self.loop.time() + self.target.response_timeout
+        self._wait()
         room = pdu_room(self.peer.peer_max_pdu, self.target.max_pdu)
         self.write(command_pdus(context_id, dimse.echo_request(self.next_message()), room))
 
@@ -217,7 +200,7 @@ class Requestor(Link):
     ) -> None:
         """C-STORE of a data set of ``size`` bytes; ``parts``: its beginning or all of it. More comes by ``more``."""
         assert self.peer is not None
-        self._begin()
+        self._begin(dimse.C_STORE_RQ, sop_instance_uid)
         self._all_sent = False
         room = pdu_room(self.peer.peer_max_pdu, self.target.max_pdu)
         self._cutter = DataCutter(context_id, size, room)
@@ -232,36 +215,57 @@ class Requestor(Link):
         """The data set goes on."""
         self._send(parts, [])
 
-    def _begin(self) -> None:
+    def _begin(self, field: int, sop_instance_uid: str) -> None:
         self.busy = True
+        self._awaited = field | dimse.RESPONSE, sop_instance_uid
 
     def _send(self, parts: Sequence[memoryview], out: list[bytes | memoryview]) -> None:
         assert self._cutter is not None
         self._cutter.cut(parts, out)
         for part in parts:
             self._to_cut -= len(part)
-        self.deadline = self.loop.time() + self.target.response_timeout
+        self._wait()
         self.transmit(out)
 
     def _written(self, n: int) -> None:
         self.bytes += n
-        if self.busy and not self._all_sent:
-            self.deadline = self.loop.time() + self.target.response_timeout
         super()._written(n)
+
+    def _wait(self) -> None:
+        """The peer has ``response_timeout`` from now to move or to answer. We look at it before that is over: what is
+        with our kernel may be long in leaving, and only the kernel knows."""
+        now = self.loop.time()
+        self._until = now + self.target.response_timeout
+        self.deadline = now + self._look
+
+    def _moved(self) -> bool:
+        """Whether the peer has taken (acknowledged, TCP) ``MOVES`` bytes more, or all there is, since this was so."""
+        queued = self.stream.unacknowledged()
+        taken = self.bytes - queued
+        if taken - self._taken < MOVES and (queued or taken <= self._taken):
+            return False
+        self._taken = taken
+        return True
 
     def drained(self) -> None:
         """All given bytes are with the kernel."""
         if not self.busy or self._all_sent or self.owner is None:
             return
         if self._to_cut:
-            self.deadline = float("inf")  # until ``more``: the time that our own disk needs is not the peer's
+            self.deadline = self._until = NEVER  # until ``more``: the time that our own disk needs is not the peer's
             self.owner.room()
             return
         self._all_sent = True
         self.stream.quick_ack()
-        self.deadline = self.loop.time() + self.target.response_timeout
+        self._wait()
 
     # ---- the end
+
+    def close(self) -> None:
+        """See ``Link``."""
+        super().close()
+        if not self.closed.done():
+            self.closed.set_result(None)
 
     def release(self) -> None:
         """End in an orderly way; nothing more is reported. Only between messages."""
@@ -291,13 +295,27 @@ class Requestor(Link):
         if self._releasing:
             self.close()
             return
-        if not self._all_sent and self.busy:
-            what = f"took no bytes for {self.target.response_timeout:g} s"
-        else:
-            what = f"no response within {self.target.response_timeout:g} s"
+        now = self.loop.time()
+        if self._until < NEVER and self._moved():
+            self._until = now + self.target.response_timeout
+        last = min(self._until, self._pdu_until)
+        if now < last:
+            self.deadline = min(now + self._look, last)
+            return
+        what = self._overdue(now)
         if not self._out:
             self.write(negotiate.abort(0, 0))
         self._gone(what)
+
+    def _overdue(self, now: float) -> str:
+        seconds = f"{self.target.response_timeout:g} s"
+        if now >= self._pdu_until:
+            return f"no response within {seconds}: one was begun and not ended"
+        left = self.stream.unacknowledged()
+        if not left and self._all_sent:
+            return f"no response within {seconds}"
+        taken = self.bytes - left - self._taken
+        return f"took only {taken} bytes in {seconds}" if taken > 0 else f"took no bytes for {seconds}"
 
     def lost(self, fault: PeerFault) -> None:
         """See ``Link``."""
@@ -315,14 +333,7 @@ async def connect(target: Target, proposal: negotiate.Proposal, shared: Shared) 
     Raises:
         Failed: with the outcome.
     """
-    try:
-        async with asyncio.timeout(target.connect_timeout):
-            stream = await _stream(target, shared)
-    except TimeoutError:
-        raise Failed(
-            outcomes.unreachable(f"no answer from {target.host}:{target.port} in {target.connect_timeout:g} s")
-        ) from None
-    requestor = Requestor(stream, target, shared)
+    requestor = Requestor(await dial(target, shared.resolver), target, shared)
     try:
         async with asyncio.timeout(target.connect_timeout):
             await _negotiate(requestor, proposal, shared)
@@ -367,58 +378,4 @@ async def _negotiate(requestor: Requestor, proposal: negotiate.Proposal, shared:
     if requestor.ended:
         raise Failed(outcomes.lost("association ended as soon as it was accepted", image_in_flight=False))
     requestor.peer = result
-    requestor.deadline = float("inf")
-
-
-async def _stream(target: Target, shared: Shared) -> Stream:
-    """A connected stream, TLS done."""
-    loop = asyncio.get_running_loop()
-    try:
-        found = await shared.resolver.addresses(target.host, target.port)
-    except OSError as error:
-        raise Failed(outcomes.unresolved(f"{target.host}: {error.strerror or error}")) from None
-    failure: OSError | None = None
-    for family, kind, proto, _, address in found:
-        sock = socket.socket(family, kind, proto)
-        try:
-            sock.setblocking(False)
-            await loop.sock_connect(sock, address)
-        except OSError as error:
-            sock.close()
-            failure = error
-            continue
-        except BaseException:
-            sock.close()
-            raise
-        return await _secured(sock, target, str(address[0]))
-    raise Failed(_connect_failed(target, failure))
-
-
-async def _secured(sock: socket.socket, target: Target, peer: str) -> Stream:
-    if target.tls is None:
-        return Stream(sock, peer)
-    stream = TlsStream(sock, peer, target.tls, server=False, server_name=target.server_name or target.host)
-    try:
-        await stream.handshake()
-    except OSError as error:
-        stream.close()
-        raise Failed(outcomes.tls_failed(_tls_words(error))) from None
-    except BaseException:
-        stream.close()
-        raise
-    return stream
-
-
-def _connect_failed(target: Target, error: OSError | None) -> Outcome:
-    where = f"{target.host}:{target.port}"
-    if isinstance(error, ConnectionRefusedError):
-        return outcomes.refused(f"connection refused by {where}")
-    return outcomes.unreachable(f"{where}: {error.strerror if error and error.strerror else error}")
-
-
-def _tls_words(error: OSError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the destination's certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or str(error)).replace("_", " ").lower()
-    return error.strerror or str(error) or type(error).__name__
+    requestor.deadline = requestor._until = NEVER

@@ -27,6 +27,9 @@ from asyncroute.wire.command import IMPLICIT_LE, VERIFICATION
 
 log = logging.getLogger(__name__)
 
+LEAVING = 1.0
+"""Seconds for which a new association waits for others to end that are being released."""
+
 
 @dataclass(slots=True)
 class Means:
@@ -58,6 +61,19 @@ class DicomForwarder:
         self.target = target
         self.policy = policy
         self.means = means
+        self._leaving: set[Requestor] = set()
+
+    def release(self, association: Requestor) -> None:
+        """End an association in an orderly way; new ones wait for it a little."""
+        association.release()
+        if not association.ended:
+            self._leaving.add(association)
+            association.closed.add_done_callback(lambda _: self._leaving.discard(association))
+
+    async def others_gone(self) -> None:
+        """Wait for those that are being released: the destination may not take more at once than it has now."""
+        if self._leaving:
+            await asyncio.wait([association.closed for association in self._leaving], timeout=LEAVING)
 
     def key(self, delivery: Delivery) -> Key:
         """See ``forward.base.Forwarder``."""
@@ -109,7 +125,7 @@ class DicomLane:
             self._store()
             return
         if self._association is not None:
-            self._association.release()
+            self._forwarder.release(self._association)
             self._association = None
         self.open = True
         self._title = title
@@ -117,7 +133,7 @@ class DicomLane:
 
     def close(self) -> None:
         """See ``forward.base.Lane``."""
-        self._shut(Requestor.release)
+        self._shut(self._forwarder.release)
 
     def abort(self) -> None:
         """See ``forward.base.Lane``."""
@@ -164,6 +180,7 @@ class DicomLane:
             self._failed_to_open(Outcome(Kind.IMAGE_FAILED, f"cannot be proposed: {error}", charge=True, limit=1))
             return
         try:
+            await self._forwarder.others_gone()
             association = await connect(self._forwarder.target, proposal, self._means.shared)
         except Failed as failure:
             self._failed_to_open(failure.outcome)
@@ -329,7 +346,7 @@ class DicomLane:
         if delivery is None:
             return
         if self._association is not None and self._too_old():
-            self._shut(Requestor.release)
+            self._shut(self._forwarder.release)
         self._reports.finished(self, delivery, outcome)
         if self._free():
             self._idle = self._loop.call_later(self._forwarder.policy.idle_close, self._idle_over)
@@ -345,5 +362,5 @@ class DicomLane:
     def _idle_over(self) -> None:
         self._idle = None
         if self._free():
-            self._shut(Requestor.release)
+            self._shut(self._forwarder.release)
             self._reports.closed(self)

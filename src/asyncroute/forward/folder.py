@@ -4,7 +4,8 @@ The file is written beside its place under a temporary name, synced, and given i
 folder is synced: a reader never sees half a file, and "delivered" means that it is on stable storage. What comes
 twice with the same bytes is one file; with other bytes ``duplicates`` decides: ``keep-both`` numbers the second one,
 ``replace`` puts it in the first one's place, ``skip`` drops it. Failures are the destination's (full, read-only,
-missing): it pauses.
+missing): it pauses. Only what an image's own name runs into (too long, a symbolic link that leads out of the folder) is
+the image's.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import errno
 import logging
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,7 +41,10 @@ log = logging.getLogger(__name__)
 PIECE = 1 << 20
 HEAD = 128 << 10
 MOST_COPIES = 10_000
+MOST_FOLDERS = 10_000
 _naming = threading.Lock()
+_OF_NAMES = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.ELOOP})
+"""Errors of one path, not of the disk: other images have other ones."""
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
@@ -71,6 +76,8 @@ class FolderForwarder:
         self._duplicates = duplicates
         self._spool = spool
         self._sync = sync
+        self._durable: set[Path] = set()
+        self._doubtful: set[Path] = set()
         self._scanner = HeaderScanner(layout.tags)
 
     def key(self, delivery: Delivery) -> Key:
@@ -86,12 +93,11 @@ class FolderForwarder:
     def write(self, delivery: Delivery) -> Outcome:
         """Write one image; the outcome. Blocks."""
         try:
+            self._spool.confirm(delivery)
             head = self._spool.read(delivery.path, delivery.data_offset, min(HEAD, delivery.size))
             place = self.path / self._layout.render(self._attributes(delivery, head))
-            if delivery.size > len(head):
-                self._spool.verify(delivery.path, delivery.data_offset, delivery.size, delivery.checksum)
-            elif xxhash.xxh3_64_intdigest(head) != delivery.checksum:
-                raise StorageFault(f"spool file {delivery.path} is damaged")
+            if delivery.size <= len(head):
+                _compare(xxhash.xxh3_64(head), delivery)
         except StorageFault as fault:
             return unreadable(fault)
         try:
@@ -100,6 +106,8 @@ class FolderForwarder:
             return unreadable(fault)
         except OSError as error:
             text = f"cannot write {error.filename or place}: {error.strerror or error}"
+            if error.errno in _OF_NAMES:
+                return Outcome(Kind.IMAGE_FAILED, text, charge=True, limit=1)
             return Outcome(Kind.ASSOCIATION_FAILED, text, scope=Scope.DESTINATION, loud=True)
 
     def _attributes(self, delivery: Delivery, head: bytes) -> dict[int, tuple[str, ...]]:
@@ -111,35 +119,78 @@ class FolderForwarder:
         return found
 
     def _place(self, delivery: Delivery, place: Path) -> Outcome:
-        self._make_folders(place.parent)
+        folder = place.parent
+        self._check_way(folder)
+        self._make_folders(folder)
         # Named after the delivery, so that the try after a crash takes the place of what the crash left.
-        temporary = place.parent / f".{delivery.instance_id}-{crc32(self.name.encode()):08x}.part"
-        try:
-            self._copy(delivery, temporary)
-            text = self._name(delivery, temporary, place)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
-        self._sync_folder(place.parent)
+        temporary = folder / f".{delivery.instance_id}-{crc32(self.name.encode()):08x}.part"
+        with self._syncing(folder):
+            try:
+                self._copy(delivery, temporary)
+                text = self._name(delivery, temporary, place)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    temporary.unlink()
         return Outcome(Kind.DELIVERED_WITH_WARNING, text) if text else outcomes.SUCCESS
 
-    def _make_folders(self, folder: Path) -> None:
-        missing = []
-        while not folder.exists():
-            missing.append(folder)
+    def _check_way(self, folder: Path) -> None:
+        """Raise OSError where a symbolic link leads out: it may have a name that a sender can choose."""
+        while folder != self.path:
+            if folder.is_symlink() and not folder.resolve().is_relative_to(self.path.resolve()):
+                raise OSError(errno.ELOOP, f"a symbolic link that leads out of {self.path}", str(folder))
             folder = folder.parent
-        for each in reversed(missing):
-            with contextlib.suppress(FileExistsError):
-                each.mkdir()
-            self._sync_folder(each.parent)
 
-    def _sync_folder(self, folder: Path) -> None:
-        if self._sync:
-            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    def _make_folders(self, folder: Path) -> None:
+        """Make ``folder`` where it is missing. Its name is durable then, and those above it up to the destination's.
+
+        That a folder exists does not say that its name was synced: a process that has been killed may have made it, or
+        another lane just now.
+        """
+        if folder in self._durable and folder.exists():
+            return
+        self._durable.discard(folder)
+        above = folder.parent
+        if self.path in above.parents or self.path == above or not above.exists():
+            self._make_folders(above)
+        if folder.exists() and not os.access(above, os.R_OK):
+            return  # the destination's own place, which the administrator made where we may not even look
+        self._make_folder(folder, above)
+        if len(self._durable) >= MOST_FOLDERS:
+            self._durable.clear()
+        self._durable.add(folder)
+
+    def _make_folder(self, folder: Path, above: Path) -> None:
+        made = False
+        try:
+            with self._syncing(above), contextlib.suppress(FileExistsError):
+                folder.mkdir()
+                made = True
+        except OSError:
+            if made:  # the next try has to make it again: a second sync need not cover what the first one lost
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            raise
+
+    @contextlib.contextmanager
+    def _syncing(self, folder: Path) -> Iterator[None]:
+        """Change names in ``folder``; they are durable afterwards.
+
+        The descriptor is open before they change: when the system cannot write them, it tells each descriptor of that
+        time once, and one that is opened later perhaps never.
+        """
+        if not self._sync:
+            yield
+            return
+        number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield
             try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+                os.fsync(number)
+            except OSError as error:
+                self._doubtful.add(folder)
+                raise OSError(error.errno, f"syncing it: {error.strerror}", str(folder)) from error
+        finally:
+            os.close(number)
 
     def _copy(self, delivery: Delivery, temporary: Path) -> None:
         meta = build_meta(
@@ -156,10 +207,13 @@ class FolderForwarder:
         )  # after a crash it may be another name of the finished file: never write into it
         with temporary.open("xb") as file:
             file.write(meta)
+            digest = xxhash.xxh3_64()
             for offset in range(0, delivery.size, PIECE):
-                file.write(
-                    self._spool.read(delivery.path, delivery.data_offset + offset, min(PIECE, delivery.size - offset))
-                )
+                length = min(PIECE, delivery.size - offset)
+                piece = self._spool.read(delivery.path, delivery.data_offset + offset, length)
+                digest.update(piece)
+                file.write(piece)
+            _compare(digest, delivery)
             file.flush()
             if self._sync:
                 os.fdatasync(file.fileno())
@@ -172,6 +226,8 @@ class FolderForwarder:
                 _link(temporary, wanted)
             except FileExistsError:
                 if _same_data(wanted, delivery):
+                    if wanted.parent in self._doubtful:  # a sync that now succeeds need not cover the older name
+                        temporary.replace(wanted)
                     return f"{wanted.name} is there already, with the same bytes"
                 if self._duplicates == "replace":
                     temporary.replace(wanted)
@@ -245,8 +301,16 @@ def _link(temporary: Path, wanted: Path) -> None:
             temporary.rename(wanted)
 
 
+def _compare(digest: xxhash.xxh3_64, delivery: Delivery) -> None:
+    """Raise ``StorageFault`` unless ``digest`` is that of what was received."""
+    if digest.intdigest() != delivery.checksum:
+        raise StorageFault(f"spool file {delivery.path} is damaged: its checksum is not the one of what was received")
+
+
 def _same_data(path: Path, delivery: Delivery) -> bool:
-    """Whether the file at ``path`` holds exactly the delivery's data set."""
+    """Whether the file at ``path`` holds exactly the delivery's data set. Links, pipes and devices are not opened."""
+    if path.is_symlink() or not path.is_file():
+        return False
     digest = xxhash.xxh3_64()
     with path.open("rb") as file:
         head = file.read(HEAD)

@@ -1,9 +1,9 @@
 """Reading images back from the spool, for lanes whose image is no longer in memory.
 
 A few threads serve all lanes; requests that wait are taken together, and results come back to the loop together. What
-comes back from disk is checked against the journal's length and checksum before the last byte of it is handed out:
-small images are read whole and compared, large ones piece by piece, so that the last piece of a damaged one is
-withheld.
+comes back from disk is checked against the journal: the file's own header first (another image's bytes are never sent
+under this one's name), its length and checksum before the last byte of it is handed out: small images are read whole
+and compared, large ones piece by piece, so that the last piece of a damaged one is withheld.
 """
 
 from __future__ import annotations
@@ -73,6 +73,10 @@ class Readers:
         for thread in self._threads:
             thread.join(5)
 
+    def confirm(self, delivery: Delivery) -> None:
+        """Whether the file is the one that the journal means; else a ``StorageFault``. Blocks."""
+        self._spool.confirm(delivery)
+
     def fetch(self, path: str, offset: int, length: int) -> bytes:
         """Bytes of a spool file. Blocks."""
         return self._spool.read(path, offset, length)
@@ -134,6 +138,8 @@ class Reading:
 
     def _fetch(self, offset: int, length: int) -> bytes:
         d = self._delivery
+        if not offset:
+            self._readers.confirm(d)
         data = self._readers.fetch(d.path, d.data_offset + offset, length)
         self._hasher.update(data)
         if offset + length >= d.size and self._hasher.intdigest() != d.checksum:

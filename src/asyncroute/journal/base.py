@@ -177,6 +177,10 @@ class Writer(Protocol):
         """
         ...
 
+    def clock(self) -> float:
+        """Seconds in which routers have run on this journal: it never jumps, and stands while none runs."""
+        ...
+
     def prune(self, before: float, limit: int = 1000) -> int:
         """Forget up to ``limit`` images received before ``before`` (and old events and studies) whose story is over.
 
@@ -189,8 +193,21 @@ class Writer(Protocol):
         """Up to ``limit`` images with ids above ``after`` whose files should exist, by ascending id (for recovery)."""
         ...
 
-    def was_admitted(self, instance_id: int, checksum: int) -> bool:
-        """Whether the journal has this image, released or not (for recovery)."""
+    @property
+    def fresh(self) -> bool:
+        """Whether there was no journal before this one was opened."""
+        ...
+
+    def was_admitted(self, instance_id: int, checksum: int | None) -> bool:
+        """Whether the journal has this image, released or not (for recovery). None: whatever its checksum."""
+        ...
+
+    def is_owed(self, instance_id: int) -> bool:
+        """Whether the journal has this image as not released, held, or with open deliveries (for recovery)."""
+        ...
+
+    def newest(self) -> float | None:
+        """When the last image was received (seconds since the epoch); None: the journal remembers none."""
         ...
 
     def last_id(self) -> int:

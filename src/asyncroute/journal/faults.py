@@ -1,7 +1,7 @@
 """SQLite's errors, told apart by whose fault they are and said in one line.
 
 Guarantees: a bad row (``ROW_FAULTS``) is never taken for bad storage; every other SQLite error becomes a
-``StorageFault`` with a system error number.
+``StorageFault`` with a system error number; damage is told together with the command that helps.
 """
 
 from __future__ import annotations
@@ -45,13 +45,15 @@ _FATAL_EXTENDED = {sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC}
 
 
 def _code(error: BaseException) -> int:
+    if isinstance(error, UnicodeDecodeError):  # the text of SQLite's own error, out of a damaged schema
+        return sqlite3.SQLITE_CORRUPT
     return int(getattr(error, "sqlite_errorcode", 0) or 0)
 
 
 def is_fatal(error: BaseException) -> bool:
     """Whether the journal cannot be trusted after ``error``: damage, or a failed fsync (what it lost is unknown)."""
     code = _code(error)
-    return code & 0xFF in _FATAL or code in _FATAL_EXTENDED
+    return code & 0xFF in _FATAL or code in _FATAL_EXTENDED or isinstance(error, UnicodeDecodeError)
 
 
 def _told(code: int, path: Path | str) -> int:
@@ -70,4 +72,13 @@ def storage_fault(error: BaseException, path: Path | str) -> StorageFault:
     """``error`` from the journal at ``path``, as one line."""
     number, text = _TEXTS.get(_told(_code(error), path), (errno.EIO, "it cannot be used"))
     name = getattr(error, "sqlite_errorname", type(error).__name__)
-    return StorageFault(f"{path}: {text} ({name}: {error})", number)
+    if number == errno.EUCLEAN:
+        return damaged(path, f"{name}: {error}", f"{text} (")
+    return StorageFault(f"{path}: {text} ({name}: {' '.join(str(error).split())})", number)
+
+
+def damaged(path: Path | str, what: str, text: str = "it is damaged (") -> StorageFault:
+    """The journal at ``path`` is damaged; ``what`` shows it."""
+    shown = " ".join(what.split())
+    remedy = f'{text}{shown}); "asyncroute rebuild" keeps it as evidence and makes a new one from the spool'
+    return StorageFault(f"{path}: {remedy}", errno.EUCLEAN)

@@ -8,10 +8,12 @@ as it is.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 
 from asyncroute.core.errors import StorageFault
 from asyncroute.journal import statements
+from asyncroute.journal.faults import damaged
 
 APPLICATION_ID = 0x41525445
 """SQLite's application_id of our journals: "ARTE"."""
@@ -34,6 +36,8 @@ def judge(version: int, owner: int, tables: int, path: Path) -> int:
         raise StorageFault(
             f"{path}: written by a newer asyncroute (schema {version}, this one knows {newest}); use that version again"
         )
+    if tables and version < 1:
+        raise damaged(path, "it has tables, but no version")
     return version
 
 
@@ -50,9 +54,14 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
     if not missing:
         return
     connection.execute("BEGIN EXCLUSIVE")
-    for number, script in missing:
-        for statement in statements.split(script):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {number}")
+    apply(connection, missing)
+    connection.execute(f"PRAGMA user_version = {missing[-1][0]}")
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute("COMMIT")
+
+
+def apply(connection: sqlite3.Connection, steps: Iterable[tuple[int, str]]) -> None:
+    """Run migrations (number, SQL text), in order."""
+    for _, script in steps:
+        for statement in statements.split(script):
+            connection.execute(statement)

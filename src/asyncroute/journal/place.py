@@ -7,6 +7,7 @@ Failures: each is a one-line ``StorageFault``.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -59,14 +60,34 @@ def refuse_network(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -
 
 
 def make_private(folder: Path) -> None:
-    """Make ``folder`` (and parents), readable by its owner only, and make its name durable."""
+    """Make ``folder`` (and parents), readable by its owner only, and make its name durable.
+
+    The names above it are synced at each start: one that made them may have been killed before its sync. Names whose
+    sync failed are taken back, for a second sync of them might succeed without a cause.
+    """
+    missing: list[Path] = []
     try:
         missing = [part for part in (folder, *folder.parents) if not part.exists()]
         for part in reversed(missing):
             part.mkdir(mode=0o700, exist_ok=True)
-            sync_folder(part.parent)
+        _sync_names(folder)
     except OSError as error:
+        for part in missing:
+            with contextlib.suppress(OSError):
+                part.rmdir()
         raise StorageFault(f"{folder}: cannot be made: {error.strerror}", error.errno or 0) from error
+
+
+def _sync_names(folder: Path) -> None:
+    """Make the names of ``folder`` and of the folders above it durable, within its file system."""
+    device = folder.stat().st_dev
+    for above in folder.absolute().parents:
+        if above.stat().st_dev != device:
+            return
+        try:
+            sync_folder(above)
+        except PermissionError:  # not ours to read, so not made by us
+            return
 
 
 def sync_folder(folder: Path) -> None:

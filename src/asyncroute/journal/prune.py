@@ -1,19 +1,24 @@
 """Forgetting what is over: images released and settled, old events and studies.
 
 Guarantees: a call looks at a bounded number of rows and is one small transaction; totals and ids survive; nothing that
-is held, open or still in the spool is forgotten.
+is held, open or still in the spool is forgotten. Images that bear a date to come (the clock was wrong when they came)
+are as old as the next one that does not.
 Failures: SQLite's own errors; nothing is forgotten then.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from time import time
 
 from asyncroute.journal.statements import load
 from asyncroute.journal.values import json_ids
 
 LOOK = 4000
 """Rows looked at in one call, at most."""
+
+TOLERANCE = 3600.0
+"""Seconds ahead of the clock that a date may be."""
 
 _SQL = load("admin.sql")
 
@@ -46,13 +51,19 @@ class Pruner:
 
     def _over(self, before: float, limit: int) -> tuple[list[int], int]:
         """The next ids to forget, and how far this round has come (0: to the end)."""
-        rows = self._connection.execute(_SQL["prune_look"], (before, self._passed, LOOK)).fetchall()
+        values = (before, time() + TOLERANCE, self._passed, LOOK)
+        rows = self._connection.execute(_SQL["prune_look"], values).fetchall()
         ids: list[int] = []
-        for id_, released, old, owed in rows:
+        undated: list[int] = []
+        for id_, released, old, to_come, owed in rows:
+            over = [id_] if released and not owed else []
+            if to_come:
+                undated += over
+                continue
             if not old:
                 return ids, 0
-            if released and not owed:
-                ids.append(id_)
-                if len(ids) == limit:
-                    return ids, id_
+            ids += undated + over
+            undated = []
+            if len(ids) >= limit:
+                return ids, id_
         return ids, rows[-1][0] if len(rows) == LOOK else 0

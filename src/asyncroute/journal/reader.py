@@ -15,7 +15,7 @@ import shutil
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -27,10 +27,11 @@ from asyncroute.core.model import Delivery, Instance, RouteHit, Selection, Sourc
 from asyncroute.core.states import OPEN, PENDING, DeliveryState
 from asyncroute.journal import migrate, select
 from asyncroute.journal.base import Counts, QueueRow
+from asyncroute.journal.examine import look_before_opening, refuse_unfinished
 from asyncroute.journal.faults import storage_fault
 from asyncroute.journal.sqlite import FILE
 from asyncroute.journal.statements import load
-from asyncroute.journal.values import clean, json_ids, unsigned
+from asyncroute.journal.values import as_text, clean, json_ids, unsigned
 
 MAX_AHEAD = 3600.0
 TOTALS = ("received", "delivered", "discarded", "warned")
@@ -51,7 +52,10 @@ _HELD_ROWS = (
 
 
 class SqliteReader:
-    """See module and ``journal.base.Reader``. ``max_ahead``: seconds; a retry further ahead than that counts as due."""
+    """See module and ``journal.base.Reader``. ``max_ahead``: seconds; a retry further ahead than that counts as due.
+
+    ``on_damage`` is told of damage that a read met.
+    """
 
     def __init__(self, path: Path, connection: aiosqlite.Connection, max_ahead: float = MAX_AHEAD) -> None:
         """Use ``open`` or ``read_stopped``."""
@@ -59,6 +63,7 @@ class SqliteReader:
         self._connection = connection
         self._max_ahead = max_ahead
         self._numbers: dict[str, int] = {}
+        self.on_damage: Callable[[StorageFault], None] = _tell_nobody
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._closed = False
 
@@ -137,7 +142,10 @@ class SqliteReader:
         try:
             return [tuple(row) for row in await self._connection.execute_fetchall(sql, values)]
         except (sqlite3.Error, ValueError) as error:
-            raise storage_fault(error, self.path) from error
+            fault = storage_fault(error, self.path)
+            if fault.errno == errno.EUCLEAN:
+                self.on_damage(fault)
+            raise fault from error
 
 
 async def read_stopped(data_dir: Path) -> SqliteReader:
@@ -173,6 +181,10 @@ async def _read_copy(path: Path) -> SqliteReader:
     return copied
 
 
+def _tell_nobody(_: StorageFault) -> None:
+    """Until somebody wants to know."""
+
+
 def _has_content(path: Path) -> bool:
     try:
         return path.stat().st_size > 0
@@ -181,6 +193,8 @@ def _has_content(path: Path) -> bool:
 
 
 def _uri(file: Path, mode: str) -> str:
+    refuse_unfinished(file.parent)
+    look_before_opening(file)
     if not file.exists():
         raise StorageFault(f"{file}: there is no journal here", errno.ENOENT)
     return f"file:{quote(str(file.absolute()))}?{mode}"
@@ -193,13 +207,13 @@ async def _connect(file: Path, path: Path, mode: str) -> aiosqlite.Connection:
         waiting = aiosqlite.connect(uri, uri=True, isolation_level=None, timeout=LOCK_WAIT)
         _make_daemon(waiting)
         connection = await waiting
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise storage_fault(error, path) from error
     try:
         await _check(connection, path)
     except BaseException as error:
         await connection.close()
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, (sqlite3.Error, UnicodeDecodeError)):
             raise storage_fault(error, path) from error
         raise
     return connection
@@ -217,12 +231,13 @@ async def _check(connection: aiosqlite.Connection, path: Path) -> None:
     version, owner, tables = [(*await connection.execute_fetchall(query),)[0][0] for query in migrate.QUESTIONS]
     if migrate.judge(version, owner, tables, path) == 0:
         raise StorageFault(f"{path}: the journal is empty")
+    connection.text_factory = as_text
     for pragma in ("query_only = ON", "temp_store = MEMORY", "cache_size = -8192"):
         await connection.execute_fetchall(f"PRAGMA {pragma}")
 
 
 def _delivery(destination: str, row: Row) -> Delivery:
-    instance_id, route, attempts, not_before, queued_at, calling_aet, called_aet, *image = row
+    instance_id, route, attempts, not_before, queued_at, since, calling_aet, called_aet, *image = row
     sop_class_uid, sop_instance_uid, transfer_syntax, study_uid, path, data_offset, size, checksum = image
     return Delivery(
         instance_id=instance_id,
@@ -241,6 +256,7 @@ def _delivery(destination: str, row: Row) -> Delivery:
         queued_at=queued_at,
         attempts=attempts,
         not_before=not_before,
+        since=since,
     )
 
 

@@ -4,7 +4,8 @@ Guarantees: a group is one transaction, in WAL mode with ``synchronous=FULL`` (`
 ``NORMAL`` (``"process-crash"``), both set and read back; only this connection ever checkpoints. One bad row does not
 fail its group.
 Failures: ``StorageFault`` with a one-line reason. After a full disk or a lock the next commit may succeed; after a
-failed fsync or damage the journal is ``broken`` until a restart.
+failed fsync or damage the journal is ``broken`` until a restart. On a full disk a journal with a reserve can still be
+opened and take results, which are what frees space; images cannot have that room.
 """
 
 from __future__ import annotations
@@ -15,19 +16,21 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 from asyncroute.core.errors import StorageFault
 from asyncroute.crashpoints import crash_point
-from asyncroute.journal import migrate
+from asyncroute.journal import examine, migrate
 from asyncroute.journal.base import Committed, Group, Unreleased
-from asyncroute.journal.faults import ROW_FAULTS, is_fatal, storage_fault
+from asyncroute.journal.clock import RunClock
+from asyncroute.journal.faults import ROW_FAULTS, damaged, is_fatal, storage_fault
 from asyncroute.journal.place import Lock, make_private, refuse_network, sync_folder
 from asyncroute.journal.prune import Pruner
+from asyncroute.journal.reserve import Reserve
 from asyncroute.journal.statements import load
-from asyncroute.journal.values import signed
+from asyncroute.journal.values import as_text, signed
 from asyncroute.journal.write import GroupWriter
 
 FILE = "journal.db"
@@ -35,8 +38,6 @@ SYNCHRONOUS = {"power-loss": ("FULL", 2), "process-crash": ("NORMAL", 1)}
 OLDEST_SQLITE = (3, 37, 0)
 CHECKPOINT_PAGES = 4000
 LOCK_WAIT = 5.0
-CHECKED_BYTES = 256 << 20
-"""Journals up to this size are checked page by page at start (some 0.3 s for 100 MiB); larger ones as they are read."""
 
 _SQL = load("admin.sql")
 _log = logging.getLogger(__name__)
@@ -45,43 +46,87 @@ _log = logging.getLogger(__name__)
 class SqliteJournal:
     """See module and ``journal.base.Writer``."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, lock: Lock) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: Lock, reserve: Reserve | None = None) -> None:
         """Use ``open``."""
         self.path = path
+        self.reserve = reserve
         self.broken: str | None = None
+        self.fresh = False
         self._connection = connection
         self._lock_file = lock
+        self._place = examine.Place(path)
         self._closed = False
         self._turn = threading.Lock()
-        self._writer = GroupWriter(connection)
+        self._clock = RunClock(connection.execute(_SQL["clock"]).fetchone()[0])
+        self._writer = GroupWriter(connection, self._clock)
         self._pruner = Pruner(connection)
 
     @classmethod
-    def open(cls, data_dir: Path, durability: str = "power-loss", lock_wait: float = LOCK_WAIT) -> SqliteJournal:
+    def open(
+        cls,
+        data_dir: Path,
+        durability: str = "power-loss",
+        lock_wait: float = LOCK_WAIT,
+        reserved: bool = False,
+        lock: Lock | None = None,
+    ) -> SqliteJournal:
         """Open or make the journal of ``data_dir``; ``lock_wait``: seconds to wait while another program locks it.
+
+        ``reserved``: keep a reserve for a full disk (see ``reserve``). ``lock``: the caller's hold on ``data_dir``,
+        which the journal takes over once it is open.
 
         Raises:
             StorageFault: a network file system, another process, another program's or a newer journal, damage.
         """
         make_private(data_dir)
         refuse_network(data_dir)
-        lock = Lock(data_dir)
+        held = lock or Lock(data_dir)
         try:
+            examine.refuse_unfinished(data_dir)
             path = data_dir / FILE
-            connection = _connect(path, durability, lock_wait)
-            return cls(path, connection, lock)
+            fresh = not path.exists() or not path.stat().st_size
+            reserve = Reserve(data_dir) if reserved else None
+            connection = _connect_somehow(path, durability, lock_wait, reserve)
+            made = cls(path, connection, held, reserve)
+            made.fresh = fresh
+            return made
         except BaseException:
-            lock.close()
+            if lock is None:
+                held.close()
             raise
 
     def commit(self, group: Group) -> Committed:
         """See ``Writer.commit``."""
+        try:
+            return self._commit(group)
+        except StorageFault as fault:
+            if fault.errno != errno.ENOSPC or group.admits or not self._make_room():
+                raise
+        return self._commit(group)
+
+    def _commit(self, group: Group) -> Committed:
         with self._guarded():
             try:
                 return self._transact(group, careful=False)
             except ROW_FAULTS as error:
                 _log.info("a group is written again row by row: %s", error)
                 return self._transact(group, careful=True)
+
+    def _make_room(self) -> bool:
+        """The disk is full: use the reserve, and begin the write-ahead log anew in the space that it has."""
+        if self.reserve is None:
+            return False
+        with self._turn:
+            gained = self.reserve.give_up()
+            try:
+                busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+            except sqlite3.Error:  # what was not written back stays in the log
+                return gained
+        return gained or not busy
+
+    def clock(self) -> float:
+        """See ``Writer.clock``."""
+        return self._clock()
 
     def prune(self, before: float, limit: int = 1000) -> int:
         """See ``Writer.prune``. Also checkpoints, so that an error there is not hidden in a commit."""
@@ -96,11 +141,24 @@ class SqliteJournal:
             rows = self._connection.execute(_SQL["unreleased"], (after, limit)).fetchall()
         return [Unreleased(i, path, length, bool(h), bool(p), bool(f)) for i, path, length, h, p, f in rows]
 
-    def was_admitted(self, instance_id: int, checksum: int) -> bool:
+    def was_admitted(self, instance_id: int, checksum: int | None) -> bool:
         """See ``Writer.was_admitted``."""
+        values = (instance_id, signed(checksum) if checksum is not None else None)
         with self._guarded():
-            found = self._connection.execute(_SQL["has_instance"], (instance_id, signed(checksum))).fetchall()
+            found = self._connection.execute(_SQL["has_instance"], values).fetchall()
         return bool(found)
+
+    def is_owed(self, instance_id: int) -> bool:
+        """See ``Writer.is_owed``."""
+        with self._guarded():
+            found = self._connection.execute(_SQL["is_owed"], (instance_id,)).fetchall()
+        return bool(found and found[0][0])
+
+    def newest(self) -> float | None:
+        """See ``Writer.newest``."""
+        with self._guarded():
+            row = self._connection.execute(_SQL["newest"]).fetchone()
+        return float(row[0]) if row else None
 
     def last_id(self) -> int:
         """See ``Writer.last_id``."""
@@ -114,12 +172,24 @@ class SqliteJournal:
                 return
             self._closed = True
             try:
-                if not self.broken:
+                if self.broken:
+                    self._leave_as_it_is()
+                else:
                     self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
                 self._connection.close()
             except sqlite3.Error as error:
                 _log.warning("closing %s: %s", self.path, error)
             self._lock_file.close()
+
+    def _leave_as_it_is(self) -> None:
+        """Close without writing the log back, which the last connection would: it is evidence."""
+        keeper = _read_only(self.path, 0.0)
+        try:
+            with suppress(sqlite3.Error):
+                keeper.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            self._connection.close()
+        finally:
+            keeper.close()
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -145,7 +215,14 @@ class SqliteJournal:
             self._roll_back()
             raise
         _pass_points(group, "journal-committed", "settle-committed", "release-committed")
+        self._refuse_removed()
         return done
+
+    def _refuse_removed(self) -> None:
+        """What is written into a file that has no name any more is as good as lost: nothing of it is answered for."""
+        if self._place.left:
+            self.condemn(damaged(self.path, "it was removed or replaced while asyncroute ran"))
+            raise StorageFault(self.broken or "", errno.EUCLEAN)
 
     def _roll_back(self) -> None:
         """End the transaction, unless SQLite has done so already; without a clean end the journal is broken."""
@@ -158,8 +235,18 @@ class SqliteJournal:
 
     def _recover_from(self, error: Exception) -> None:
         if is_fatal(error):
-            self.broken = f"{storage_fault(error, self.path)}; restart asyncroute after repairing the disk"
-            _log.critical("%s", self.broken)
+            self.condemn(storage_fault(error, self.path))
+
+    def condemn(self, fault: StorageFault) -> None:
+        """Write nothing more; if it is for damage, the next start looks at every page."""
+        if self.broken:
+            return
+        if fault.errno == errno.EUCLEAN:
+            self.broken = f"{fault}: stop asyncroute, run it, then restart asyncroute"
+            examine.Mark(self.path.parent).leave(str(fault))
+        else:
+            self.broken = f"{fault}; restart asyncroute after repairing the disk"
+        _log.critical("%s", self.broken)
 
 
 def _pass_points(group: Group, admitted: str, settled: str, released: str | None) -> None:
@@ -171,24 +258,37 @@ def _pass_points(group: Group, admitted: str, settled: str, released: str | None
         crash_point(released)
 
 
+def _connect_somehow(path: Path, durability: str, lock_wait: float, reserve: Reserve | None) -> sqlite3.Connection:
+    """``_connect``, on a full disk with the room of ``reserve``."""
+    try:
+        return _connect(path, durability, lock_wait)
+    except StorageFault as fault:
+        if fault.errno != errno.ENOSPC or reserve is None or not reserve.give_up():
+            raise
+    return _connect(path, durability, lock_wait)
+
+
 def _connect(path: Path, durability: str, lock_wait: float) -> sqlite3.Connection:
     """A checked, migrated connection with the pragmas set."""
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise StorageFault(f"SQLite {sqlite3.sqlite_version} is too old: 3.37 or later is needed")
     connection: sqlite3.Connection | None = None
     try:
+        examine.look_before_opening(path)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        _inspect(path, lock_wait)
+        _inspect(path, durability, lock_wait)
         connection = sqlite3.connect(
             path, timeout=lock_wait, isolation_level=None, check_same_thread=False, cached_statements=64
         )
+        connection.text_factory = as_text
         _set_up(connection, path, durability)
         migrate.migrate(connection, path)
+        _begin_log_anew(connection)
         sync_folder(path.parent)
     except BaseException as error:
         if connection is not None:
             connection.close()
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, (sqlite3.Error, UnicodeDecodeError)):
             raise storage_fault(error, path) from error
         if isinstance(error, OSError):
             raise StorageFault(f"{path}: {error.strerror}", error.errno or 0) from error
@@ -218,25 +318,29 @@ def _pragma(connection: sqlite3.Connection, path: Path, text: str, expected: obj
         raise StorageFault(f"{path}: SQLite does not do PRAGMA {text} here (it answers {rows})")
 
 
-def _inspect(path: Path, lock_wait: float) -> None:
+def _read_only(path: Path, lock_wait: float) -> sqlite3.Connection:
+    """A connection that cannot write."""
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, timeout=lock_wait, isolation_level=None)
+    connection.text_factory = as_text
+    return connection
+
+
+def _begin_log_anew(connection: sqlite3.Connection) -> None:
+    """What a power cut left of its last transaction must not look like damage to a later start."""
+    try:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    except sqlite3.OperationalError as error:  # a full disk: it stays in the log
+        _log.info("the log was not written back: %s", error)
+
+
+def _inspect(path: Path, durability: str, lock_wait: float) -> None:
     """Refuse a journal that is not ours, newer, or damaged.
 
     Through a connection of its own that cannot write: closing the one that can would change the evidence.
     """
-    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
-    connection = sqlite3.connect(uri, uri=True, timeout=lock_wait, isolation_level=None)
+    connection = _read_only(path, lock_wait)
     try:
-        migrate.check(connection, path)
-        _sanity(connection, path)
+        examine.examine(connection, path, durability == "power-loss")
     finally:
         connection.close()
-
-
-def _sanity(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse a damaged file: all pages of small journals, the schema of large ones."""
-    if path.stat().st_size > CHECKED_BYTES:
-        return
-    (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if answer != "ok":
-        text = f"{path}: it is damaged ({' '.join(answer.split())}); keep a copy, then move it away"
-        raise StorageFault(text, errno.EUCLEAN)

@@ -36,6 +36,11 @@ def clean(value: object) -> object:
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
+def as_text(data: bytes) -> str:
+    """Text as SQLite has it; damaged text is no reason to read nothing at all."""
+    return data.decode("utf-8", "replace")
+
+
 def json_ids(ids: Iterable[int]) -> str:
     """Instance ids as the JSON list that statements take."""
     return f"[{','.join(map(str, ids))}]"

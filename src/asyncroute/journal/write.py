@@ -17,6 +17,7 @@ from asyncroute.core.model import Instance, Settlement
 from asyncroute.core.states import DeliveryState
 from asyncroute.journal import select
 from asyncroute.journal.base import Action, Committed, Discard, Event, FileLost, Group, Reroute, Retry
+from asyncroute.journal.clock import RunClock
 from asyncroute.journal.faults import ROW_FAULTS
 from asyncroute.journal.statements import load
 from asyncroute.journal.values import clean, json_ids, signed, uid_key
@@ -28,6 +29,7 @@ _DONE = frozenset({DeliveryState.DELIVERED, DeliveryState.CONFIRMED, DeliverySta
 _RETRIED = frozenset({DeliveryState.FAILED, DeliveryState.READY})
 _DISCARDED = frozenset({DeliveryState.WAITING, DeliveryState.READY, DeliveryState.FAILED})
 _OF_NO_DESTINATION = 0
+_AGAIN = "state = 1, attempts = 0, not_before = 0, settled_at = NULL, since = :since"
 _log = logging.getLogger(__name__)
 
 Row = tuple[object, ...]
@@ -36,8 +38,9 @@ Row = tuple[object, ...]
 class GroupWriter:
     """Writes groups through one connection; knows the numbers of destinations. Not thread-safe."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, clock: RunClock) -> None:
         self._connection = connection
+        self._clock = clock
         self._destinations: dict[str, int] = {}
         self.forget()
 
@@ -47,7 +50,7 @@ class GroupWriter:
 
     def write(self, group: Group, careful: bool = False) -> Committed:
         """Everything that ``group`` asks for."""
-        work = _Work(self._connection, self._destinations, group.at or time.time(), careful)
+        work = _Work(self._connection, self._destinations, group.at or time.time(), self._clock(), careful)
         if group.admits:
             work.admit(group.admits)
         if group.settlements:
@@ -57,18 +60,24 @@ class GroupWriter:
         for action in group.actions:
             work.done.acted.append(work.act(action))
         work.finish(group.events)
+        clock = self._clock.due()
+        if clock is not None:
+            self._connection.execute(SQL["set_clock"], (clock,))
         return work.done
 
 
 class _Work:
     """One group's progress: what was touched, what has to be counted."""
 
-    __slots__ = ("_at", "_careful", "_connection", "_counts", "_destinations", "_events", "_touched", "done")
+    __slots__ = ("_at", "_careful", "_connection", "_counts", "_destinations", "_events", "_since", "_touched", "done")
 
-    def __init__(self, connection: sqlite3.Connection, destinations: dict[str, int], at: float, careful: bool) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, destinations: dict[str, int], at: float, since: float, careful: bool
+    ) -> None:
         self._connection = connection
         self._destinations = destinations
         self._at = at
+        self._since = since
         self._careful = careful
         self._counts: Counter[tuple[str, int]] = Counter()
         self._touched: set[int] = set()
@@ -99,7 +108,7 @@ class _Work:
     def _delivery_rows(self, images: Sequence[Instance]) -> list[Row]:
         number = self._number
         return [
-            (image.id, number(hit.destination), hit.route, image.size, image.received_at)
+            (image.id, number(hit.destination), hit.route, image.size, image.received_at, self._since)
             for image in images
             for hit in image.hits
         ]
@@ -175,7 +184,7 @@ class _Work:
         """The number of deliveries or images that ``action`` touched."""
         match action:
             case Retry():
-                return len(self._change(action, "state = 1, attempts = 0, not_before = 0, settled_at = NULL"))
+                return len(self._change(action, _AGAIN))
             case Discard(held=True):
                 return self._discard_held(action)
             case Discard():
@@ -195,7 +204,7 @@ class _Work:
             f"UPDATE delivery SET {assignments} WHERE (instance, destination) IN "
             f"(SELECT d.instance, d.destination {chosen}) RETURNING instance, destination"
         )
-        return self._connection.execute(sql, values | {"at": self._at}).fetchall()
+        return self._connection.execute(sql, values | {"at": self._at, "since": self._since}).fetchall()
 
     def _discard(self, action: Discard) -> int:
         gone = self._change(action, "state = 6, not_before = 0, settled_at = :at")
@@ -221,7 +230,8 @@ class _Work:
         if not found:
             return 0
         rows = [
-            (action.instance_id, self._number(hit.destination), hit.route, found[0][0], self._at) for hit in action.hits
+            (action.instance_id, self._number(hit.destination), hit.route, found[0][0], self._at, self._since)
+            for hit in action.hits
         ]
         self._connection.executemany(SQL["insert_delivery"], map(_cleaned, rows))
         return 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
@@ -54,11 +54,47 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """Who a peer says that it is (PS3.7 D.3.3.7): nobody has verified it.
+
+    `kind`: 1 user name, 2 user name and passcode, 3 Kerberos ticket, 4 SAML assertion, 5 JSON web token. `primary` is
+    the name (UTF-8) or the ticket, `secondary` the passcode. `wants_answer`: a positive response is asked for.
+    """
+
+    kind: int
+    wants_answer: bool
+    primary: bytes = field(repr=False)
+    secondary: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, sub: bytes) -> Named | None:
+        """Of a User Identity sub-item (PS3.7 table D.3-14); None for a kind that the standard does not know.
+
+        Raises Malformed.
+        """
+        if len(sub) <= 4 or not 1 <= sub[4] <= 5:
+            return None
+        fields, at = [], 6
+        for _ in range(2):
+            end = at + 2 + int.from_bytes(sub[at : at + 2], "big")
+            if end > len(sub) or at + 2 > len(sub):
+                raise Malformed("a user identity sub-item is cut short")
+            fields.append(sub[at + 2 : end])
+            at = end
+        return cls(sub[4], sub[5] == 1, *fields)
+
+
+USER_VERIFIED: Final = b"\x59\x00\x00\x02\x00\x00"
+"""The positive response to a user name with passcode: it has no server response (PS3.7 table D.3-15)."""
+
+
+@dataclass(frozen=True, slots=True)
 class AcceptorPolicy:
     """How a listener answers.
 
     `max_pdu`: bytes that a peer may send in one PDU, 0 without limit. `prefer`: transfer syntaxes, the most wanted
-    first; where none of them is proposed, the first proposed is taken. Raises ValueError.
+    first; where none of them is proposed, the first proposed is taken. `verifies_users`: the caller will verify who is
+    named, so that a positive response may be promised. Raises ValueError.
     """
 
     ae_title: str
@@ -66,6 +102,7 @@ class AcceptorPolicy:
     prefer: tuple[str, ...] = ()
     implementation_uid: str = IMPLEMENTATION_UID
     implementation_version: str = IMPLEMENTATION_VERSION
+    verifies_users: bool = False
 
     def __post_init__(self) -> None:
         check_title(self.ae_title)
@@ -77,7 +114,8 @@ class Accepted:
     """An association to be: send `pdu` (A-ASSOCIATE-AC) and go on.
 
     `contexts` by id; it may be empty, and must not be changed (it is shared). `peer_max_pdu`: bytes, header excluded,
-    of the longest PDU that the peer takes; 0 is without limit. `user_identity`: a user was named (and not verified).
+    of the longest PDU that the peer takes; 0 is without limit. `named`: who the peer says that it is. `user`: who that
+    is, once somebody has verified it.
     """
 
     pdu: bytes
@@ -87,7 +125,8 @@ class Accepted:
     called_aet: str
     implementation_uid: str
     implementation_version: str
-    user_identity: bool
+    named: Named | None = None
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,8 +84,8 @@ class ImageBytes:
 class Memory:
     """The pool, with its bounds in bytes of capacity.
 
-    ``limit``: beyond it no buffer is handed out but the first of an association (reading slows down, images go to
-    disk). ``keep``: stored images stay in memory while all buffers in use are below it.
+    ``limit``: beyond it an association gets no buffer but a smallest one between two images (reading slows down, images
+    go to disk). ``keep``: stored images stay in memory while all buffers in use are below it.
     """
 
     def __init__(self, limit: int, keep: int | None = None) -> None:
@@ -122,6 +122,11 @@ class Memory:
     def when_room(self, call: Callable[[], None]) -> None:
         """Call once as soon as a tenth of the limit is free again."""
         self._waiters.append(call)
+
+    @property
+    def short(self) -> bool:
+        """Whether who needs more than a smallest buffer has to wait: ``full``, or others wait already."""
+        return self.used >= self.limit or bool(self._waiters)
 
     def may_send(self, image: ImageBytes) -> bool:
         """Pin ``image`` for a lane, unless lanes that send from memory (to slow peers) hold ``keep`` bytes already."""

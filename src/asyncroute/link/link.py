@@ -14,6 +14,7 @@ from collections import deque
 from itertools import islice
 
 from asyncroute.core.errors import PeerFault
+from asyncroute.link import tls
 from asyncroute.link.deadlines import NEVER, Deadlines
 from asyncroute.link.stream import Stream
 from asyncroute.wire.pdata import PduReader
@@ -26,8 +27,9 @@ IOV = 1000
 READS = 4
 """Reads per readiness before others have their turn."""
 
-MAX_OUT = 1 << 20
-"""Bytes of answers that may wait for a peer that does not read; beyond it the peer is given up."""
+MAX_OUT = 64 << 10
+"""Bytes of answers that may wait for a peer that does not read (the kernel holds megabytes more); beyond it the peer is
+given up."""
 
 
 class Link:
@@ -159,6 +161,7 @@ class Link:
         if len(self._out) == 1:
             self._on_writable()
         elif self._out_size > MAX_OUT:
+            log.warning("%s: given up: it does not read our answers", self.stream.peer)
             self._gone("does not read our answers")
 
     def transmit(self, pieces: list[bytes | memoryview]) -> None:
@@ -207,7 +210,7 @@ class Link:
         """Close the connection and forget it. Idempotent; ``lost`` is not called."""
         if not self.ended:
             self.ended = True
-            self.reader.stopped = True
+            self.reader.stop()
             self._deadlines.remove(self)
             self._out.clear()
             self.stream.close()
@@ -216,7 +219,7 @@ class Link:
 def _words(error: OSError) -> str:
     """A connection's end, in words."""
     if isinstance(error, ssl.SSLError):
-        return f"TLS: {error.reason or error}"
+        return f"TLS: {tls.words(error)}"
     if isinstance(error, ConnectionResetError | BrokenPipeError):
         return "connection reset by peer"
     return error.strerror or str(error)

@@ -42,6 +42,7 @@ from asyncroute.link.associate import (
     NO_ABSTRACT,
     NO_REASON,
     NO_TRANSFER,
+    USER_VERIFIED,
     VARIABLE,
     Aborted,
     Accepted,
@@ -50,6 +51,7 @@ from asyncroute.link.associate import (
     Context,
     Established,
     Malformed,
+    Named,
     Proposal,
     Refused,
     Rejected,
@@ -81,6 +83,7 @@ __all__ = [
     "Context",
     "Established",
     "Malformed",
+    "Named",
     "Proposal",
     "Refused",
     "Rejected",
@@ -130,7 +133,8 @@ _NOT_STORAGE: Final = _not_storage()
 _Handlers = dict[events.InterventionEvent, Callable[[events.Event], Any]]
 
 # The defaults ignore extended negotiation, which means the service classes' defaults (PS3.7 D.3.3.5, D.3.3.6), and user
-# identity, which means that nobody is verified and no positive response is given (PS3.7 D.3.3.7).
+# identity, which means that nobody is verified here and no positive response is given (PS3.7 D.3.3.7): a listener that
+# verifies users does so with what `accept` has found out, and before it sends the answer.
 _HANDLERS: Final[_Handlers] = {
     events.EVT_ASYNC_OPS: lambda _: (1, 1),
     events.EVT_SOP_COMMON: events.get_default_handler(events.EVT_SOP_COMMON),
@@ -221,7 +225,7 @@ class _Offer:
 class _Request:
     """An A-ASSOCIATE-RQ taken apart. Items of other types are skipped (PS3.8 9.3.1); raises Malformed."""
 
-    __slots__ = ("application", "called", "calling", "offers", "user")
+    __slots__ = ("application", "called", "calling", "named", "offers", "user")
 
     def __init__(self, rq: bytes, called: str, calling: str) -> None:
         self.called, self.calling = called, calling
@@ -235,12 +239,7 @@ class _Request:
                 self.application = uid(whole[4:])
             elif kind == 0x50:
                 self.user = UserInformation.of(whole)
-
-    @property
-    def identity(self) -> bool:
-        """Whether a user is named, in one of the ways that the standard knows (PS3.7 D.3.3.7)."""
-        sub = self.user.single.get(0x58, b"")
-        return len(sub) > 4 and 1 <= sub[4] <= 5
+        self.named = Named.of(self.user.single.get(0x58, b""))
 
     def refusal(self) -> Rejected | None:
         if self.application != _APPLICATION_CONTEXT:
@@ -254,7 +253,7 @@ class _Request:
         primitive = A_ASSOCIATE()
         primitive.called_ae_title, primitive.calling_ae_title = self.called, self.calling
         primitive.presentation_context_definition_list = contexts
-        kinds = [0x53] * (0x53 in self.user.single) + [0x58] * self.identity
+        kinds = [0x53] * (0x53 in self.user.single) + [0x58] * (self.named is not None)
         primitive.user_information = [
             *(_decoded(kind, self.user.single[kind]) for kind in kinds),
             *(_role(name, *self.user.roles[name]) for name in roles if name in self.user.roles),
@@ -356,15 +355,28 @@ def _negotiate(rq: bytes, request: _Request, policy: AcceptorPolicy) -> Accepted
     if sent.result:
         return _rejected(sent.result, cast(int, sent.result_source), cast(int, sent.diagnostic))
     refused = {context.context_id for context in association.rejected_contexts}
+    pdu = splice(A_ASSOCIATE_AC(sent).encode(), rq[10:VARIABLE], plan.settled)
     return Accepted(
-        splice(A_ASSOCIATE_AC(sent).encode(), rq[10:VARIABLE], plan.settled),
+        _promising(pdu, request.named) if policy.verifies_users else pdu,
         {number: context for number, context in plan.chosen.items() if number not in refused},
         request.user.max_pdu,
         request.calling,
         request.called,
         *request.user.implementation,
-        request.identity,
+        request.named,
     )
+
+
+def _promising(pdu: bytes, named: Named | None) -> bytes:
+    """The A-ASSOCIATE-AC with the positive response that a user name with passcode asks for (PS3.7 D.3.3.7.2).
+
+    pynetdicom would leave it out. The User Information item is the last of its A-ASSOCIATE-AC.
+    """
+    if named is None or named.kind != 2 or not named.wants_answer:
+        return pdu
+    *_, (kind, last) = items(pdu, VARIABLE, MOST_ITEMS)
+    body = pdu[6 : -len(last)] + item(kind, last[4:] + USER_VERIFIED)
+    return pdu[:2] + len(body).to_bytes(4, "big") + body
 
 
 def _answer(rq: bytes, policy: AcceptorPolicy) -> Accepted | Rejected:
@@ -422,7 +434,7 @@ def accept(rq: bytes, policy: AcceptorPolicy) -> Accepted | Rejected | Aborted:
         answer = _answer(rq, policy)
     except Exception as fault:  # whatever pynetdicom says to what a peer made up
         return Aborted(*_unusable(fault))
-    if isinstance(answer, Accepted) and not answer.user_identity and len(rq) <= KEPT_BYTES:
+    if isinstance(answer, Accepted) and answer.named is None and len(rq) <= KEPT_BYTES:
         _recent.keep((rq, policy), answer)
     return answer
 

@@ -1,7 +1,8 @@
 """Host names to addresses, so that a name server that hangs holds up only those who wait for it.
 
 One look-up per name at a time, shared by all who want it; answers serve for a few seconds, so that many lanes opening
-at once cost one look-up and a changed address is still noticed. Addresses in numbers need none.
+at once cost one look-up and a changed address is still noticed. Addresses in numbers need none. Of several addresses
+those that could not be reached lately come last.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 TTL = 5.0
+AVOIDED = 60.0
+"""Seconds for which an address that could not be reached comes after the others of its name."""
+
 THREADS = 32
 
 Addresses = list[tuple[Any, ...]]
@@ -25,6 +29,7 @@ class Resolver:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="resolve")
         self._asked: dict[tuple[str, int], tuple[float, asyncio.Future[Addresses]]] = {}
+        self._avoided: dict[tuple[Any, ...], float] = {}
 
     async def addresses(self, host: str, port: int) -> Addresses:
         """Where ``host`` is.
@@ -34,6 +39,25 @@ class Resolver:
         """
         if _numeric(host):
             return _look_up(host, port)
+        found = await self._asked_for(host, port)
+        if len(found) == 1 or not self._avoided:
+            return found
+        since = asyncio.get_running_loop().time() - AVOIDED
+        return sorted(found, key=lambda address: self._avoided.get(address, since) > since)
+
+    def forget(self, host: str, port: int) -> None:
+        """Ask anew next time; a look-up under way is left alone."""
+        _, future = self._asked.get((host, port), (0.0, None))
+        if future is not None and future.done():
+            del self._asked[host, port]
+
+    def avoid(self, address: tuple[Any, ...]) -> None:
+        """This one (as ``addresses`` gave it) could not be reached."""
+        now = asyncio.get_running_loop().time()
+        self._avoided = {known: at for known, at in self._avoided.items() if at > now - AVOIDED}
+        self._avoided[address] = now
+
+    async def _asked_for(self, host: str, port: int) -> Addresses:
         loop = asyncio.get_running_loop()
         at, future = self._asked.get((host, port), (0.0, None))
         if future is None or (future.done() and loop.time() - at > TTL):
@@ -42,7 +66,8 @@ class Resolver:
         try:
             return await asyncio.shield(future)
         except OSError:
-            self._asked.pop((host, port), None)
+            if self._asked.get((host, port), (0.0, None))[1] is future:
+                del self._asked[host, port]
             raise
 
     def close(self) -> None:

@@ -6,20 +6,41 @@ are guarded: an exception in one closes the stream and is told to ``on_fault`` i
 second.
 
 TCP_NODELAY is set, and TCP_QUICKACK re-armed after each read: peers that use Nagle's algorithm would otherwise wait
-40 ms for each of our delayed acknowledgements.
+40 ms for each of our delayed acknowledgements. TCP keepalive is set in both directions: a peer that vanishes without a
+word (power, network, a firewall that forgets) is noticed within ``VANISHED`` seconds also where nothing is due.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import socket
 import ssl
+import sys
+import termios
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from asyncroute.link import certificates
+from asyncroute.link.certificates import Certificate
+
+PROBE_AFTER, PROBE_EVERY, PROBES = 60, 15, 4
+VANISHED = PROBE_AFTER + PROBE_EVERY * PROBES
+"""Seconds of silence after which a peer that answers no keepalive probe is taken for gone (RFC 9293 3.8.4)."""
+
 _QUICK = (socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+_OPTIONS = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_AFTER),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_EVERY),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES),
+)
 _JOIN = 64 << 10
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")
+_ALERT = b"\x15\x03\x03\x00\x02\x02\x46"
+"""Fatal, protocol_version (RFC 8446 6.2)."""
 
 Pieces = Sequence[bytes | memoryview] | deque[bytes | memoryview]
 
@@ -34,7 +55,8 @@ class Stream:
     def __init__(self, sock: socket.socket, peer: str) -> None:
         sock.setblocking(False)
         with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for option in _OPTIONS:
+                sock.setsockopt(*option)
         self.sock = sock
         self.peer = peer
         self.closed = False
@@ -115,6 +137,12 @@ class Stream:
         with contextlib.suppress(OSError):
             self.sock.setsockopt(*_QUICK)
 
+    def unacknowledged(self) -> int:
+        """Bytes that were sent and that the peer has not acknowledged, as TCP counts (tcp(7): SIOCOUTQ)."""
+        if self.closed:
+            return 0
+        return int.from_bytes(fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
     def send(self, pieces: Pieces) -> int:
         """Bytes written of ``pieces`` (1,024 at most), at least one.
 
@@ -126,6 +154,16 @@ class Stream:
 
     async def handshake(self) -> None:
         """Nothing to do on plain TCP."""
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """The peer's certificate, verified; None: it showed nothing, or was not asked."""
+        return None
+
+    def end(self) -> None:
+        """Say nothing any more."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """Close. Idempotent."""
@@ -146,7 +184,7 @@ class Stream:
 class TlsStream(Stream):
     """TLS over a TCP socket (RFC 8446, 5246), driven by the loop like a plain one."""
 
-    __slots__ = ("_ssl", "_starved", "_unwait")
+    __slots__ = ("_ssl", "_starved", "_unwait", "silent")
 
     tls = True
 
@@ -161,6 +199,8 @@ class TlsStream(Stream):
         self._ssl = wrapped
         self._unwait: Callable[..., object] | None = None
         self._starved = False
+        self.silent = True
+        """Whether the peer has not sent a byte yet."""
 
     async def handshake(self) -> None:
         """Shake hands; the caller holds the deadline.
@@ -169,6 +209,8 @@ class TlsStream(Stream):
             ssl.SSLError, OSError: no.
         """
         while True:
+            if self.silent:
+                self._listen()
             try:
                 self._ssl.do_handshake()
                 return
@@ -176,6 +218,30 @@ class TlsStream(Stream):
                 await self._ready(self._loop.add_reader, self._loop.remove_reader)
             except ssl.SSLWantWriteError:
                 await self._ready(self._loop.add_writer, self._loop.remove_writer)
+            except ssl.SSLError as error:
+                if getattr(error, "reason", "") in _NO_TLS and self._ssl.server_side:
+                    self._tell()
+                raise
+
+    def _tell(self) -> None:
+        """OpenSSL says nothing to who does not speak TLS; an alert is how such a peer can know what is wrong."""
+        with contextlib.suppress(OSError):
+            socket.socket.send(self._ssl, _ALERT)
+
+    def _listen(self) -> None:
+        """Notice the peer's first byte, which stays where it is (the end of the stream is none)."""
+        with contextlib.suppress(OSError):
+            self.silent = not socket.socket.recv(self._ssl, 1, socket.MSG_PEEK)
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """See ``Stream``."""
+        return certificates.of_peer(self._ssl)
+
+    @property
+    def refused(self) -> list[Certificate]:
+        """What the peer showed in a handshake that failed for it, authorities last; empty if nothing is known of it."""
+        return certificates.refused(self._ssl)
 
     async def _ready(self, add: Callable[..., None], remove: Callable[..., object]) -> None:
         future: asyncio.Future[None] = self._loop.create_future()
@@ -226,6 +292,18 @@ class TlsStream(Stream):
         except ssl.SSLWantReadError:
             self._starved = True
             raise BlockingIOError from None
+        except OSError as error:
+            raise self._alert() or error from None
+
+    def _alert(self) -> ssl.SSLError | None:
+        """The peer has gone, a write failed: the alert that it may have sent before says why."""
+        try:
+            self._ssl.recv(1)
+        except ssl.SSLError as alert:
+            return alert if "ALERT" in (getattr(alert, "reason", None) or "") else None
+        except (OSError, ValueError):
+            pass
+        return None
 
 
 def _join(pieces: Pieces) -> bytes:

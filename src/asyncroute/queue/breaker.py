@@ -7,7 +7,7 @@ Three association-level failures in a row open the breaker: the channel pauses f
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from asyncroute.core.retry import Backoff
 
@@ -73,7 +73,21 @@ class Breaker:
             return 1
         return most if self.lanes is None else min(most, self.lanes)
 
+    def periods(self, now: float) -> list[tuple[float, float]]:
+        """When the destination was down: (from, to)."""
+        return [*self._down, (self._since, now)] if self.open else list(self._down)
+
     def down_since(self, start: float, now: float) -> float:
-        """Seconds between ``start`` and ``now`` in which the destination was down (they do not count for give_up)."""
-        periods = [*self._down, (self._since, now)] if self.open else self._down
-        return sum(max(0.0, min(end, now) - max(begin, start)) for begin, end in periods)
+        """Seconds between ``start`` and ``now`` in which the destination was down."""
+        return covered(self.periods(now), start, now)
+
+
+def covered(periods: Iterable[tuple[float, float]], start: float, now: float) -> float:
+    """Seconds between ``start`` and ``now`` that lie in one of ``periods``, which may overlap."""
+    total = 0.0
+    for begin, end in sorted(periods):
+        begin, end = max(begin, start), min(end, now)
+        if begin < end:
+            total += end - begin
+            start = end
+    return total

@@ -40,6 +40,9 @@ READY_LOW = 200
 SKIPS = 64
 """How many younger deliveries may go before one that needs another association."""
 
+TURN = 2.0
+"""Seconds after which a lane that others wait for gives its association back, between two images."""
+
 READER_RETRY = 1.0
 REMEMBERED_PAIRS = 512
 
@@ -69,6 +72,7 @@ class Channel:
         self.sending: dict[Lane, Delivery] = {}
         self.stopping = False
         self._outdated: set[Lane] = set()
+        self._opened: dict[Lane, float] = {}
         self._loop = asyncio.get_running_loop()
         self._reader = reader
         self._ledger = ledger
@@ -179,7 +183,7 @@ class Channel:
             if chosen is None:
                 break
             self._begin(*chosen)
-        if self._outbound.wanted:
+        if self._outbound.wanted_beside(self):
             self._make_room()
         self._set_timer(now, self.verdict.paused_until(now))
 
@@ -221,7 +225,7 @@ class Channel:
             if lane.open or self._outbound.room:
                 return lane, oldest
         if not self._outbound.room:
-            self._outbound.wait(self)
+            self._outbound.wait(self, starving=not self._opened)
         return None
 
     def _new_lane(self) -> Lane:
@@ -240,6 +244,7 @@ class Channel:
         self.sending[lane] = delivery
         if not lane.open:
             self._outbound.taken()
+            self._opened[lane] = self._loop.time()
         self._remember(key)
         lane.begin(delivery, key[0], self.breaker.open)
 
@@ -263,14 +268,21 @@ class Channel:
         """See ``forward.base.Reports``."""
         del self.sending[lane]
         self.idle.append(lane)
-        crowded = self._outbound.wanted and len(self.lanes) > 1  # others wait for an association
-        if lane.open and (crowded or lane in self._outdated):
+        if lane.open and (lane in self._outdated or self._must_share(lane)):
             lane.close()
         self._outdated.discard(lane)
         if not lane.open:
             self._lane_closed(lane)
         self.verdict.on(delivery, self.forwarder.key(delivery)[0], outcome, self._loop.time())
         self.pump()
+
+    def _must_share(self, lane: Lane) -> bool:
+        """Others wait for an association: who has none gets one of our several at once; else it goes by turns."""
+        if not self._outbound.wanted_beside(self):
+            return False
+        if len(self._opened) > 1 and self._outbound.starved_beside(self):
+            return True
+        return self._loop.time() - self._opened[lane] >= TURN
 
     def closed(self, lane: Lane) -> None:
         """See ``forward.base.Reports``."""
@@ -281,6 +293,7 @@ class Channel:
         if lane in self.idle:
             self.idle.remove(lane)
             self.lanes.remove(lane)
+        self._opened.pop(lane, None)
         self._outbound.returned()
 
     # ---- for the verdict

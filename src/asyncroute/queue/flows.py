@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterator
 from asyncroute.core.model import Delivery
 from asyncroute.forward.base import Key
 
+PUT_BACK = 1 << 62
+"""More than any instance's id: what was put back has a number below zero."""
+
 
 class Flow:
     """Deliveries of one key. ``skipped``: how often its head was passed over for what an open association carries."""
@@ -30,7 +33,6 @@ class Flows:
     def __init__(self) -> None:
         self._flows: dict[Key, Flow] = {}
         self._sequence = 0
-        self._front = 0
         self._count = 0
 
     def __len__(self) -> int:
@@ -46,9 +48,14 @@ class Flows:
         self._count += 1
 
     def put_back(self, key: Key, delivery: Delivery) -> None:
-        """``delivery`` comes first again."""
-        self._front -= 1
-        self._flow(key).entries.appendleft((self._front, delivery))
+        """``delivery`` comes first again; of several put back the one that was received first."""
+        sequence = delivery.instance_id - PUT_BACK
+        entries = self._flow(key).entries
+        before = []
+        while entries and entries[0][0] < sequence:
+            before.append(entries.popleft())
+        entries.appendleft((sequence, delivery))
+        entries.extendleft(reversed(before))
         self._count += 1
 
     def oldest(self, allowed: Callable[[Key], bool] | None = None) -> Flow | None:

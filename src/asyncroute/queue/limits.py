@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Protocol
 
 
@@ -15,11 +14,15 @@ class Waiter(Protocol):
 
 
 class Outbound:
-    """``[node] max_outbound``: associations to all destinations together, lent in the order of asking."""
+    """``[node] max_outbound``: associations to all destinations together, lent in the order of asking.
+
+    Those who have none come before those who would like more.
+    """
 
     def __init__(self, most: int) -> None:
         self._left = most
-        self._waiting: deque[Waiter] = deque()
+        self._starving: dict[Waiter, None] = {}
+        self._waiting: dict[Waiter, None] = {}
 
     @property
     def room(self) -> bool:
@@ -33,18 +36,28 @@ class Outbound:
     def returned(self) -> None:
         """One has been closed; those in line may open, as far as there is room (some may not want it any more)."""
         self._left += 1
-        while self._left > 0 and self._waiting:
-            self._waiting.popleft().pump()
+        while self._left > 0 and (line := self._starving or self._waiting):
+            waiter = next(iter(line))
+            del line[waiter]
+            waiter.pump()
 
-    def wait(self, waiter: Waiter) -> None:
-        """Call ``pump`` when there is room."""
-        if waiter not in self._waiting:
-            self._waiting.append(waiter)
+    def wait(self, waiter: Waiter, *, starving: bool = False) -> None:
+        """Call ``pump`` when there is room; ``starving``: it has none."""
+        (self._starving if starving else self._waiting).setdefault(waiter)
 
     @property
     def wanted(self) -> bool:
         """Whether somebody waits: idle lanes should close rather than linger."""
-        return bool(self._waiting)
+        return bool(self._starving or self._waiting)
+
+    def wanted_beside(self, waiter: Waiter) -> bool:
+        """Whether somebody else waits."""
+        mine = (waiter in self._starving) + (waiter in self._waiting)
+        return len(self._starving) + len(self._waiting) > mine
+
+    def starved_beside(self, waiter: Waiter) -> bool:
+        """Whether somebody else waits who has none."""
+        return len(self._starving) > (waiter in self._starving)
 
 
 class Backlog:

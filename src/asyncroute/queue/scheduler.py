@@ -11,7 +11,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from time import time
+from time import monotonic, time
 from typing import Any
 
 from asyncroute.core.model import Delivery, Instance, RouteHit, Settlement
@@ -42,7 +42,8 @@ class Tally:
 class Scheduler:
     """See module. The loop's thread only."""
 
-    def __init__(self, memory: Memory, settle: Settle) -> None:
+    def __init__(self, memory: Memory, settle: Settle, clock: Callable[[], float] = monotonic) -> None:
+        """``clock``: the journal's (``Writer.clock``)."""
         self.channels: dict[str, Channel] = {}
         self.tallies: dict[str, Tally] = {}
         self.totals: Counter[str] = Counter()
@@ -51,6 +52,7 @@ class Scheduler:
         self._retiring: set[asyncio.Task[None]] = set()
         self._memory = memory
         self._settle = settle
+        self._clock = clock
         self._loop = asyncio.get_running_loop()
 
     def add(self, channel: Channel, start: bool = False) -> None:
@@ -108,12 +110,16 @@ class Scheduler:
             self.held += 1
         for hit in instance.hits:
             self.tallies[hit.destination].backlog.add(instance.size)
-            delivery = _delivery(instance, hit, image)
+            delivery = _delivery(instance, hit, image, self._clock())
             channel = self.channels.get(hit.destination)  # none: retired since the image was routed
             if channel is None or not channel.offer(delivery):
                 self.finished_with(delivery)
 
     # ---- queue.verdict.Ledger
+
+    def clock(self) -> float:
+        """See ``queue.verdict.Ledger``."""
+        return self._clock()
 
     def settle(self, settlement: Settlement, delivery: Delivery) -> None:
         """See ``queue.verdict.Ledger``."""
@@ -197,7 +203,7 @@ def _removed(name: str) -> dict[str, Any]:
     return {"name": name, "kind": "", "state": "removed", "sending": 0, "window": 0, "lanes": 0, "last_error": text}
 
 
-def _delivery(instance: Instance, hit: RouteHit, image: ImageBytes | None) -> Delivery:
+def _delivery(instance: Instance, hit: RouteHit, image: ImageBytes | None, since: float) -> Delivery:
     source = instance.source
     return Delivery(
         instance.id,
@@ -216,5 +222,6 @@ def _delivery(instance: Instance, hit: RouteHit, image: ImageBytes | None) -> De
         instance.received_at,
         0,
         0.0,
+        since,
         image,
     )

@@ -7,6 +7,7 @@ strikes of an image while others pass, pauses of the destination and of calling 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from random import random
 from time import time
 from typing import Protocol
@@ -15,9 +16,12 @@ from asyncroute.core.model import Delivery, Settlement
 from asyncroute.core.outcomes import SLOW, Kind, Outcome
 from asyncroute.core.retry import Backoff
 from asyncroute.core.states import DeliveryState
-from asyncroute.queue.breaker import Breaker
+from asyncroute.queue.breaker import Breaker, covered
 
 log = logging.getLogger(__name__)
+
+NOT_YET = float("-inf")
+"""Away since: it has not answered in this run. It may have been down before, so nothing is given up until it does."""
 
 
 class Ledger(Protocol):
@@ -25,6 +29,10 @@ class Ledger(Protocol):
 
     def settle(self, settlement: Settlement, delivery: Delivery) -> None:
         """Make it durable."""
+        ...
+
+    def clock(self) -> float:
+        """Seconds on the journal's clock (``journal.base.Writer.clock``), on which ages are measured."""
         ...
 
     @property
@@ -70,6 +78,9 @@ class Verdict:
         self._blamed = 0
         self._strikes: dict[int, tuple[int, int]] = {}
         self._refused_studies: dict[str, None] = {}
+        self._loud = self._told_down = False
+        self._away: deque[tuple[float, float]] = deque(maxlen=256)
+        self._away_since: float | None = NOT_YET
 
     def change(self, retry: Backoff) -> None:
         """Another ``retry``; a person may have mended what made us pause."""
@@ -102,7 +113,7 @@ class Verdict:
             return "held"
         if self._config_until > now:
             return "rejected"
-        if self._queue.breaker.open:
+        if self._queue.breaker.open or (self._loud and self._queue.breaker.failures):
             return "down"
         if self._pause_until > now:
             return "paused"
@@ -131,15 +142,16 @@ class Verdict:
             self._answered(now)
         if kind is Kind.IMAGE_FAILED:
             self._dead(delivery, outcome)
-            self._refusals(delivery, outcome)
+            self._refusals(delivery, outcome, now)
         elif kind is Kind.IMAGE_RETRY:
             self._try_later(delivery, outcome, now)
         elif kind is Kind.DESTINATION_PAUSE:
             self._pauses += 1
+            self._goes_away(now)
             self._pause_until = now + max(0.2, self._retry.delay(self._pauses, random))
             self._struck(delivery, outcome)
         elif kind is Kind.POISON_COUNT:
-            self._association_failed(outcome.text, now)
+            self._association_failed(outcome, now)
             self._struck(delivery, outcome)
         else:
             self._blame_destination(delivery, title, outcome, now)
@@ -155,15 +167,26 @@ class Verdict:
 
     def _answered(self, now: float) -> None:
         """The destination is there and answers: associations work."""
-        if self._queue.breaker.open:
+        if self._told_down:
             log.warning("%s: answers again", self._queue.name)
+        self._loud = self._told_down = False
+        if self._away_since is not None and self._away_since != NOT_YET:
+            self._away.append((self._away_since, now))
+        self._away_since = None
         self._queue.breaker.succeeded(now, self._queue.window)
 
-    def _association_failed(self, why: str, now: float) -> None:
-        was_open = self._queue.breaker.open
+    def _association_failed(self, outcome: Outcome, now: float) -> None:
+        """Told once: when the breaker opens, or at once where a person has to do something."""
         self._queue.breaker.failed(now)
-        if self._queue.breaker.open and not was_open:
-            log.error("%s: down: %s", self._queue.name, why)
+        self._loud = outcome.loud
+        if (self._queue.breaker.open or outcome.loud) and not self._told_down:
+            self._told_down = True
+            log.error("%s: down: %s", self._queue.name, outcome.text)
+
+    def _goes_away(self, now: float) -> None:
+        """It takes nothing, whoever's turn it is: until it does, the time does not count for ``give_up``."""
+        if self._away_since is None:
+            self._away_since = now
 
     def _blame_destination(self, delivery: Delivery, title: str, outcome: Outcome, now: float) -> None:
         if outcome.kind is Kind.TITLE_PAUSE:
@@ -171,11 +194,14 @@ class Verdict:
             log.error("%s: pauses for calling AE title %s: %s", self._queue.name, title, outcome.text)
         elif outcome.kind is Kind.CONFIG_PAUSE:
             self._config_until = now + (outcome.delay or SLOW)
+            self._goes_away(now)
             log.error("%s: pauses: %s", self._queue.name, outcome.text)
         else:
-            self._association_failed(outcome.text, now)
+            self._association_failed(outcome, now)
         if self._too_old(delivery, now):
             self._dead(delivery, outcome)
+        elif outcome.unreached:
+            self._queue.again(delivery, first=True)
         else:
             again = self._blamed == delivery.instance_id  # twice in a row: let others try, it may be this image
             self._blamed = delivery.instance_id
@@ -211,15 +237,18 @@ class Verdict:
         return self._retry.give_up != float("inf") and self._retry.exhausted(0, self._age(delivery, now))
 
     def _age(self, delivery: Delivery, now: float) -> float:
-        """Seconds since it was queued, without the time in which the destination was down."""
-        age = time() - delivery.queued_at
-        return age - self._queue.breaker.down_since(now - age, now)
+        """Seconds since it was queued, without the time in which the destination was down, paused or held."""
+        age = self._ledger.clock() - delivery.since
+        periods = [*self._queue.breaker.periods(now), *self._away]
+        if self._away_since is not None:
+            periods.append((self._away_since, now))
+        return age - covered(periods, now - age, now)
 
     def _dead(self, delivery: Delivery, outcome: Outcome) -> None:
         self._strikes.pop(delivery.instance_id, None)
         self._settle(delivery, DeliveryState.FAILED, delivery.attempts + 1, outcome.status, outcome.text)
 
-    def _refusals(self, delivery: Delivery, outcome: Outcome) -> None:
+    def _refusals(self, delivery: Delivery, outcome: Outcome, now: float) -> None:
         """0124 for several studies in a row: not the images, the permission."""
         if not outcome.studies:
             return
@@ -227,6 +256,7 @@ class Verdict:
         if len(self._refused_studies) >= outcome.studies:
             self.held = f"{outcome.text}, for {len(self._refused_studies)} studies in a row"
             self.last_error = self.held
+            self._goes_away(now)
             log.error("%s: held: %s", self._queue.name, self.held)
 
     def _settle(

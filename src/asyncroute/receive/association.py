@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from asyncroute.core.errors import PeerFault
 from asyncroute.core.model import Source
 from asyncroute.link import negotiate
-from asyncroute.link.buffers import Buffer
+from asyncroute.link.buffers import Buffer, ImageBytes
+from asyncroute.link.certificates import shorten
 from asyncroute.link.deadlines import NEVER
 from asyncroute.link.link import Link
 from asyncroute.link.stream import Stream as ByteStream
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SMALLEST = 8 << 10
+"""Bytes of the buffer that there is even while memory is full."""
+
 MAX_PENDING = 4
 """Images of one association that may wait for their answers before we stop reading."""
 
@@ -64,6 +68,7 @@ class Acceptor(Link):
         self.state = AWAITING
         self.source: Source = Source("", "", settings.label, stream.peer)
         self.contexts: Mapping[int, negotiate.Context] = {}
+        self.user = ""
         self.images = 0
         self.bytes = 0
         self.pending = 0
@@ -71,7 +76,7 @@ class Acceptor(Link):
         self._memory = listener.memory
         self._buffer: Buffer | None = None
         self._filled = 0
-        self.expect = 8 << 10
+        self.expect = SMALLEST
         self._command = bytearray()
         self._command_context = 0
         self._releasing = False
@@ -84,10 +89,10 @@ class Acceptor(Link):
     def _receive(self) -> bool:
         buffer = self._buffer
         if buffer is None:
-            if self._memory.full and self._short_of_memory():
+            size = self._next_buffer()
+            if not size:
                 return False
-            message = self.message
-            buffer = self._buffer = self._memory.take(self.expect if message is None else message.want(self.expect))
+            buffer = self._buffer = self._memory.take(size)
             self._filled = 0
         lo = self._filled
         try:
@@ -122,17 +127,40 @@ class Acceptor(Link):
         if buffer is not None:
             buffer.drop()
 
-    def _short_of_memory(self) -> bool:
-        """Make room; True if nothing could be done but wait."""
-        if self.listener.intake.relieve():
-            return False
-        self.pause()
-        self._memory.when_room(self.resume_if_able)
-        return True
+    def _next_buffer(self) -> int:
+        """The size in bytes of the buffer to read into; 0: memory is full, we read on when there is room.
+
+        A smallest buffer there is always: who has no image under way is served, and holds it no longer than a moment.
+        """
+        message, memory = self.message, self._memory
+        if not memory.short:
+            return self.expect if message is None else message.want(self.expect)
+        self.listener.intake.relieve()
+        if message is None:
+            return SMALLEST
+        if memory.short:
+            self.pause()
+            memory.when_room(self.resume_if_able)
+            return 0
+        return message.want(self.expect)
+
+    @property
+    def held(self) -> int:
+        """Bytes of receive buffers that ``relieve`` would free before long."""
+        buffer, message = self._buffer, self.message
+        return (buffer.capacity if buffer else 0) + (message.in_memory(buffer) if message else 0)
+
+    def relieve(self) -> ImageBytes | None:
+        """Memory is short: an incomplete image goes to disk, and the buffer with it. What is on its way now."""
+        image = self.message.relieve() if self.message is not None else None
+        self._let_go()
+        return image
 
     def _progress(self) -> None:
         if self.state == ESTABLISHED:
             super()._progress()
+        elif self.state == AWAITING:
+            self.listener.intake.requests.holds(self, self.reader.collected)
 
     # ---- PDUs
 
@@ -152,25 +180,28 @@ class Acceptor(Link):
             raise ProtocolError(f"unexpected PDU type {kind:02X}H while {self.state}", REASON_UNEXPECTED)
 
     def _requested(self, body: bytes) -> None:
+        self.reader.associated = True
         rq = b"\x01\x00" + len(body).to_bytes(4, "big") + body
         try:
             called, calling = negotiate.peek(rq)
         except ValueError as error:
             raise ProtocolError(str(error), REASON_INVALID) from None
         self.source = Source(calling, called, self.listener.settings.label, self.stream.peer)
+        self.listener.intake.requests.holds(self, len(rq))
         refused = self.listener.refuses(self)
         if refused:
             self._reject(*refused)
             return
         self.state = NEGOTIATING
         self.deadline = self.loop.time() + self.listener.settings.association_timeout
-        self.listener.negotiate(rq, self._negotiated)
+        self.listener.negotiate(rq, self.stream.peer, self._negotiated)
 
     def _negotiated(self, answer: negotiate.Accepted | negotiate.Rejected | negotiate.Aborted) -> None:
+        self.listener.intake.requests.holds(self, 0)
         if self.ended or self.state != NEGOTIATING:
             return
         if isinstance(answer, negotiate.Accepted):
-            self.contexts = answer.contexts
+            self.contexts, self.user = answer.contexts, answer.user
             self._room = pdu_room(answer.peer_max_pdu, 128 << 10)
             self.state = ESTABLISHED
             self.since = self.loop.time()
@@ -179,6 +210,14 @@ class Acceptor(Link):
             return
         log.warning("%s: association refused: %s", self.who, answer.text)
         self._finish(answer.pdu)
+
+    def turned_away(self) -> None:
+        """No TLS session: its alert is sent; wait for the peer's close, so that no reset overtakes it (see Sta13)."""
+        self.state = CLOSED_BY_US
+        self.reader.stopped = True
+        self.stream.end()
+        self.stream.watch_read()
+        self.deadline = self.loop.time() + CLOSING
 
     def _reject(self, result: int, source: int, reason: int, why: str) -> None:
         log.warning("%s: association rejected: %s", self.who, why)
@@ -275,12 +314,16 @@ class Acceptor(Link):
     def answer(self, received: Received, status: int, comment: str) -> None:
         """See ``receive.base.Owner``."""
         self.pending -= 1
-        if status:
-            log.warning("%s: %s refused with %04X: %s", self.who, received.instance.sop_instance_uid, status, comment)
-        self.respond(received.context_id, received.command, status, comment)
+        self.tell(received, status, comment)
         if not self.ended:
             self.resume_if_able()
             self._release_when_answered()
+
+    def tell(self, received: Received, status: int, comment: str) -> None:
+        """Send the answer to an image; a refusal is logged, too."""
+        if status:
+            log.warning("%s: %s refused with %04X: %s", self.who, received.instance.sop_instance_uid, status, comment)
+        self.respond(received.context_id, received.command, status, comment)
 
     def resume_if_able(self) -> None:
         """Read on unless images or disk writes are still too far behind."""
@@ -293,7 +336,23 @@ class Acceptor(Link):
     @property
     def who(self) -> str:
         """The peer, as logs name it."""
-        return f"{self.source.calling_aet or '?'}@{self.stream.peer}"
+        user = f" ({shorten(self.user)})" if self.user else ""
+        return f"{self.source.calling_aet or '?'}@{self.stream.peer}{user}"
+
+    @property
+    def awaiting(self) -> bool:
+        """See ``receive.waiting.Caller``."""
+        return self.state == AWAITING
+
+    @property
+    def address(self) -> str:
+        """See ``receive.waiting.Caller``."""
+        return self.stream.peer
+
+    def crowded_out(self, why: str) -> None:
+        """See ``receive.waiting.Caller``."""
+        log.warning("%s: closed to make room: %s", self.who, why)
+        self.close()
 
     @property
     def busy(self) -> bool:
@@ -302,6 +361,9 @@ class Acceptor(Link):
 
     def broke(self, error: PeerFault) -> None:
         """Protocol error: A-ABORT from the provider, then wait for the close."""
+        if self.state == CLOSED_BY_US:
+            self.reader.stop()
+            return
         reason = error.reason if isinstance(error, ProtocolError) else REASON_NOT_SPECIFIED
         log.warning("%s: aborting: %s", self.who, error)
         self.abort(2, reason)
@@ -310,7 +372,7 @@ class Acceptor(Link):
         """Send A-ABORT and wait for the peer to close."""
         if not self.ended and self.state != CLOSED_BY_US:
             self._finish(negotiate.abort(source, reason))
-            self.reader.stopped = True
+            self.reader.stop()
 
     def expired(self) -> None:
         """A deadline passed (PS3.8 ARTIM, or our own)."""

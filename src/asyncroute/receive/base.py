@@ -22,8 +22,7 @@ class Received:
     """A whole image, not yet safe: on its way through ``admit``.
 
     ``image`` holds its bytes (pinned for ``admit``, which unpins) or is ``None`` where they are in the spool already,
-    finished but for the folder's sync. ``head``: the data set's first bytes, as far as they were kept of a
-    streamed image.
+    finished but for the folder's sync. ``head``: the first bytes of the data set of a streamed image.
     """
 
     __slots__ = ("command", "context_id", "head", "image", "instance", "owner")
@@ -42,6 +41,9 @@ class Stream(Protocol):
 
     pending: int
     """Bytes handed over and not yet written."""
+
+    head: bytes
+    """Of a finished one: the data set's first bytes, enough for routing."""
 
     def push(self, image: ImageBytes) -> None:
         """Append the bytes of ``image`` (its pin passes over)."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from asyncroute.core.model import Instance
 from asyncroute.link.associate import Context
-from asyncroute.link.buffers import Buffer
+from asyncroute.link.buffers import Buffer, ImageBytes
 from asyncroute.receive.assembly import Assembly
 from asyncroute.receive.base import Received, Stream
 from asyncroute.wire import command as dimse
@@ -26,9 +26,6 @@ SPILL = 3 << 20
 
 CONGESTED = 2 << 20
 """Bytes of one image that may wait for the disk before we stop reading from its sender."""
-
-HEAD = 128 << 10
-"""Bytes of a streamed data set's beginning that are kept for routing."""
 
 _UID = re.compile(r"[0-9.]{1,64}")
 
@@ -97,42 +94,49 @@ class Message:
         if self._stream is not None or assembly.image.capacity >= SPILL:
             self.spill()
 
-    @property
-    def in_memory(self) -> int:
-        """Bytes of buffers that ``spill`` would free before long."""
-        return self._assembly.image.capacity if self._assembly is not None and self._stream is None else 0
+    def in_memory(self, filling: Buffer | None) -> int:
+        """Bytes of buffers, without the one being filled, that ``spill`` would free before long."""
+        assembly = self._assembly
+        if assembly is None or not assembly.image.buffers:
+            return 0
+        return sum(b.capacity for b in assembly.image.buffers if b is not filling)
+
+    def relieve(self) -> ImageBytes | None:
+        """Memory is short: what has come goes to disk, and the rest as it comes. What goes now, if anything."""
+        if self._assembly is None or not self._assembly.in_memory:
+            return None
+        return self.spill()
 
     @property
     def congested(self) -> bool:
         """Whether the disk is so far behind that reading should stop."""
         return self._stream is not None and self._stream.pending > CONGESTED
 
-    def spill(self) -> None:
-        """Hand what is in memory to the spool, and from now on everything."""
+    def spill(self) -> ImageBytes | None:
+        """Hand what is in memory to the spool, and from now on everything. What was handed over."""
         assembly = self._assembly
         if assembly is None:
-            return
+            return None
         image = assembly.take()
         received = self._received
         if self._stream is None:
             admit = self.owner.listener.admit
             received.instance.id, received.instance.path = admit.allocate()
             self._stream = admit.stream(received.instance, self)
-        if len(received.head) < HEAD:
-            received.head = _head(bytes(received.head), image.parts)
         if image.size:
             self._stream.push(image)
         else:
             image.unpin()
         if self.congested:
             self.owner.pause()
+        return image
 
     def complete(self) -> None:
         """The last fragment has come."""
         assembly = self._assembly
         if assembly is None:
             assert self._refusal is not None
-            self.owner.respond(self.context_id, self._received.command, *self._refusal)
+            self.owner.tell(self._received, *self._refusal)
             return
         if self._stream is not None:
             self.spill()
@@ -156,7 +160,9 @@ class Message:
 
     def stream_finished(self) -> None:
         """See ``receive.base.StreamWatcher``."""
-        self._stream = None
+        stream, self._stream = self._stream, None
+        assert stream is not None
+        self._received.head = stream.head
         self.owner.offer(self._received)
 
     def stream_failed(self, reason: str) -> None:
@@ -182,14 +188,6 @@ class Message:
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.abandon()
-
-
-def _head(head: bytes, parts: list[memoryview]) -> bytes:
-    for part in parts:
-        head += part[: HEAD - len(head)]
-        if len(head) >= HEAD:
-            break
-    return head
 
 
 def _usable_uid(uid: str) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from asyncroute.core.errors import StorageFault
-from asyncroute.core.model import Instance, Source
+from asyncroute.core.model import Delivery, Instance, Source
 
 Buffer = bytes | bytearray | memoryview
 
@@ -111,6 +111,13 @@ class Spool(Protocol):
         """``length`` bytes from ``offset``; a short file is a ``StorageFault``."""
         ...
 
+    def confirm(self, delivery: Delivery) -> None:
+        """Compare what the file at ``delivery.path`` says about itself with ``delivery``; the data set is not read.
+
+        A ``StorageFault`` if the file was altered or replaced, or the journal's row was: they are not the same image.
+        """
+        ...
+
     def verify(self, path: str, data_offset: int, size: int, checksum: int) -> None:
         """Read the whole data set and compare; a ``StorageFault`` says what is wrong."""
         ...
@@ -125,6 +132,14 @@ class Spool(Protocol):
 
     def facts(self, path: str) -> Facts | None:
         """What a file says about itself; None if it is half-written (no facts, or not the length they say)."""
+        ...
+
+    def last_orphan(self) -> int:
+        """The highest instance id among the files that were set aside; 0: there is none."""
+        ...
+
+    def left_place(self) -> bool:
+        """Whether the spool folder was removed or renamed since it was opened; sets ``broken`` then."""
         ...
 
     def set_aside(self, path: str) -> None:

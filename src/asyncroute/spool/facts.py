@@ -2,9 +2,11 @@
 
 Layout, little endian: magic (8 bytes), version (2), length of the text (2), CRC-32 of all else (4), instance id (8),
 data set length (8; all ones while the file is being written), XXH3-64 checksum (8), time of receipt (8, double), then
-the source's four names, each with its length before it (2 bytes).
+the source's four names, each with its length before it (2 bytes). The CRC covers the UIDs of the File Meta as well (not
+in version 1).
 Guarantees: the facts of one image have the same length before and after ``size`` and ``checksum`` are known, so that a
-streamed file gets them in place; facts that are torn or not ours are told from whole ones.
+streamed file gets them in place; facts that are torn, not ours, or below other UIDs than their own are told from whole
+ones.
 Failures: none; ``unpack`` answers None.
 """
 
@@ -18,7 +20,8 @@ from zlib import crc32
 from asyncroute.core.model import Instance, Source
 
 MAGIC = b"ASYNCRTE"
-VERSION = 1
+VERSION = 2
+BEFORE_UIDS = 1
 UNFINISHED = (1 << 64) - 1
 
 _FIXED = struct.Struct("<8sHHIQQQd")
@@ -40,22 +43,32 @@ def pack(instance: Instance, size: int = UNFINISHED, checksum: int = 0) -> bytes
     """The facts of ``instance``; ``size`` and ``checksum`` of its data set as given. The length is even."""
     names = _names(instance.source)
     rest = (instance.id, size, checksum, instance.received_at)
-    crc = crc32(names, crc32(_FIXED.pack(MAGIC, VERSION, len(names), 0, *rest)))
+    uids = _uids(instance.sop_class_uid, instance.sop_instance_uid, instance.transfer_syntax)
+    crc = crc32(uids + names, crc32(_FIXED.pack(MAGIC, VERSION, len(names), 0, *rest)))
     return _FIXED.pack(MAGIC, VERSION, len(names), crc, *rest) + names
 
 
-def unpack(data: bytes) -> Packed | None:
-    """The inverse of ``pack`` (padding behind is allowed); None if these are not whole facts of ours."""
+def unpack(data: bytes, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str) -> Packed | None:
+    """The inverse of ``pack`` (padding behind is allowed), for a File Meta with these UIDs.
+
+    None: these are not whole facts of ours, or those of other UIDs.
+    """
     if len(data) < _FIXED.size:
         return None
     magic, version, length, crc, *rest = _FIXED.unpack_from(data)
     names = data[_FIXED.size : _FIXED.size + length]
-    if magic != MAGIC or version != VERSION or len(names) != length:
+    if magic != MAGIC or version not in (VERSION, BEFORE_UIDS) or len(names) != length:
         return None
-    if crc != crc32(names, crc32(_FIXED.pack(MAGIC, VERSION, length, 0, *rest))):
+    uids = _uids(sop_class_uid, sop_instance_uid, transfer_syntax) if version != BEFORE_UIDS else b""
+    if crc != crc32(uids + names, crc32(_FIXED.pack(MAGIC, version, length, 0, *rest))):
         return None
     instance_id, size, checksum, received_at = rest
     return Packed(instance_id, size, checksum, received_at, _source(names))
+
+
+def _uids(*uids: str) -> bytes:
+    """UIDs as they come back from a File Meta."""
+    return "\n".join([uid.strip(" \0") for uid in uids]).encode("latin-1", "replace")
 
 
 @lru_cache(maxsize=1024)

@@ -11,22 +11,24 @@ from __future__ import annotations
 import builtins
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import xxhash
 
 from asyncroute.core.errors import StorageFault
-from asyncroute.core.model import Instance
+from asyncroute.core.model import Delivery, Instance
 from asyncroute.crashpoints import crash_point
 from asyncroute.spool import facts
 from asyncroute.spool.base import Buffer, Facts, Found
-from asyncroute.spool.head import head
+from asyncroute.spool.head import head, unlike
 from asyncroute.spool.streamed import StreamedFile
 from asyncroute.spool.tree import SHARD, Tree, fault, file_path, write_all
 from asyncroute.wire.part10 import PRIVATE_CREATOR_UID, Meta, NotPart10, parse_meta
 
 ORPHANS = "orphans"
+ORPHAN_NAME = re.compile(r"(\d{8,})\.dcm(?:\.\d+)?", re.ASCII)
 _PIECE = 1 << 20
 _LONGEST_HEAD = 64 << 10
 
@@ -41,6 +43,7 @@ class LocalSpool:
             StorageFault: it cannot be made or read.
         """
         self.root = root
+        self._orphans = os.fspath(root.parent / ORPHANS)
         self._tree = Tree(root, durability)
         self._ids = itertools.count(1)
 
@@ -74,8 +77,8 @@ class LocalSpool:
 
     def write(self, images: Sequence[tuple[Instance, Sequence[Buffer] | None]]) -> dict[int, StorageFault]:
         """See ``Spool.write``."""
-        if self.broken:
-            why = self.broken
+        if self.broken or self.left_place():
+            why = self.broken or ""
             return {instance.id: StorageFault(why) for instance, _ in images}
         group = _Group(self._tree)
         try:
@@ -93,8 +96,8 @@ class LocalSpool:
 
     def incoming(self, instance: Instance) -> StreamedFile:
         """See ``Spool.incoming``."""
-        if self.broken:
-            raise StorageFault(self.broken)
+        if self.broken or self.left_place():
+            raise StorageFault(self.broken or "")
         return StreamedFile(self._tree, instance)
 
     def read(self, path: str, offset: int, length: int) -> builtins.bytes:
@@ -110,6 +113,23 @@ class LocalSpool:
         if len(data) != length:
             raise StorageFault(f"spool: {path} ends after {offset + len(data)} bytes, {offset + length} expected")
         return data
+
+    def confirm(self, delivery: Delivery) -> None:
+        """See ``Spool.confirm``."""
+        path, offset = delivery.path, delivery.data_offset
+        try:
+            number = self._tree.open(path)
+            try:
+                start = _read(number, 0, min(max(offset, 0), _LONGEST_HEAD))
+                length = os.fstat(number).st_size
+            finally:
+                os.close(number)
+        except (OSError, ValueError) as error:
+            raise fault(error, "reading", path) from error
+        _check_length(path, length, offset + delivery.size)
+        wrong = unlike(start, delivery)
+        if wrong:
+            raise StorageFault(f"spool: {path} is damaged: {wrong}")
 
     def verify(self, path: str, data_offset: int, size: int, checksum: int) -> None:
         """See ``Spool.verify``."""
@@ -153,21 +173,105 @@ class LocalSpool:
             raise fault(error, "reading", path) from error
         return _facts(path, start, length)
 
-    def set_aside(self, path: str) -> None:
-        """See ``Spool.set_aside``."""
-        folder = self.root.parent / ORPHANS
-        name = Path(path).name
+    def last_orphan(self) -> int:
+        """See ``Spool.last_orphan``."""
         try:
-            folder.mkdir(mode=0o700, exist_ok=True)
-            names = itertools.chain([name], (f"{name}.{number}" for number in itertools.count(1)))
-            free = next(folder / name for name in names if not os.path.lexists(folder / name))
-            self._tree.move(path, free)
+            return max((number for number, _ in orphans(self.root.parent)), default=0)
+        except OSError as error:
+            raise fault(error, "reading", str(self.root.parent / ORPHANS)) from error
+
+    def sync_folders(self, instance_ids: Iterable[int]) -> None:
+        """Make the names of these images' files durable.
+
+        Raises:
+            StorageFault: that failed; the spool is ``broken``.
+        """
+        try:
+            for shard in sorted({number // SHARD for number in instance_ids}):
+                self._tree.sync_folder(shard)
+        except OSError as error:
+            raise fault(error, "syncing", str(self.root)) from error
+
+    def left_place(self) -> bool:
+        """See ``Spool.left_place``."""
+        return self._tree.left_place()
+
+    def set_aside(self, path: str, folder: Path | None = None) -> None:
+        """See ``Spool.set_aside``. ``folder``: another one than that of orphans."""
+        place = os.fspath(folder) if folder is not None else self._orphans
+        name = path.rpartition("/")[2]
+        try:
+            try:
+                self._tree.move(path, _free_path(place, name))
+            except FileNotFoundError:  # the folder has to be made
+                self._tree.move(path, free_name(Path(place), name))
         except OSError as error:
             raise fault(error, "setting aside", path) from error
+
+    def facts_outside(self, file: Path) -> Facts | None:
+        """``facts`` of a file that is not in its place in the spool, whatever its name; the data set is compared, too.
+
+        None: it is not whole.
+        """
+        try:
+            with file.open("rb") as opened:
+                start, length = opened.read(_LONGEST_HEAD), os.fstat(opened.fileno()).st_size
+        except OSError as error:
+            raise fault(error, "reading", str(file)) from error
+        found = _facts(None, start, length)
+        if found is None:
+            return None
+        try:
+            self.verify(str(file.absolute()), found.data_offset, found.size, found.checksum)
+        except StorageFault as error:
+            if error.errno:
+                raise
+            return None
+        return found
+
+    def take_in(self, file: Path, instance_id: int) -> bool:
+        """Move a whole file to the place of ``instance_id``, durably but for the folder (``write`` syncs that).
+
+        False: there is a file already.
+        """
+        try:
+            return self._tree.take(file, instance_id)
+        except OSError as error:
+            raise fault(error, "taking in", str(file)) from error
 
     def close(self) -> None:
         """Close. Idempotent."""
         self._tree.close()
+
+
+def free_name(folder: Path, name: str) -> Path:
+    """A path in ``folder``, which is made, that nobody has: ``name``, ``name.1`` ... Raises ``OSError``."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Path(_free_path(os.fspath(folder), name))
+
+
+def _free_path(folder: str, name: str) -> str:
+    path = f"{folder}/{name}"
+    for number in itertools.count(1):
+        if not os.path.lexists(path):
+            break
+        path = f"{folder}/{name}.{number}"
+    return path
+
+
+def orphans(data_dir: Path) -> Iterator[tuple[int, Path]]:
+    """(instance id, file) of what was set aside below ``data_dir``, in any order; 0 where the name has no id.
+
+    Raises ``OSError``.
+    """
+    try:
+        with os.scandir(data_dir / ORPHANS) as entries:
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False):
+                    match = ORPHAN_NAME.fullmatch(entry.name)
+                    yield int(match[1]) if match else 0, Path(entry.path)
+    except FileNotFoundError:
+        return
 
 
 class _Group:
@@ -267,14 +371,19 @@ def _check_length(path: str, found: int, expected: int) -> None:
         raise StorageFault(f"spool: {path} is {word} than it was: {found} bytes, {expected} expected")
 
 
-def _facts(path: str, start: bytes, length: int) -> Facts | None:
-    """The facts of a file that begins with ``start``, if they are whole and fit its name and length."""
+def _facts(path: str | None, start: bytes, length: int) -> Facts | None:
+    """The facts of a file that begins with ``start``, if they are whole and fit its name (if given) and length."""
     try:
         meta = parse_meta(start)
     except NotPart10:
         return None
-    packed = facts.unpack(meta.private or b"") if meta.private_creator == PRIVATE_CREATOR_UID else None
-    if packed is None or file_path(packed.instance_id) != path or meta.data_offset + packed.size != length:
+    if meta.private_creator != PRIVATE_CREATOR_UID:
+        return None
+    uids = (meta.sop_class_uid, meta.sop_instance_uid, meta.transfer_syntax)
+    packed = facts.unpack(meta.private or b"", *uids)
+    if packed is None or meta.data_offset + packed.size != length:
+        return None
+    if path is not None and file_path(packed.instance_id) != path:
         return None
     return _join(meta, packed)
 

@@ -1,8 +1,8 @@
 """The folders of the spool: names, creation, syncing, removal and counting of numbered files.
 
 Guarantees: file names come from instance ids only; a folder's name is durable before a file in it is; every file
-descriptor is closed by whoever opened it, none is shared between threads; a failed sync marks the tree ``broken`` and
-is never tried again. With ``durability="process-crash"`` nothing is synced.
+descriptor is closed by whoever opened it, none is shared between threads; a failed sync marks the tree ``broken``,
+and nothing is synced after it. With ``durability="process-crash"`` nothing is synced.
 Failures: ``OSError`` from the system, which the callers turn into a ``StorageFault`` with ``fault``.
 """
 
@@ -76,6 +76,8 @@ class Tree:
         self.bytes = 0
         self._syncs = durability == "power-loss"
         self._lock = threading.Lock()
+        self._folder_turn = threading.Lock()
+        """Folders are synced by one thread at a time: of two at once only one may hear of a failure."""
         self._live: dict[int, int] = {}
         """Files by folder; a folder that is not in it has to be made (its name synced) before use."""
         try:
@@ -123,7 +125,8 @@ class Tree:
             name = f"{shard:06d}"
             number = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._root)
             try:
-                self._sync(os.fsync, number, name)
+                with self._folder_turn:
+                    self._sync(os.fsync, number, name)
             finally:
                 os.close(number)
         crash_point("folder-synced")
@@ -146,11 +149,41 @@ class Tree:
             return
         self._uncount(path, length)
 
-    def move(self, path: str, target: Path) -> None:
+    def move(self, path: str, target: Path | str) -> None:
         """Move a counted file out of the tree."""
         length = os.stat(path, dir_fd=self._root).st_size
         os.rename(path, target, src_dir_fd=self._root)
         self._uncount(path, length)
+
+    def take(self, file: Path, instance_id: int) -> bool:
+        """Move ``file``, synced, to the place of an image and count it; False: the place is taken."""
+        self._make_folder(instance_id // SHARD)
+        path = file_path(instance_id)
+        if os.path.lexists(self.root / path):
+            return False
+        number = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self.sync_file(number, str(file))
+            length = os.fstat(number).st_size
+        finally:
+            os.close(number)
+        os.rename(file, path, dst_dir_fd=self._root)
+        self.count([(instance_id, length)])
+        return True
+
+    def left_place(self) -> bool:
+        """See ``Spool.left_place``. What is written into a folder that has no name any more is as good as lost."""
+        try:
+            here, there = os.fstat(self._root), os.stat(self.root)
+            left = (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino)
+        except OSError:
+            left = True
+        if left and not self.broken:
+            self.broken = (
+                f"the spool was removed or replaced: {self.root}; no image is taken until asyncroute is restarted"
+            )
+            _log.critical("%s", self.broken)
+        return left
 
     def free_bytes(self) -> int:
         """See ``Spool.free_bytes``."""
@@ -235,6 +268,9 @@ class Tree:
     # -- syncing
 
     def _sync(self, how: Callable[[int], None], number: int, path: str) -> None:
+        """Sync, unless a sync has failed before: what another thread's could not save, the next one may call safe."""
+        if self.broken:
+            raise OSError(errno.EIO, "nothing is synced after a failure", path)
         try:
             how(number)
         except OSError as error:

@@ -19,6 +19,8 @@ from asyncroute.core.errors import OurFault
 
 SOCKET: Final = "control.sock"
 TIMEOUT: Final = 10.0
+WORK: Final = 30
+"""Times as long may what concerns the whole queue take: there may be 100,000 deliveries, and a slow disk."""
 
 
 class NotRunning(OurFault):
@@ -44,29 +46,30 @@ class Client:
 
     def queue_list(self, what: dict[str, Any]) -> list[dict[str, Any]]:
         """See ``control.Administration``."""
-        found: list[dict[str, Any]] = self._ask("POST", "/queue/list", what)
+        found: list[dict[str, Any]] = self._ask("POST", "/queue/list", what, self._timeout * WORK)
         return found
 
     def queue_act(self, verb: str, what: dict[str, Any]) -> dict[str, int]:
         """``verb``: retry or discard; see ``control.Administration``."""
-        found: dict[str, int] = self._ask("POST", f"/queue/{verb}", what)
+        found: dict[str, int] = self._ask("POST", f"/queue/{verb}", what, self._timeout * WORK)
         return found
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None, timeout: float = 0) -> Any:
+        timeout = timeout or self._timeout
         try:
-            status, answer = self._exchange(method, path, body)
+            status, answer = self._exchange(method, path, body, timeout)
             parsed = json.loads(answer)
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
             raise NotRunning(f"no router is running in {self.data_dir}") from None
         except (http.client.HTTPException, OSError, ValueError) as error:
-            raise OurFault(self._trouble(error)) from None
+            raise OurFault(self._trouble(error, timeout)) from None
         if status != http.client.OK:
             words = parsed.get("error") if isinstance(parsed, dict) else None
             raise OurFault(str(words or f"the router answers with HTTP status {status}"))
         return parsed
 
-    def _exchange(self, method: str, path: str, body: dict[str, Any] | None) -> tuple[int, bytes]:
-        connection = _UnixConnection(self.data_dir, self._timeout)
+    def _exchange(self, method: str, path: str, body: dict[str, Any] | None, timeout: float) -> tuple[int, bytes]:
+        connection = _UnixConnection(self.data_dir, timeout)
         try:
             headers = {"Content-Type": "application/json"} if body is not None else {}
             connection.request(method, path, None if body is None else json.dumps(body), headers)
@@ -75,11 +78,11 @@ class Client:
         finally:
             connection.close()
 
-    def _trouble(self, error: Exception) -> str:
+    def _trouble(self, error: Exception, timeout: float) -> str:
         if isinstance(error, PermissionError):
             return f"may not talk to the router in {self.data_dir}: only the account that runs it (and root) may"
         if isinstance(error, TimeoutError):
-            return f"the router in {self.data_dir} does not answer within {self._timeout:g} s"
+            return f"the router in {self.data_dir} does not answer within {timeout:g} s"
         words = error.strerror if isinstance(error, OSError) else str(error)
         return f"the router in {self.data_dir} does not answer: {words or type(error).__name__}"
 

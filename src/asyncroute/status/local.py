@@ -19,7 +19,8 @@ async def read(reader: Reader, node: str, destinations: Mapping[str, str], data_
     """See ``snapshot.stopped``; ``destinations``: {name: kind} of the configuration."""
     counts = await reader.counts()
     files, size = spool_usage(data_dir / "spool")
-    return snapshot.stopped(node, counts, dict(destinations), files, size, free_bytes(data_dir))
+    found = snapshot.stopped(node, counts, dict(destinations), files, size, free_bytes(data_dir))
+    return found | {"orphans": Orphans(data_dir).look()}
 
 
 def spool_usage(spool: Path) -> tuple[int, int]:
@@ -33,6 +34,29 @@ def spool_usage(spool: Path) -> tuple[int, int]:
                 continue  # it has just left
             files += 1
     return files, size
+
+
+class Orphans:
+    """Files that were set aside in ``data_dir/orphans``: counted again only after something changed there."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.count = 0
+        self._folder = data_dir / "orphans"
+        self._seen = 0
+
+    def look(self) -> int:
+        """Their number now; as before if the folder cannot be read. Blocks."""
+        try:
+            changed = self._folder.stat().st_mtime_ns
+            if changed != self._seen:
+                with os.scandir(self._folder) as entries:
+                    self.count = sum(1 for entry in entries if entry.is_file(follow_symlinks=False))
+                self._seen = changed
+        except FileNotFoundError:
+            self.count = self._seen = 0
+        except OSError:
+            pass
+        return self.count
 
 
 def free_bytes(folder: Path) -> int:

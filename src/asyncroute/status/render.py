@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MOST_ROWS = 30
 """Associations of a kind that are shown; ``status --json`` has all."""
 
+LONGEST_CELL = 400
+"""Characters of one fact in a table."""
+
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _SPANS = (("d", 86400), ("h", 3600), ("m", 60))
 
@@ -30,6 +33,12 @@ _SPANS = (("d", 86400), ("h", 3600), ("m", 60))
 def clean(text: str) -> str:
     """Text in one line, with everything that is not printable (controls, bidirectional marks, ...) escaped."""
     return text if text.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def fitting(text: str) -> str:
+    """``clean``, as long as a table can bear; ``--json`` has all of it."""
+    shown = clean(text)
+    return shown if len(shown) <= LONGEST_CELL else f"{shown[:LONGEST_CELL]}..."
 
 
 def _escaped(char: str) -> str:
@@ -79,7 +88,7 @@ class Table:
 
 def plain(table: Table) -> str:
     """A table as lines of text, columns two blanks apart."""
-    rows = [table.columns, *([clean(cell) for cell in row] for row in table.rows)]
+    rows = [table.columns, *([fitting(text) for text in row] for row in table.rows)]
     widths = [max(len(row[n]) for row in rows) for n in range(len(table.columns))]
     lines = [table.title] if table.title else []
     lines += ["  " + _line(row, widths, table.right) for row in rows]
@@ -109,7 +118,7 @@ def grid(table: Table) -> RichTable:
     for n, name in enumerate(table.columns):
         made.add_column(Text(name), justify="right" if n in table.right else "left", overflow="fold")
     for row in table.rows:
-        made.add_row(*(Text(clean(cell)) for cell in row))
+        made.add_row(*(Text(fitting(text)) for text in row))
     return made
 
 
@@ -120,11 +129,19 @@ def headline(snapshot: Mapping[str, Any]) -> list[str]:
     """The lines above the tables: who it is, its totals, its spool."""
     state = f"running for {span(snapshot['uptime_s'])}" if snapshot["running"] else "not running; as it was left"
     spool = snapshot["spool"]
-    return [
+    lines = [
         f"{snapshot['node']}: {state}",
         "   ".join(f"{name} {count}" for name, count in snapshot["totals"].items()),
         f"spool: {spool['files']} files, {size(spool['bytes'])}; {size(spool['free_bytes'])} free",
     ]
+    return [*lines, _process(snapshot["process"])] if "process" in snapshot else lines
+
+
+def _process(figures: Mapping[str, Any]) -> str:
+    """What the process takes up; what the system did not tell is left out."""
+    told = [f"{figures[name]} {name}" for name in ("tasks", "threads", "descriptors") if figures[name] is not None]
+    memory = [size(figures["rss_bytes"])] if figures["rss_bytes"] is not None else []
+    return f"process {figures['pid']}: {', '.join([*memory, *told])}, {span(figures['cpu_s'])} CPU"
 
 
 def tables(snapshot: Mapping[str, Any]) -> list[Table]:
@@ -155,9 +172,14 @@ def _channels(channels: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def _inbound(lines: Sequence[Mapping[str, Any]]) -> Table:
-    rows = [(a["calling_aet"], a["called_aet"], a["peer"], *_traffic(a)) for a in lines[:MOST_ROWS]]
-    columns = ("from", "to", "address", "for", "images", "size")
-    return Table("inbound associations", columns, rows, frozenset({3, 4, 5}), _more(lines))
+    named = any(a.get("user") for a in lines)  # a column only where somebody names a user
+    rows = [
+        (a["calling_aet"], a["called_aet"], a["peer"], *([a.get("user") or ""] if named else []), *_traffic(a))
+        for a in lines[:MOST_ROWS]
+    ]
+    columns = ("from", "to", "address", *(["user"] if named else []), "for", "images", "size")
+    right = frozenset(range(len(columns) - 3, len(columns)))
+    return Table("inbound associations", columns, rows, right, _more(lines))
 
 
 def _outbound(lines: Sequence[Mapping[str, Any]]) -> Table:

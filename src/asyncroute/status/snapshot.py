@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from asyncroute.core.states import DeliveryState
 from asyncroute.journal.base import Counts
+from asyncroute.status import process
 
 if TYPE_CHECKING:
     from asyncroute.app import App
@@ -34,6 +35,7 @@ def running(app: App) -> dict[str, Any]:
                 {
                     "calling_aet": a.source.calling_aet,
                     "called_aet": a.source.called_aet,
+                    "user": a.user or None,
                     "peer": a.source.peer,
                     "listener": a.source.listener,
                     "since_s": round(now - a.since, 3),
@@ -58,7 +60,8 @@ def running(app: App) -> dict[str, Any]:
         ],
         "spool": {"files": app.spool.files, "bytes": app.spool.bytes, "free_bytes": app.admission.free_bytes},
         "memory": {"used_bytes": app.memory.used, "limit_bytes": app.memory.limit},
-        "orphans": app.recovered.orphans,
+        "process": process.figures(app.loop),
+        "orphans": app.orphans.count,
         "trouble": app.trouble(),
     }
 
@@ -88,6 +91,11 @@ def needs_person(snapshot: dict[str, Any]) -> list[str]:
     totals = snapshot["totals"]
     if totals["held"]:
         found.append(f"{totals['held']} images are held: no route matches them (asyncroute queue list --held)")
+    if snapshot.get("orphans"):
+        found.append(
+            f"{snapshot['orphans']} files that the journal does not know are in the folder orphans "
+            "(stop the router, then: asyncroute rebuild)"
+        )
     for channel in snapshot["channels"]:
         if channel["failed"]:
             found.append(

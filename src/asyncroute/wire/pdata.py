@@ -43,6 +43,9 @@ HEADERS = _BOTH.size
 MAX_ASSOCIATE = 1 << 20
 """Bytes of an A-ASSOCIATE PDU that are taken at most: 128 contexts of 100 transfer syntaxes stay below it."""
 
+_TLS = (0x15, 0x16)
+"""How TLS begins: an alert, a handshake (RFC 8446 5.1)."""
+
 
 class ProtocolError(PeerFault):
     """The peer broke PS3.8; ``reason`` is the A-ABORT provider reason to answer with."""
@@ -79,6 +82,7 @@ class PduReader:
         "_pdv_left",
         "_sink",
         "_wanted",
+        "associated",
         "count",
         "limit",
         "stopped",
@@ -89,6 +93,7 @@ class PduReader:
         self.limit = max_pdu
         self.count = 0  # PDUs begun, so that a deadline can tell a new PDU from more of the old one
         self.stopped = False  # set by the sink: ignore the rest
+        self.associated = False  # set by the sink: the A-ASSOCIATE PDUs are through, further ones are not collected
         self._head = b""  # an incomplete header
         self._pdu_left = 0  # bytes left of the current P-DATA PDU, headers of its PDVs included
         self._pdv_left = 0  # bytes left of the current fragment
@@ -101,6 +106,16 @@ class PduReader:
     def mid_pdu(self) -> bool:
         """Whether a PDU has begun and not ended."""
         return bool(self._pdu_left or self._pdv_left or self._kind or self._head)
+
+    @property
+    def collected(self) -> int:
+        """Bytes held of a PDU that is not P-DATA and not yet whole."""
+        return len(self._collected)
+
+    def stop(self) -> None:
+        """Ignore the rest, and hold nothing: what holds the reader may live on for a while."""
+        self.stopped = True
+        self._collected = bytearray()
 
     def feed(self, view: memoryview, lo: int, hi: int) -> None:
         """Take bytes ``lo:hi`` of ``view``, all of them.
@@ -173,9 +188,12 @@ class PduReader:
 
     def _begin_other(self, kind: int, length: int) -> None:
         if not ASSOCIATE_RQ <= kind <= ABORT:
-            raise ProtocolError(f"unknown PDU type {kind:02X}H", REASON_UNRECOGNIZED)
+            end = "H (the other side speaks TLS)" if kind in _TLS else "H"
+            raise ProtocolError(f"unknown PDU type {kind:02X}{end}", REASON_UNRECOGNIZED)
         if kind > P_DATA and length != 4:
             raise ProtocolError(f"PDU type {kind:02X}H with a length of {length} bytes instead of 4", REASON_INVALID)
+        if kind < P_DATA and self.associated:
+            raise ProtocolError(f"unexpected PDU type {kind:02X}H after the association request", REASON_UNEXPECTED)
         if length > MAX_ASSOCIATE or length == 0:
             raise ProtocolError(f"PDU type {kind:02X}H with a length of {length} bytes", REASON_INVALID)
         self._kind, self._wanted = kind, length

@@ -16,9 +16,9 @@ from asyncroute.cli import later, root, settings
 from tests.support.router import command, environment, run_cli
 from tests.unit.cli.running import Cli, heeding_ctrl_c, part10_files
 
-COMMANDS = ("serve", "status", "reload", "check", "init", "echo", "send", "demo")
-QUEUE = ("list", "retry", "discard")
-EVERY = [(name,) for name in COMMANDS] + [("queue", name) for name in QUEUE]
+COMMANDS = ("serve", "status", "rebuild", "reload", "check", "init", "echo", "send", "demo")
+GROUPS = {"queue": ("list", "retry", "discard"), "user": ("add", "remove", "list")}
+EVERY = [(name,) for name in COMMANDS] + [(group, name) for group, names in GROUPS.items() for name in names]
 
 
 def test_version(cli: Cli) -> None:
@@ -30,7 +30,7 @@ def test_help_names_every_command_that_there_is(cli: Cli) -> None:
     done = cli("--help")
     assert done.status == 0
     listed = {line.split()[0] for line in done.out.partition("Commands:")[2].splitlines() if line.strip()}
-    assert listed == {*COMMANDS, "queue"}
+    assert listed == {*COMMANDS, *GROUPS}
 
 
 @pytest.mark.parametrize("name", EVERY, ids=" ".join)

@@ -22,6 +22,8 @@ calling_ae_title = "ROUTER"
 LISTENER = "[[listener]]\nport = 11113\n"  # lines 10 and 11
 DICOM = '[[destination]]\nname = "two"\nkind = "dicom"\nhost = "h"\nport = 104\nae_title = "B"\n'  # lines 10 to 15
 FOLDER = '[[destination]]\nname = "dir"\nkind = "folder"\npath = "out"\n'  # lines 10 to 13
+TLS = LISTENER + "[listener.tls]\ncertificate = '/dev/null'\nkey = '/dev/null'\n"  # lines 10 to 14
+MUTUAL = TLS + "client_ca = '/dev/null'\n"  # lines 10 to 15
 ROUTE = '[[route]]\nname = "r"\nto = ["pacs"]\n'  # lines 10 to 12
 
 WRONG = [
@@ -189,6 +191,40 @@ WRONG = [
     (
         DICOM + 'tls = { certificate = "/no/c.pem" }',
         'x.toml:16: destination[1].tls: needs both "certificate" and "key", or neither',
+    ),
+    (
+        LISTENER + "user_identity = { users_file = '/no/users' }",
+        'x.toml:12: listener[1].user_identity.users_file: no such file: "/no/users"',
+    ),
+    (LISTENER + "user_identity = {}", "x.toml:12: listener[1].user_identity.users_file: is missing"),
+    (
+        LISTENER + "user_identity = { users_file = '/dev/null', require = true }",
+        'x.toml:12: listener[1].user_identity.require: unknown key "require", did you mean "required"?',
+    ),
+    (
+        TLS + "bind_ae = { CT_1 = 'ct1' }",
+        'x.toml:15: listener[1].tls.bind_ae: needs "client_ca": without it callers show no certificate',
+    ),
+    (
+        MUTUAL + "[listener.tls.bind_ae]\nCT_1 = 'ct1'\n'CT_2 ' = []\n\"*\" = ['a', 5]",
+        'x.toml:18: listener[1].tls.bind_ae."CT_2 ": must name at least one certificate\n'
+        'x.toml:19: listener[1].tls.bind_ae."*": must be text in quotes, not 5',
+    ),
+    (
+        MUTUAL + "bind_ae = { CT_1 = 'SHA256:00:11' }",
+        'x.toml:16: listener[1].tls.bind_ae.CT_1: must be "sha256:" and 64 hex digits, not "SHA256:00:11"',
+    ),
+    (
+        MUTUAL + "bind_ae = { CT_1 = '' }",
+        'x.toml:16: listener[1].tls.bind_ae.CT_1: must be the name of a certificate, or its fingerprint, not ""',
+    ),
+    (
+        MUTUAL + "bind_ae = { '' = 'ct1' }",
+        'x.toml:16: listener[1].tls.bind_ae."": must not be empty; "*" is any AE title',
+    ),
+    (
+        MUTUAL + "bind_ae = ['CT_1']",
+        "x.toml:16: listener[1].tls.bind_ae: must be a table of keys in braces, not a list",
     ),
     ('[node]\ndata_dir = "/"', "x.toml:11: node.data_dir: cannot be the root folder"),
     ('[node]\ndata_dir = ""', "x.toml:11: node.data_dir: must be a path, not empty"),
@@ -366,11 +402,6 @@ NOT_YET = [
         ROUTE + 'match."RequestAttributesSequence.AccessionNumber" = "1"',
         'x.toml:13: route[0].match."RequestAttributesSequence.AccessionNumber": '
         "attributes inside sequences are not available yet",
-    ),
-    (LISTENER + "user_identity = { users_file = 'u' }", "x.toml:12: listener[1].user_identity: not available yet"),
-    (
-        LISTENER + "tls = { certificate = '/dev/null', key = '/dev/null', bind_ae = {} }",
-        "x.toml:12: listener[1].tls.bind_ae: not available yet",
     ),
 ]
 

@@ -151,14 +151,16 @@ def test_rejections_in_words(codes: tuple[int, int, int], text: str) -> None:
 
 def test_failed_connections_blame_no_image() -> None:
     failed = [
-        (outcomes.unreachable("no answer"), "cannot connect: no answer", False, False),
-        (outcomes.refused(), "cannot connect: connection refused", False, True),
-        (outcomes.unresolved("x"), "cannot find the host's address: x", False, False),
-        (outcomes.tls_failed("bad certificate"), "TLS: bad certificate", True, False),
-        (outcomes.lost("reset", image_in_flight=False), "reset", False, False),
+        (outcomes.unreachable("no answer"), "cannot connect: no answer", False, False, True),
+        (outcomes.refused(), "cannot connect: connection refused", False, True, True),
+        (outcomes.unresolved("x"), "cannot find the host's address: x", False, False, True),
+        (outcomes.tls_failed("bad certificate"), "TLS: bad certificate", True, False, True),
+        (outcomes.lost("reset", image_in_flight=False), "reset", False, False, False),
     ]
-    for outcome, text, loud, narrow in failed:
-        assert outcome == Outcome(Kind.ASSOCIATION_FAILED, text, scope=Scope.DESTINATION, loud=loud, narrow=narrow)
+    for outcome, text, loud, narrow, unreached in failed:
+        assert outcome == Outcome(
+            Kind.ASSOCIATION_FAILED, text, scope=Scope.DESTINATION, loud=loud, narrow=narrow, unreached=unreached
+        )
 
 
 def test_an_image_that_ends_associations_is_counted() -> None:

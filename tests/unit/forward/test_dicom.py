@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -116,7 +117,8 @@ class Bench:
     def stored(self, size: int = 1000, in_memory: bool = False, **more: object) -> Delivery:
         """An image of noise in the spool, and in memory if told so."""
         self.number += 1
-        made, data = instance(self.number, data_offset=0), noise(size, 100 + self.number)
+        uids = {name: more[name] for name in ("sop_class_uid", "sop_instance_uid", "transfer_syntax") if name in more}
+        made, data = instance(self.number, data_offset=0, **uids), noise(size, 100 + self.number)
         assert self.spool.write([(made, [data])]) == {}
         found = delivery(self.number, data_offset=made.data_offset, size=size, checksum=made.checksum)
         for name, value in more.items():
@@ -591,3 +593,31 @@ def test_what_status_shows(tmp_path: Path) -> None:
             assert info["since_s"] >= 0
 
     body()
+
+
+def test_a_new_association_waits_for_the_one_that_is_released(tmp_path: Path) -> None:
+    """The destination may take no more at once than it has now."""
+    open_at_once: list[int] = []
+    opened = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal opened
+        await peer.accept()
+        opened += 1
+        open_at_once.append(opened)
+        with contextlib.suppress(EOFError):
+            while True:
+                peer.respond(await peer.message())
+        await asyncio.sleep(0.05)
+        opened -= 1
+        peer.writer.write(ul.release_rp())
+
+    @on_loop
+    async def body() -> None:
+        async with lane(tmp_path, script) as bench:  # type: ignore[arg-type]
+            for sop_class in (CT, MR, CT):
+                assert await bench.send(bench.stored(sop_class_uid=sop_class)) == SUCCESS
+            bench.lane.close()
+
+    body()
+    assert open_at_once == [1, 1, 1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -361,6 +362,64 @@ def test_names_are_durable_before_it_is_delivered(bench: Bench, monkeypatch: pyt
     assert synced[:3] == ["", "/out", "/out/a"]
     assert synced[3].endswith(".part")
     assert synced[4:] == ["/out/a/b"]
+
+
+class Syncs:
+    """Folder syncs, noted by folder; ``failing``: those, by number from 1, that fail. The real ones are not made."""
+
+    def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch, *failing: int) -> None:
+        self.seen: list[str] = []
+        self._failing = failing
+        self._root = str(bench.out.parent)
+        monkeypatch.setattr(os, "fsync", self._sync)
+
+    def _sync(self, number: int) -> None:
+        self.seen.append(os.readlink(f"/proc/self/fd/{number}").removeprefix(self._root))
+        if len(self.seen) in self._failing:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_names_that_another_process_left_are_synced_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have been killed before it could."""
+    (bench.out / "a").mkdir(parents=True)
+    syncs = Syncs(bench, monkeypatch)
+    forwarder = bench.forwarder("a/{SOPInstanceUID}.dcm", sync=True)
+    for index in (1, 2):
+        assert forwarder.write(bench.stored(index=index)) == SUCCESS
+    assert syncs.seen == ["", "/out", "/out/a", "/out/a"]
+    shutil.rmtree(bench.out / "a")
+    assert forwarder.write(bench.stored(index=3)) == SUCCESS
+    assert syncs.seen[4:] == ["/out", "/out/a"]
+
+
+def test_the_folders_that_are_known_are_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_FOLDERS", 2)
+    syncs = Syncs(bench, monkeypatch)
+    forwarder = bench.forwarder("{InstanceNumber}/one.dcm", sync=True)
+    for folder in "abcab":
+        forwarder._make_folders(bench.out / folder)
+    assert len(forwarder._durable) <= 2
+    assert set(syncs.seen) == {"", "/out"}
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_after_a_failed_sync_every_name_is_made_anew(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    """The next sync succeeds, but the system does not try again to write what it could not."""
+    Syncs(bench, monkeypatch, failing)
+    forwarder = bench.forwarder("a/one.dcm", sync=True)
+    image = bench.stored()
+    outcome = forwarder.write(image)
+    assert (outcome.kind, outcome.scope) == (Kind.ASSOCIATION_FAILED, Scope.DESTINATION)
+    assert "syncing it: Input/output error" in outcome.text
+    place = bench.out / "a" / "one.dcm"
+    lost = [path for path in (bench.out, place.parent, place)[failing - 1 :] if path.exists()]
+    assert lost == ([place] if failing == 3 else [])
+    before = place.stat().st_ino if failing == 3 else 0
+    assert forwarder.write(image).delivered
+    assert place.stat().st_ino != before
+    assert list(bench.there().values()) == [bench.data(image)]
 
 
 # --- the lane ---------------------------------------------------------------------------------------------------------

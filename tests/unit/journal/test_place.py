@@ -160,3 +160,13 @@ def test_closing_a_lock_twice_is_fine(tmp_path: Path) -> None:
     lock.close()
     lock.close()
     assert Lock(tmp_path).path == tmp_path / "lock"
+
+
+def test_what_could_not_be_made_whole_is_taken_back(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "file").write_bytes(b"")
+    with pytest.raises(StorageFault, match="cannot be made"):
+        make_private(tmp_path / "a" / "file" / "data")
+    with pytest.raises(StorageFault, match="cannot be made"):
+        make_private(tmp_path / "b" / ("x" * 300))
+    assert not (tmp_path / "b").exists()

@@ -14,9 +14,10 @@ import pytest
 
 from asyncroute.core.errors import StorageFault
 from asyncroute.journal.base import Counts, Group
+from asyncroute.journal.examine import Mark
 from asyncroute.journal.reader import SqliteReader, read_stopped
 from asyncroute.journal.sqlite import SqliteJournal
-from tests.contract.made import delivered, image
+from tests.contract.made import T0, delivered, image
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -209,3 +210,29 @@ def test_a_reader_left_open_does_not_keep_the_process_alive(tmp_path: Path) -> N
         timeout=30,
         check=True,
     )
+
+
+def test_damage_met_while_reading_is_told(tmp_path: Path) -> None:
+    """The reader meets it, the writer must hear of it: it would go on acknowledging."""
+    journal = SqliteJournal.open(tmp_path, "process-crash")
+    journal.commit(Group([image(n, "a", header=bytes(300)) for n in range(1, 3000)]))
+    journal.close()
+    journal = SqliteJournal.open(tmp_path, "process-crash")
+    path = tmp_path / "journal.db"
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * (path.stat().st_size - 4096))
+
+    async def read() -> None:
+        reader = await SqliteReader.open(tmp_path)
+        reader.on_damage = journal.condemn
+        try:
+            with pytest.raises(StorageFault, match="asyncroute rebuild"):
+                await reader.claim("a", 1000, T0 * 2, ())
+        finally:
+            await reader.close()
+
+    asyncio.run(read())
+    assert journal.broken is not None
+    assert Mark(tmp_path).set
+    journal.close()

@@ -203,10 +203,10 @@ def test_refusing_a_damaged_journal_leaves_its_log_alone(tmp_path: Path) -> None
     assert [(folder / name).read_bytes() for name in ("journal.db", "journal.db-wal")] == evidence
 
 
-def test_damage_met_while_running_stops_writing_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spoil_pages(filled(tmp_path))
-    monkeypatch.setattr(sqlite, "CHECKED_BYTES", 0)
+def test_damage_met_while_running_stops_writing_for_good(tmp_path: Path) -> None:
+    path = filled(tmp_path)
     journal = SqliteJournal.open(tmp_path)
+    spoil_pages(path)
     with pytest.raises(StorageFault, match="damaged"):
         journal.commit(Group(settlements=[delivered(n, "a") for n in range(1, 2000)]))
     assert journal.broken is not None

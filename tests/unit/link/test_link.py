@@ -279,7 +279,7 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @on_loop
 async def test_order_is_kept_however_slowly_the_peer_reads() -> None:
     async with linked(buffers=8 << 10) as (link, far):
-        data = noise(400_000)
+        data = noise(300_000 + MAX_OUT - 2000)
         pieces: list[bytes | memoryview] = [memoryview(data)[at : at + 111] for at in range(0, 300_000, 111)]
         end = sum(map(len, pieces))
         link.transmit(pieces)
@@ -319,10 +319,10 @@ async def test_a_peer_that_does_not_read_is_given_up() -> None:
 async def test_what_the_peer_has_taken_no_longer_waits() -> None:
     """A slow reader is not one that does not read: what counts is what waits now."""
     async with linked(buffers=8 << 10) as (link, far):
-        link.write(bytes(100_000))
-        for _ in range(30):
-            link.write(bytes(100_000))
-            await read_exactly(far, 100_000)
+        link.write(bytes(MAX_OUT // 2))
+        for _ in range(100):
+            link.write(bytes(MAX_OUT // 4))
+            await read_exactly(far, MAX_OUT // 4)
             assert link._out
         assert not link.ended
 

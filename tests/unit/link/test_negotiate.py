@@ -78,7 +78,7 @@ def test_answers_pynetdicoms_own_request() -> None:
     answer = accepted(decoded.encode())
     assert answer.contexts == {1: Context(1, VERIFICATION, IVLE), 3: Context(3, CT, EVLE)}
     assert (answer.calling_aet, answer.called_aet) == ("CT_A", "ASYNCROUTE")
-    assert (answer.peer_max_pdu, answer.implementation_uid, answer.user_identity) == (16384, "1.2.3.4", False)
+    assert (answer.peer_max_pdu, answer.implementation_uid, answer.named) == (16384, "1.2.3.4", None)
     assert results(answer.pdu) == {1: (0, IVLE), 3: (0, EVLE), 5: (3, IVLE)}
     assert read_ac(answer.pdu).application_context_name == APPLICATION
     assert information(answer.pdu).maximum_length == 131072
@@ -271,7 +271,7 @@ USERS = {
 @pytest.mark.parametrize(("last", "max_pdu"), USERS.values(), ids=USERS.keys())
 def test_user_information(last: bytes, max_pdu: int) -> None:
     answer = accepted(associate(context(1, CT, EVLE), last=last))
-    assert (answer.peer_max_pdu, answer.user_identity) == (max_pdu, False)
+    assert (answer.peer_max_pdu, answer.named) == (max_pdu, None)
     assert {item.item_type for item in information(answer.pdu).user_data} == {0x51, 0x52, 0x55}
     assert answer.implementation_version.isascii()
     assert len(answer.implementation_version) <= 16
@@ -282,15 +282,6 @@ def test_asynchronous_operations_are_answered_with_one_each() -> None:
     window = information(answer.pdu).async_ops_window
     assert window is not None
     assert (window.max_operations_invoked, window.max_operations_performed) == (1, 1)
-
-
-@pytest.mark.parametrize("kind", [1, 2, 3, 4, 5])
-def test_user_identity_is_accepted_without_a_positive_response_and_never_from_memory(kind: int) -> None:
-    rq = associate(context(1, CT, EVLE), last=user(identity(kind)))
-    answer = accepted(rq)
-    assert answer.user_identity
-    assert information(answer.pdu).user_identity is None
-    assert accept_cached(rq, POLICY) is None
 
 
 def test_a_handlers_refusal_is_a_rejection(monkeypatch: pytest.MonkeyPatch) -> None:

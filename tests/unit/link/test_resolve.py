@@ -131,3 +131,49 @@ def test_one_who_gives_up_leaves_the_others_their_answer(names: Names) -> None:
         resolver.close()
 
     body()
+
+
+def both(host: str, port: int) -> Addresses:
+    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"10.0.0.{n}", port)) for n in (1, 2, 3)]
+
+
+def test_addresses_that_could_not_be_reached_come_last_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolve, "_look_up", both)
+
+    @on_loop
+    async def body() -> None:
+        resolver = Resolver()
+        first, second, third = await resolver.addresses("pacs", 104)
+        resolver.avoid(first)
+        assert await resolver.addresses("pacs", 104) == [second, third, first]
+        resolver.avoid(second)
+        resolver.avoid(third)
+        assert await resolver.addresses("pacs", 104) == [first, second, third], "all alike: as they were given"
+        monkeypatch.setattr(resolve, "AVOIDED", 0.0)
+        resolver.avoid(second)
+        assert await resolver.addresses("pacs", 104) == [first, second, third]
+        assert len(resolver._avoided) == 1, "what is over is forgotten"
+        resolver.close()
+
+    body()
+
+
+def test_what_is_forgotten_is_asked_anew(names: Names) -> None:
+    @on_loop
+    async def body() -> None:
+        resolver = Resolver()
+        resolver.forget("pacs", 104)
+        first = await resolver.addresses("pacs", 104)
+        resolver.forget("pacs", 104)
+        assert await resolver.addresses("pacs", 104) != first
+        names.hang.clear()
+        waiting = asyncio.create_task(resolver.addresses("slow", 104))
+        await until(lambda: "slow" in names.asked, "the slow look-up has begun")
+        resolver.forget("slow", 104)
+        another = asyncio.create_task(resolver.addresses("slow", 104))
+        names.hang.set()
+        assert await waiting == await another
+        assert names.asked.count("slow") == 1
+        resolver.close()
+
+    body()

@@ -13,7 +13,7 @@ from functools import partial
 import pytest
 
 from asyncroute.link import tls
-from asyncroute.link.stream import Stream, TlsStream
+from asyncroute.link.stream import VANISHED, Stream, TlsStream
 from tests.support.certs import Authority, Identity
 from tests.unit.parts import noise, on_loop, read_exactly, settle_loop, tcp_pair, until
 
@@ -134,6 +134,15 @@ async def test_no_delay() -> None:
         stream.quick_ack()
         stream.close()
         stream.quick_ack()
+
+
+@on_loop
+async def test_a_peer_that_vanishes_is_asked_for() -> None:
+    async with plain() as (stream, _):
+        assert stream.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        tcp = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        after, every, times = (stream.sock.getsockopt(socket.IPPROTO_TCP, option) for option in tcp)
+        assert after + every * times == VANISHED
 
 
 @on_loop

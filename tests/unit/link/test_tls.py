@@ -159,6 +159,43 @@ def test_files_that_cannot_be_used(ca: Authority, server: Identity, tmp_path: Pa
         tls.client_context(ca.ca, nothing, server.key)
 
 
+def test_files_that_cannot_be_used_are_told_in_words(ca: Authority, server: Identity, tmp_path: Path) -> None:
+    """No word of OpenSSL's where we know better."""
+    other, noise, damaged = ca.issue("another"), tmp_path / "noise.pem", tmp_path / "damaged.pem"
+    noise.write_text("noise")
+    lines = server.certificate.read_text().splitlines()
+    damaged.write_text("\n".join([*lines[:3], *lines[5:]]))
+    swapped = Identity(server.key, server.certificate)
+    for identity, words in (
+        (Identity(server.certificate, other.key), f"tls: {other.key} is not the key of {server.certificate}"),
+        (Identity(noise, server.key), f"tls: {noise} holds no certificate (PEM)"),
+        (Identity(server.certificate, noise), f"tls: {noise} holds no private key (PEM)"),
+        (swapped, f"tls: {server.key} holds no certificate (PEM)"),
+        (Identity(damaged, server.key), f"tls: {damaged} and {server.key} cannot be used: one of them is damaged ("),
+        (Identity(tmp_path / "no", server.key), f"tls: cannot read {tmp_path / 'no'}: No such file or directory"),
+        (Identity(server.certificate, tmp_path / "no"), f"tls: cannot read {tmp_path / 'no'}: No such file"),
+    ):
+        with pytest.raises(OurFault) as caught:
+            tls.server_context(identity.certificate, identity.key, None, False)
+        assert str(caught.value).startswith(words)
+    with pytest.raises(OurFault, match="it is not a PEM file of them"):
+        tls.client_context(noise, None, None)
+
+
+def test_every_failure_has_words() -> None:
+    """Also those that no table knows."""
+    unknown = ssl.SSLError(1, "[SSL: ODD_THING] odd thing (_ssl.c:1)")
+    unknown.reason = "ODD_THING"
+    assert tls.words(unknown, "caller") == "odd thing"
+    assert tls.words(ssl.SSLError(1, "no reason\nat all"), "caller") == "no reason at all"
+    assert tls.words(ConnectionResetError(104, "Connection reset by peer"), "caller") == "Connection reset by peer"
+    assert tls.words(TimeoutError(), "caller") == "TimeoutError"
+    alert = ssl.SSLError(1, "x")
+    alert.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+    assert tls.words(alert) == "it asks for a certificate of ours"
+    assert tls.words(alert, "destination") == "the destination asks for a certificate of ours"
+
+
 def test_a_key_with_a_password_is_refused_without_asking(server: Identity, tmp_path: Path) -> None:
     """OpenSSL would ask on the terminal, and a service would wait there for ever."""
     locked = tmp_path / "locked.key"

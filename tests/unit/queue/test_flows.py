@@ -52,10 +52,10 @@ def test_what_is_put_back_comes_first() -> None:
         flows.add(A, delivery(number))
     first, second = flows.take(oldest(flows)), flows.take(oldest(flows))
     flows.add(B, delivery(9))
-    flows.put_back(A, second)
-    flows.put_back(A, first)
     flows.put_back(B, delivery(8))
-    assert drained(flows) == [8, 0, 1, 2, 3, 9]
+    flows.put_back(A, first)
+    flows.put_back(A, second)
+    assert drained(flows) == [0, 1, 8, 2, 3, 9], "and in the order in which they were received"
 
 
 def test_only_what_is_allowed() -> None:
@@ -117,13 +117,18 @@ steps = st.lists(
 def test_any_order_of_events(steps: list[tuple[str, int, int]]) -> None:
     """Against a plain list of everything in the order that is promised."""
     flows, model, number = Flows(), list[tuple[Key, Delivery]](), 0
+    put_back: set[int] = set()
     for what, key_number, n in steps:
         key = KEYS[key_number]
         if what == "add" or what == "back":
             number += 1
             entry = (key, delivery(number))
             (flows.add if what == "add" else flows.put_back)(*entry)
-            model.insert(len(model) if what == "add" else 0, entry)
+            if what == "back":  # in front, in the order of their numbers
+                model.insert(sum(d.instance_id in put_back for _, d in model), entry)
+                put_back.add(number)
+            else:
+                model.append(entry)
         elif what == "take":
             allowed = KEYS[: n % 4]
             flow = flows.oldest(allowed.__contains__)

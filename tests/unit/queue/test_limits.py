@@ -58,6 +58,9 @@ def test_asking_twice_is_asking_once() -> None:
     for _ in range(3):
         outbound.wait(waiter)
     assert len(outbound._waiting) == 1
+    outbound.returned()
+    outbound.returned()
+    assert waiter.log == ["a"]
 
 
 def test_room_that_one_does_not_need_goes_to_the_next() -> None:

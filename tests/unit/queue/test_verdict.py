@@ -17,6 +17,7 @@ from asyncroute.queue.verdict import Verdict
 from tests.unit.parts import delivery
 
 NOW = 10_000.0
+CLOCK = 0.0
 GONE = outcomes.refused()
 LOST = outcomes.lost("aborted by the peer", image_in_flight=True)
 OK = outcomes.SUCCESS
@@ -44,6 +45,9 @@ class Desk:
 
     def later(self, delivery: Delivery, seconds: float) -> None:
         self.delayed.append((delivery.instance_id, seconds))
+
+    def clock(self) -> float:
+        return CLOCK
 
     def settle(self, settlement: Settlement, delivery: Delivery) -> None:
         self.settled.append(settlement)
@@ -193,7 +197,7 @@ def test_a_destination_that_is_down_costs_no_image_an_attempt(outcome: Outcome) 
     assert image.attempts == 0
     assert desk.breaker.failures == 1
     assert desk.verdict.last_error == outcome.text
-    assert desk.verdict.state(NOW) == "recovering"
+    assert desk.verdict.state(NOW) == ("down" if outcome.loud else "recovering")
     for _ in range(20):
         desk.on(outcome, image, NOW + 1)
     assert desk.settled == []
@@ -346,7 +350,7 @@ HOUR = 3600.0
 
 
 def old(number: int = 1, age: float = 2 * HOUR) -> Delivery:
-    return delivery(number, queued_at=time.time() - age)
+    return delivery(number, since=CLOCK - age)
 
 
 @pytest.mark.parametrize(
@@ -354,15 +358,37 @@ def old(number: int = 1, age: float = 2 * HOUR) -> Delivery:
 )
 def test_an_image_that_is_too_old_is_given_up(outcome: Outcome) -> None:
     desk = Desk(Backoff(give_up=HOUR))
+    desk.on(OK, 9)
     desk.on(outcome, old(1, HOUR - 60))
     desk.on(outcome, old(2, HOUR + 60))
     assert desk.states[-1] == (2, "failed")
     assert (1, "failed") not in desk.states
 
 
+def test_nothing_is_given_up_before_the_destination_has_answered_in_this_run() -> None:
+    """It may have been down for days before the router was started again: that must not count."""
+    desk = Desk(Backoff(give_up=HOUR))
+    for n in range(5):
+        desk.on(GONE, old(n), NOW + 100 * n)
+        desk.on(outcomes.rejected(1, 1, 7), old(n), NOW + 100 * n)
+    assert desk.states == []
+    desk.on(OK, 9, NOW + 600)
+    desk.on(outcomes.classify(0x0110), old(2), NOW + 700)
+    assert desk.states[-1] == (2, "failed")
+
+
+@pytest.mark.parametrize("jump", [-1e9, -86400.0, 86400.0, 1e9])
+def test_ages_do_not_follow_the_wall_clock(jump: float) -> None:
+    desk = Desk(Backoff(give_up=HOUR))
+    desk.on(OK, 9)
+    desk.on(outcomes.classify(0x0110), delivery(1, since=CLOCK - 60, queued_at=time.time() + jump))
+    assert desk.states[-1] == (1, "ready")
+
+
 @pytest.mark.parametrize("last", [GONE, outcomes.classify(0x0110)], ids=["association", "image"])
 def test_time_in_which_the_destination_was_down_does_not_count(last: Outcome) -> None:
     desk = Desk(Backoff(give_up=HOUR))
+    desk.on(OK, 9, NOW - 3 * HOUR)
     for n in range(THRESHOLD):
         desk.on(GONE, delivery(n), NOW - 1.9 * HOUR)
     desk.breaker.until = 0

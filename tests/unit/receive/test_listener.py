@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from asyncroute.core.errors import OurFault
+from asyncroute.link.descriptors import Descriptors
 from tests.support import ul
 from tests.support.certs import Authority, Identity
 from tests.unit.calling import CONTEXTS, Bench, Caller, data_set, receiving, store
@@ -103,17 +104,97 @@ def test_who_only_connects_does_not_count(tmp_path: Path) -> None:
     body()
 
 
-def test_far_beyond_the_cap_connections_are_cut(tmp_path: Path) -> None:
+def test_of_too_many_silent_connections_the_oldest_goes(tmp_path: Path) -> None:
+    """The newcomer does not, and neither does an association, idle as it may be."""
+
     @on_loop
     async def body() -> None:
-        async with receiving(tmp_path, max_associations=1) as bench:
-            bench.listener._most = 10
-            held = [await bench.caller() for _ in range(10)]
-            await until(lambda: bench.associations == 10, "ten connections")
+        async with receiving(tmp_path, max_associations=2) as bench:
+            bench.intake.waiting.most = 10
+            inside = await bench.associated()
+            other = bench.listen()
+            held = [await bench.caller(listener) for listener in [bench.listener] * 5 + [other] * 5]
+            await until(lambda: bench.associations == 11, "ten connections without an association")
+            newcomer = await bench.caller()
+            await held[0].ended()
+            assert await rejection(newcomer) is None
+            assert await rejection(held[1]) == LIMIT  # which is an end: it counts among those without an association
+            for caller in held[2:]:
+                caller.sock.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    caller.sock.recv(1)
+            assert await inside.echo() == 0
+
+    body()
+
+
+def test_who_has_been_sent_away_and_does_not_go_counts_with_the_silent(tmp_path: Path) -> None:
+    @on_loop
+    async def body() -> None:
+        async with receiving(tmp_path) as bench:
+            bench.intake.waiting.most = 3
+            staying = [await bench.associated() for _ in range(4)]
+            for caller in staying:
+                await caller.send(ul.release_rq())
+                assert (await caller.pdu())[0] == ul.RELEASE_RP
+            await staying[0].ended()
+            assert bench.associations == 3
+
+    body()
+
+
+def test_requests_hold_a_bounded_number_of_bytes(tmp_path: Path) -> None:
+    """Who holds the most goes; who asks for little, or is being answered, stays."""
+
+    @on_loop
+    async def body() -> None:
+        async with receiving(tmp_path) as bench:
+            bench.intake.requests.most = 200_000
+            request = ul.associate_rq("CT_A", "ASYNCROUTE", CONTEXTS)
+            small = await bench.caller()
+            await small.send(request[:-5])
+            large = [await bench.caller() for _ in range(4)]
+            sizes = [60_000, 70_000, 60_000]
+            held = len(request) - 11
+            for caller, size in zip(large, sizes, strict=False):
+                await caller.send(ul.pdu(ul.RQ, bytes(900_000))[: size + 6])
+                held += size
+                await until(lambda held=held: bench.intake.requests.size == held, "it is read")  # type: ignore[misc]
+            await large[3].send(ul.pdu(ul.RQ, bytes(900_000))[:60_006])
+            await large[1].ended()
+            await until(lambda: bench.intake.requests.size == held - 10_000, "all is read")
+            await small.send(request[-5:])
+            assert (await small.pdu())[0] == ul.AC
+            await until(lambda: bench.intake.requests.size == 3 * 60_000, "the small one is out")
+            for caller in large:
+                caller.close()
+            await until(lambda: not bench.intake.requests.size, "nobody holds anything")
+
+    body()
+
+
+def test_connections_leave_descriptors_for_others(tmp_path: Path) -> None:
+    """A connection whose descriptor has a high number is one too many: a silent one goes, or it itself."""
+
+    @on_loop
+    async def body() -> None:
+        async with receiving(tmp_path) as bench:
+            inside = await bench.associated()
+            (first,) = bench.intake.associations
+            bench.intake.descriptors = scarce = Descriptors(1 << 20, first.stream.sock.fileno() + 1, 64)
+            await (await bench.caller()).ended()  # nobody is silent
+            bench.intake.descriptors = Descriptors.plan(0, 0)
+            silent = await bench.caller()
+            await until(lambda: bench.associations == 2, "the silent one")
+            numbers = {acceptor.stream.sock.fileno() for acceptor in bench.intake.associations}
+            bench.intake.descriptors = Descriptors(1 << 20, max(numbers) + 1, 64)
+            newcomer = await bench.caller()
+            await silent.ended()
+            assert await rejection(newcomer) is None
+            assert {acceptor.stream.sock.fileno() for acceptor in bench.intake.associations} == numbers
+            bench.intake.descriptors = scarce
             await (await bench.caller()).ended()
-            held[0].close()
-            await until(lambda: bench.associations == 9, "one has left")
-            assert await rejection(await bench.caller()) is None
+            assert await inside.echo() == 0
 
     body()
 
@@ -262,7 +343,11 @@ def test_silent_and_wrong_tls_callers_hold_up_nobody_and_are_cleared(
             for caller in (*silent, *half):
                 await caller.ended()
             await until(lambda: not listener._handshakes, "no handshake is left")
-            assert len(listener.associations) == 1
+            for caller in wrong:  # an alert, fatal (RFC 8446 6), then our end of the connection; they close theirs
+                assert (await asyncio.get_running_loop().sock_recv(caller.sock, 7))[::5] == b"\x15\x02"
+                await caller.ended()
+                caller.close()
+            await until(lambda: len(listener.associations) == 1, "only the good caller is left")
             writer.close()
 
     body()

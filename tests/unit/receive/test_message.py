@@ -11,6 +11,7 @@ import xxhash
 
 from asyncroute.receive import message as module
 from asyncroute.receive.association import MAX_PENDING
+from asyncroute.streaming import HEAD
 from tests.support import ul
 from tests.unit.calling import Bench, data_set, receiving, store
 from tests.unit.parts import files_in, on_loop, settle_loop, until
@@ -37,7 +38,7 @@ def test_a_large_image_goes_to_disk_as_it_comes(tmp_path: Path) -> None:
             assert await caller.statuses(1) == [(1, 0)]
             (received,) = bench.gate.offered
             assert received.image is None
-            assert bytes(received.head) == data[: module.HEAD]
+            assert bytes(received.head) == data[:HEAD]
             instance = received.instance
             assert (instance.size, instance.checksum) == (LARGE, xxhash.xxh3_64_intdigest(data))
             assert bench.gate.data == [data]
@@ -220,7 +221,7 @@ def test_when_memory_is_short_the_largest_goes_to_disk(tmp_path: Path) -> None:
     body()
 
 
-def test_when_there_is_nothing_to_move_reading_waits_for_room(tmp_path: Path) -> None:
+def test_when_there_is_nothing_to_move_images_wait_for_room_and_others_are_served(tmp_path: Path) -> None:
     @on_loop
     async def body() -> None:
         async with receiving(tmp_path, memory=128 << 10) as bench:
@@ -229,14 +230,60 @@ def test_when_there_is_nothing_to_move_reading_waits_for_room(tmp_path: Path) ->
             await first.send(store(1, data_set(1, 100_000)))
             await until(lambda: bench.gate.waiting, "the first image")
             assert bench.memory.full
-            second = await bench.caller()
-            asking = asyncio.create_task(second.request())
-            await until(lambda: bench.memory._waiters, "the second waits for room")
-            await settle_loop(20)
-            assert not asking.done()
-            bench.gate.answer()
-            assert (await asking)[0] == ul.AC
-            assert await first.statuses(1) == [(1, 0)]
+            second = await bench.associated()
             assert await second.echo() == 0
+            await second.send(store(2, data_set(2, 100_000))[:-10])
+            await until(lambda: bench.memory._waiters, "the second image waits for room")
+            await settle_loop(20)
+            assert bench.memory.used < (128 << 10) + 2 * module.LARGEST_BUFFER
+            bench.gate.answer()
+            bench.gate.status = 0
+            assert await first.statuses(1) == [(1, 0)]
+            await second.send(store(2, data_set(2, 100_000))[-10:])
+            assert await second.statuses(1) == [(2, 0)]
+            assert bench.gate.data == [data_set(1, 100_000), data_set(2, 100_000)]
+
+    body()
+
+
+@pytest.mark.parametrize("size", [3_000, 40_000, 100_000, 400_000, 1_000_000])
+def test_a_crowd_that_stalls_in_the_middle_of_images_of_any_size_holds_up_nobody(tmp_path: Path, size: int) -> None:
+    """All that they hold can go to disk: the bound is kept, whatever part of a buffer they fill."""
+    limit = 4 * MIB
+
+    @on_loop
+    async def body() -> None:
+        async with receiving(tmp_path, memory=limit, max_associations=1000) as bench:
+            most = 0
+            crowd = [await bench.associated() for _ in range(min(2 * limit // size, 600))]
+            for number, caller in enumerate(crowd):
+                await caller.send(store(number, data_set(1, size + 5), piece=30_000)[:-5])
+                most = max(most, bench.memory.used)
+            other = await bench.associated()
+            for number in range(3):
+                await other.send(store(number, data_set(2, 1_000_000), piece=100_000))
+                assert await other.statuses(1) == [(number, 0)]
+                most = max(most, bench.memory.used)
+            assert most < limit + MIB
+            for number, caller in enumerate(crowd):
+                await caller.send(store(number, data_set(1, size + 5), piece=30_000)[-5:])
+                assert await caller.statuses(1) == [(number, 0)]
+            assert bench.gate.data == [data_set(2, 1_000_000)] * 3 + [data_set(1, size + 5)] * len(crowd)
+
+    body()
+
+
+def test_a_refused_image_that_stalls_holds_no_memory_that_others_need(tmp_path: Path) -> None:
+    @on_loop
+    async def body() -> None:
+        async with receiving(tmp_path, memory=MIB, max_image="1 MiB") as bench:
+            crowd = [await bench.associated() for _ in range(20)]
+            bench.gate.refuses = "storage almost full"
+            for number, caller in enumerate(crowd):
+                await caller.send(store(number, data_set(1, 100_000), piece=30_000)[:-5])
+            bench.gate.refuses = None
+            other = await bench.associated()
+            await other.send(store(1, data_set(2, 900_000)))
+            assert await other.statuses(1) == [(1, 0)]
 
     body()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asyncroute.spool import facts
 from asyncroute.spool.local import LocalSpool
 from tests.contract.made import image
 
@@ -63,3 +65,27 @@ def test_any_damage_of_the_head_raises_nothing(whole: tuple[Path, LocalSpool, by
     damaged[place : place + len(junk)] = junk
     file.write_bytes(damaged)
     spool.facts(f"{file.parent.name}/{file.name}")
+
+
+@pytest.mark.parametrize("uid", ["1.2", " 1.2 ", "1.2\0", "", "é\\udc80", "9" * 70])
+def test_any_uids_are_their_own(tmp_path: Path, uid: str) -> None:
+    spool = LocalSpool(tmp_path / "spool", "process-crash")
+    instance_id, path = spool.allocate()
+    odd = {"sop_instance_uid": uid, "sop_class_uid": uid}
+    assert spool.write([(image(instance_id, path=path, data_offset=0, **odd), [DATA])]) == {}
+    found = spool.facts(path)
+    assert found is not None
+    assert found.sop_instance_uid == uid.strip(" \0").encode("latin-1", "replace").decode("latin-1")
+
+
+def test_facts_written_before_they_covered_the_uids(tmp_path: Path) -> None:
+    instance = image(7)
+    now = facts.pack(instance, 5, 6)
+    magic, version, length, _, *rest = facts._FIXED.unpack_from(now)
+    assert version == 2
+    names = now[facts._FIXED.size :]
+    crc = crc32(names, crc32(facts._FIXED.pack(magic, 1, length, 0, *rest)))
+    before = facts._FIXED.pack(magic, 1, length, crc, *rest) + names
+    uids = (instance.sop_class_uid, instance.sop_instance_uid, instance.transfer_syntax)
+    assert facts.unpack(before, *uids) == facts.unpack(now, *uids) == (7, 5, 6, instance.received_at, instance.source)
+    assert facts.unpack(now, *uids[:2], "1.2") is None

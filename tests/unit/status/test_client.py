@@ -162,3 +162,14 @@ def test_bad_answers_are_one_line(
     finally:
         thread.join(10)
         listener.close()
+
+
+def test_what_concerns_the_whole_queue_may_take_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    listener, thread = stand_in(None)
+    try:
+        with pytest.raises(OurFault, match=r"does not answer within 3 s"):
+            Client(tmp_path, timeout=0.1).queue_act("retry", {})
+    finally:
+        thread.join(10)
+        listener.close()

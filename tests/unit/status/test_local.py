@@ -54,3 +54,28 @@ def test_what_the_journal_and_the_spool_say(tmp_path: Path) -> None:
 def test_a_spool_that_is_not_there(tmp_path: Path) -> None:
     assert local.spool_usage(tmp_path / "none") == (0, 0)
     assert local.free_bytes(tmp_path / "none") == 0
+
+
+def test_orphans_are_counted_again_when_something_changed(tmp_path: Path) -> None:
+    orphans = local.Orphans(tmp_path)
+    assert orphans.look() == 0
+    folder = tmp_path / "orphans"
+    (folder / "a folder").mkdir(parents=True)
+    for number in range(3):
+        (folder / f"{number}.dcm").touch()
+    assert orphans.look() == orphans.count == 3
+    (folder / "1.dcm").unlink()
+    assert orphans.look() == 2
+    for path in folder.iterdir():
+        path.rmdir() if path.is_dir() else path.unlink()
+    folder.rmdir()
+    assert orphans.look() == 0
+
+
+def test_orphans_need_a_person(tmp_path: Path) -> None:
+    SqliteJournal.open(tmp_path).close()
+    assert needs_person(read(tmp_path)) == []
+    (tmp_path / "orphans").mkdir()
+    (tmp_path / "orphans" / "x.dcm").touch()
+    (line,) = needs_person(read(tmp_path))
+    assert line.startswith("1 files that the journal does not know")

@@ -133,6 +133,14 @@ def test_a_running_router() -> None:
     assert "associations" not in render.text(snapshot())
 
 
+def test_what_the_process_takes_up() -> None:
+    figures = {"pid": 4711, "tasks": 14, "threads": 9, "descriptors": 27, "rss_bytes": 52 << 20, "cpu_s": 0.41}
+    lines = render.text(snapshot(process=figures)).splitlines()
+    assert lines[3] == "process 4711: 52.0 MiB, 14 tasks, 9 threads, 27 descriptors, 0.4s CPU"
+    unknown = figures | {"threads": None, "descriptors": None, "rss_bytes": None}
+    assert render.text(snapshot(process=unknown)).splitlines()[3] == "process 4711: 14 tasks, 0.4s CPU"
+
+
 def test_a_stopped_one() -> None:
     assert "not running" in render.text(snapshot(running=False)).splitlines()[0]
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncroute.wire import pdata
-from asyncroute.wire.pdata import COMMAND, LAST, DataCutter, PduReader, ProtocolError
+from asyncroute.wire.pdata import COMMAND, LAST, REASON_UNEXPECTED, DataCutter, PduReader, ProtocolError
 from tests.support import ul
 
 Fragment = tuple[int, int, bytes]
@@ -314,3 +314,28 @@ def test_an_empty_data_set_has_one_empty_fragment() -> None:
 )
 def test_room(theirs: int, ours: int, room: int) -> None:
     assert pdata.pdu_room(theirs, ours) == room
+
+
+@pytest.mark.parametrize("kind", [ul.RQ, ul.AC, ul.RJ])
+def test_once_associated_no_further_request_is_collected(kind: int) -> None:
+    """Nor an answer: refused by its header, so that none of its up to 1 MiB is held."""
+    log = Log()
+    reader = PduReader(log, MAX)
+    reader.associated = True
+    view = memoryview(ul.release_rq() + ul.pdu(kind, bytes(500))[:20])
+    with pytest.raises(ProtocolError, match="unexpected PDU type") as caught:
+        reader.feed(view, 0, len(view))
+    assert caught.value.reason == REASON_UNEXPECTED
+    assert reader.collected == 0
+    assert log.found == [("pdu", ul.RELEASE_RQ, bytes(4))]
+
+
+def test_what_is_collected_can_be_counted_and_let_go() -> None:
+    reader = PduReader(Log(), MAX)
+    view = memoryview(ul.pdu(ul.RQ, bytes(500))[:300])
+    reader.feed(view, 0, 300)
+    assert reader.collected == 294
+    reader.stop()
+    assert reader.collected == 0
+    reader.feed(view, 0, 300)
+    assert reader.collected == 0

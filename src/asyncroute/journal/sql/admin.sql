@@ -7,14 +7,26 @@ SELECT id, path, data_offset + size, hold_reason IS NOT NULL,
 FROM instance AS i INDEXED BY instance_file WHERE path IS NOT NULL AND id > ? ORDER BY id LIMIT ?;
 
 -- name: has_instance
-SELECT 1 FROM instance WHERE id = ? AND checksum = ?;
+SELECT 1 FROM instance WHERE id = ? AND checksum = coalesce(?, checksum);
+
+-- By the tables alone: where their indexes say otherwise, the journal is damaged.
+-- name: is_owed
+SELECT path IS NOT NULL OR hold_reason IS NOT NULL
+    OR EXISTS (SELECT 1 FROM delivery NOT INDEXED WHERE instance = i.id AND state IN (0, 1, 2, 5))
+FROM instance AS i NOT INDEXED WHERE id = ?;
 
 -- name: last_id
 SELECT max(coalesce((SELECT max(id) FROM instance), 0),
            coalesce((SELECT value FROM counter WHERE name = 'last_pruned' AND destination = 0), 0));
 
+-- name: clock
+SELECT coalesce((SELECT value FROM counter WHERE name = 'clock' AND destination = 0), 0);
+
+-- name: newest
+SELECT received_at FROM instance WHERE id = (SELECT max(id) FROM instance);
+
 -- name: prune_look
-SELECT id, path IS NULL, received_at < ?,
+SELECT id, path IS NULL, received_at < ?, received_at > ?,
     EXISTS (SELECT 1 FROM delivery WHERE instance = i.id AND state IN (0, 1, 2, 5))
 FROM instance AS i WHERE id > ? ORDER BY id LIMIT ?;
 

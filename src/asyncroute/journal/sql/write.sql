@@ -8,7 +8,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- Two routes that name one destination make one delivery: the first's.
 -- name: insert_delivery
-INSERT INTO delivery (instance, destination, state, route, size, queued_at) VALUES (?, ?, 1, ?, ?, ?)
+INSERT INTO delivery (instance, destination, state, route, size, queued_at, since) VALUES (?, ?, 1, ?, ?, ?, ?)
 ON CONFLICT (instance, destination) DO NOTHING;
 
 -- name: insert_destination
@@ -25,6 +25,10 @@ ON CONFLICT DO UPDATE SET first_at = min(first_at, excluded.first_at), last_at =
 -- name: add_to_counter
 INSERT INTO counter (name, destination, value) VALUES (?, ?, ?)
 ON CONFLICT DO UPDATE SET value = value + excluded.value;
+
+-- name: set_clock
+INSERT INTO counter (name, destination, value) VALUES ('clock', 0, ?)
+ON CONFLICT DO UPDATE SET value = max(value, excluded.value);
 
 -- Each new image is compared with the copies next to it in order of arrival only, however many there are.
 -- name: conflicts

@@ -1,0 +1,52 @@
+"""Sharing out the process's descriptors: callers must not take those that images need on their way.
+
+The kernel gives every new descriptor the lowest free number (POSIX, "file descriptor allocation"), so the number of a
+connection that was just accepted tells how many are taken at that moment, whoever has them: no counting is needed, and
+none can be forgotten. Connections with a number at or above ``callers`` are too many; what lies above is for files
+being written and read, for associations to destinations, for the journal and for those who ask for the status.
+"""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import dataclass
+
+OWN = 40
+"""Descriptors of the process itself: libraries, journal, log, sockets that listen, people's commands."""
+
+FILES = 64
+"""Files that one committing thread may have open at a time, where there are enough descriptors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptors:
+    """``limit``: of the process, 0 where there is none. ``callers``: see module. ``files``: for ``FILES``."""
+
+    limit: int
+    callers: int
+    files: int
+
+    @classmethod
+    def plan(cls, limit: int, associations: int, committing: int = 2) -> Descriptors:
+        """Share ``limit`` out, at least half of it to callers.
+
+        ``associations``: how many there may be in all; an inbound one may have a file of its own open, an outbound one
+        is a descriptor. ``committing``: threads.
+        """
+        spare = min(OWN + committing * FILES + associations, limit // 2)
+        return cls(limit, limit - spare, max(4, min(FILES, spare // 8)))
+
+    def scarce(self, number: int) -> bool:
+        """Whether a connection that was given descriptor ``number`` is one too many."""
+        return bool(self.limit) and number >= self.callers
+
+    @property
+    def room(self) -> int:
+        """Callers that there is certainly room for at a time."""
+        return max(self.callers - OWN, 1)
+
+
+def limit() -> int:
+    """The number of descriptors that this process may have (RLIMIT_NOFILE, the soft limit); 0 for any number."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 0 if soft == resource.RLIM_INFINITY else soft
