@@ -1,0 +1,1 @@
+"""The power fails, again and again, on a file system that keeps only what was synced; and syncs fail."""

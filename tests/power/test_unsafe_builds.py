@@ -1,0 +1,77 @@
+"""The test can see: with any one of the syncs switched off, a power cut loses images that were acknowledged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.power.rounds import Rounds, make_rounds
+from tests.support.crashing import LARGE
+from tests.support.exact_receiver import ReceiverHost
+from tests.support.fixtures import MakeRouter
+from tests.support.images import Image
+from tests.support.power_fs import PowerDisk
+from tests.support.synthetic import image, mixed
+
+ON_THE_WAY = ["file", "streamed-file", "folder", "new-folder", "spool-folder", "data-folder", "journal"]
+WRITTEN = ["written-file", "written-name", "written-folder"]
+MOST_CUTS = 3
+
+
+@pytest.fixture
+def rounds(disk: PowerDisk, make_router: MakeRouter, receivers: ReceiverHost) -> Rounds:
+    return make_rounds(make_router, receivers, disk, seed=0)
+
+
+def cut_after(rounds: Rounds, delivered: bool, what: Sequence[Sequence[Image]]) -> None:
+    """Send, wait for the acknowledgements (``delivered``: until all has left the spool), and cut the power."""
+    rounds.start(wait=True)
+    fleet = rounds.bench.start_senders(what)
+    fleet.join().assert_clean()
+    if delivered:
+        rounds.bench.router.wait_drained()
+    rounds.cut(fleet)
+
+
+def one_cut(rounds: Rounds, turn: int, delivered: bool) -> int:
+    """Images that are lost when the power fails while no destination takes any, or after everything is delivered."""
+    bench = rounds.bench
+    for end in () if delivered else bench.ends:
+        end.stop()
+    cut_after(rounds, delivered, [mixed(f"{turn}/{n}", 4) for n in range(2)] + [[image(f"{turn}", 0, LARGE)]])
+    for end in () if delivered else bench.ends:
+        end.start()
+    rounds.settle()
+    lost = rounds.missing()
+    bench.router.kill()
+    return len(lost)
+
+
+def losses(rounds: Rounds, delivered: bool, program: str) -> int:
+    """Images lost in at most so many cuts with this build; it stops at the first loss."""
+    rounds.bench.router.program = ("tests.support.unsafe_build", program)
+    for turn in range(MOST_CUTS):
+        lost = one_cut(rounds, turn, delivered)
+        if lost:
+            print(f"{program}: {lost} of {len(rounds.bench.acknowledged)} acknowledged lost in cut {turn + 1}")
+            return lost
+    print(f"{program}: nothing lost in {MOST_CUTS} cuts")
+    return 0
+
+
+@pytest.mark.parametrize("delivered", [False, True])
+def test_a_safe_build_loses_nothing(rounds: Rounds, delivered: bool) -> None:
+    assert losses(rounds, delivered, "nothing") == 0
+    rounds.assert_nothing_foreign()
+
+
+@pytest.mark.parametrize("program", ON_THE_WAY)
+def test_a_sync_less_on_the_way_in_loses_images(rounds: Rounds, program: str) -> None:
+    assert losses(rounds, False, program)
+    rounds.assert_nothing_foreign()
+
+
+@pytest.mark.parametrize("program", WRITTEN)
+def test_a_sync_less_in_a_folder_destination_loses_images(rounds: Rounds, program: str) -> None:
+    assert losses(rounds, True, program)
