@@ -1,0 +1,78 @@
+"""A hundred thousand images queued: the router listens at once, in little memory, and delivers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from tests.support import many_queued, procfs, settings
+from tests.support.exact_receiver import ExactReceiver, ReceiverHost
+from tests.support.fixtures import MakeRouter
+from tests.support.router import Router
+
+COUNT = 100_000
+START, MEMORY = 5.0, 300 << 20
+SOME = 2000
+
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(400)]
+
+
+@pytest.fixture(scope="module")
+def queued(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A data folder with so many images for the destination ``end``."""
+    folder = tmp_path_factory.mktemp("many") / "data"
+    many_queued.make(folder, COUNT, "end")
+    yield folder
+    shutil.rmtree(folder.parent)
+
+
+def started(make_router: MakeRouter, queued: Path, end: ExactReceiver) -> tuple[Router, float]:
+    """A router on the folder, and the seconds until it listened."""
+    router = make_router(
+        node=settings.node(data_dir=str(queued)),
+        destination=[settings.dicom("end", end.port)],
+        route=[settings.route("all", ["end"])],
+    )
+    begun = monotonic()
+    router.start()
+    return router, monotonic() - begun
+
+
+def test_it_listens_at_once_and_delivers(make_router: MakeRouter, receivers: ReceiverHost, queued: Path) -> None:
+    end = receivers.receiver(start=False)
+    router, seconds = started(make_router, queued, end)
+    status = router.status()
+    assert (status["totals"]["waiting"], status["spool"]["files"]) == (COUNT, COUNT)
+    router.wait_status(lambda s: s["channels"][0]["state"] == "down", 60, "the destination is found down")
+    end.start()
+    stored = end.wait_stored(SOME, 120)
+    memory = procfs.memory(router.pid)
+    print(f"{COUNT} images queued: listening after {seconds:.2f} s, {memory / procfs.MIB:.0f} MiB at most")
+    wanted = {many_queued.image(n).identity for n in range(COUNT // 20)}
+    assert {it.identity for it in stored[:SOME]} <= wanted, "not these images, or not the oldest first"
+    assert seconds < START
+    assert memory < MEMORY
+    router.kill()
+
+
+def test_the_journal_is_lost(make_router: MakeRouter, receivers: ReceiverHost, queued: Path) -> None:
+    """All those files are orphans then: set aside, before it listens."""
+    for name in os.listdir(queued):
+        if name.startswith("journal.db"):
+            (queued / name).unlink()
+    before = sum(len(names) for _, _, names in os.walk(queued / "spool"))
+    router, seconds = started(make_router, queued, receivers.receiver())
+    memory = procfs.memory(router.pid)
+    print(f"{before} orphans: listening after {seconds:.2f} s, {memory / procfs.MIB:.0f} MiB at most")
+    assert router.status()["orphans"] == before
+    assert before >= COUNT - 2 * SOME
+    assert len(os.listdir(queued / "orphans")) == before
+    assert not router.spool_files()
+    assert seconds < START
+    assert memory < MEMORY
+    router.stop()
