@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from tests.support import peers, settings, synthetic
 from tests.support.exact_receiver import ReceiverHost, assert_exactly
 from tests.support.exact_sender import send_all
 from tests.support.fixtures import MakeRouter
+from tests.support.images import write_part10
 from tests.support.ports import HOST
-from tests.support.router import Router, run_cli
+from tests.support.router import Router, environment, run_cli
+from tests.support.router import command as program
 from tests.support.settings import Table
 from tests.support.waiting import wait_until
 
@@ -72,7 +75,7 @@ def test_status_json_is_as_documented(make_router: MakeRouter, receivers: Receiv
 
 
 def test_a_lost_journal(make_router: MakeRouter, receivers: ReceiverHost) -> None:
-    """As "Backup" and "After a crash" say."""
+    """As "Backup" and "Orphans" say."""
     end = receivers.receiver(start=False)
     router = make_router(destination=[settings.dicom("end", end.port)], route=[settings.route("all", ["end"])]).start()
     images = synthetic.series("lost", 5)
@@ -82,12 +85,16 @@ def test_a_lost_journal(make_router: MakeRouter, receivers: ReceiverHost) -> Non
         path.rename(router.folder / path.name)
     end.start()
     router.start()
+    status = router.cli_status()
+    assert (status["orphans"], len(status["needs_person"])) == (len(images), 1)
+    router.stop()
     assert router.cli_status()["orphans"] == len(images)
-    to = f"ASYNCROUTE@{HOST}:{router.port}"
-    done = run_cli("send", router.data_dir / "orphans", "--to", to, "--calling", "CT_A")
+    done = run_cli("rebuild", "-c", router.config_file)
     assert done.returncode == 0, done.stderr
+    router.start()
     router.wait_delivered(len(images))
     assert_exactly(end, images)
+    assert run_cli("status", "-c", router.config_file).returncode == 0
 
 
 def test_held_images_are_got_out(make_router: MakeRouter, receivers: ReceiverHost) -> None:
@@ -172,6 +179,39 @@ def test_certificates_of_the_page_work_with_dcmtk(certificates: Path, server: Ro
         assert done.returncode == 0, done.stderr
 
 
+def test_users_and_bound_titles_of_the_page_work(certificates: Path, make_router: MakeRouter, tmp_path: Path) -> None:
+    """The listeners that the page shows, one with users and one with bound titles, with its own commands."""
+    shown = re.findall(r"^```toml\n(.*?)^```$", page("tls.md"), re.MULTILINE | re.DOTALL)
+    listeners = [table for block in shown for table in tomllib.loads(block).get("listener", [])]
+    (bound,) = [table for table in listeners if "bind_ae" in table["tls"]]
+    (named,) = [table for table in listeners if "user_identity" in table]
+    for table in (bound, named):
+        files = {key: str(certificates / table["tls"][key]) for key in table["tls"] if key != "bind_ae"}
+        table |= {"port": settings.listener()["port"], "host": HOST, "tls": {**table["tls"], **files}}
+    named["user_identity"] = {"users_file": str(tmp_path / "users")}
+    (add,) = set(re.findall(r"^    asyncroute (user add .*)$", page("tls.md"), re.MULTILINE))
+    with_input = program(*add.split(), "--stdin")
+    subprocess.run(with_input, input="secret\n", cwd=tmp_path, text=True, env=environment(), check=True)
+    destination = settings.folder("files", tmp_path / "files")
+    router = make_router(listener=[bound, named], destination=[destination], route=[settings.route("all", ["files"])])
+    router.start()
+    (line,) = re.findall(r"^    storescu (.*)$", page("tls.md"), re.MULTILINE)
+    write_part10(synthetic.image("page", 0), certificates).rename(certificates / "image.dcm")
+    for text, code in ((line, 0), (line.replace("secret", "Secret"), 1)):
+        options = [*text.replace("2762", str(named["port"])).split(), "-xe"]
+        tried = subprocess.run(
+            [peers.program("storescu"), *options], cwd=certificates, timeout=30, capture_output=True, check=False
+        )
+        assert bool(tried.returncode) == bool(code), tried.stderr
+    router.wait_delivered(1)
+    site = ["+tls", certificates / "site.key", certificates / "site.pem", "+cf", certificates / "ca.pem"]
+    assert peers.echoscu(router.caller("ANY"), *site).returncode == 0  # "*" is the site's certificate
+    assert peers.echoscu(router.caller("CT_1"), *site).returncode != 0
+    (row,) = re.findall(r"^    (calling AE title '.*)$", page("tls.md"), re.MULTILINE)
+    pattern = re.escape(row).replace("…", ".*").replace("mr\\-gateway", "site")
+    wait_until(lambda: re.search(pattern, router.log_tail()), 10, "the line of the page", router.log_tail)
+
+
 def client(certificates: Path, **tls: str) -> dict[str, str]:
     return {key: value if key == "server_name" else str(certificates / value) for key, value in tls.items()}
 
@@ -187,7 +227,7 @@ FAILING: list[tuple[str, int, Mapping[str, str], str]] = [
         {"ca": "ca.pem", "certificate": "other/site.pem", "key": "other/site.key"},
         "refused by the destination",
     ),
-    ("no TLS there", 2, {"ca": "ca.pem"}, "wrong version number"),
+    ("no TLS there", 2, {"ca": "ca.pem"}, "the destination does not speak TLS (wrong version number)"),
 ]
 
 
@@ -209,9 +249,9 @@ def test_what_does_not_fit_is_told_in_the_words_of_the_page(
     assert words in text
     rows = documented("When we call a destination")
     assert any(row.fullmatch(text) for row in rows), f"not in tls.md: {text}"
-    probes = len(server.config["listener"]) - 1  # how the test looked whether TLS is being listened to
-    wait_until(lambda: len(warnings_of(server)) > probes, 10, "a line in the log", server.log_tail)
-    known = [*documented("When senders call us"), re.compile("aborting: unknown PDU type 16H")]
+    wait_until(lambda: warnings_of(server), 10, "a line in the log", server.log_tail)
+    other = re.escape("aborting: unknown PDU type 16H (the other side speaks TLS)")
+    known = [*documented("When senders call us"), re.compile(other)]
     for line in warnings_of(server):
         told = line.partition(": ")[2].removeprefix("TLS handshake failed: ")
         assert any(row.fullmatch(told) for row in known), f"not in tls.md: {told}"
@@ -231,7 +271,7 @@ def documented(title: str) -> list[re.Pattern[str]]:
 def test_a_caller_without_tls_is_told_in_the_log(server: Router) -> None:
     assert peers.echoscu(server.caller()).returncode != 0
     wait_until(
-        lambda: "TLS handshake failed: wrong version number" in server.log_tail(),
+        lambda: "TLS handshake failed: the caller does not speak TLS (wrong version number)" in server.log_tail(),
         10,
         "a line in the log",
         server.log_tail,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.support import procfs, settings, synthetic
 from tests.support.exact_receiver import ReceiverHost, assert_exactly
-from tests.support.exact_sender import send_all
+from tests.support.exact_sender import Fleet, send_all
 from tests.support.fixtures import MakeRouter
 from tests.support.waiting import wait_until
 
@@ -38,18 +40,35 @@ def test_2_gigabytes(make_router: MakeRouter, receivers: ReceiverHost) -> None:
     stream_through(make_router, receivers, 2_100_000_000)
 
 
-def test_several_large_images_at_once(make_router: MakeRouter, receivers: ReceiverHost) -> None:
+@pytest.mark.parametrize(
+    ("size", "memory"),
+    [
+        (100_000_000, "64 MiB"),
+        pytest.param(500_000_000, "256 MiB", marks=[pytest.mark.long, pytest.mark.timeout(900)]),
+    ],
+    ids=["100-MB", "500-MB"],
+)
+def test_eight_senders_of_large_images(
+    make_router: MakeRouter, receivers: ReceiverHost, size: int, memory: str
+) -> None:
     receiver = receivers.receiver()
     router = make_router(
-        node=settings.node(memory="64 MiB"),
-        destination=[settings.dicom("end", receiver.port)],
+        node=settings.node(memory=memory),
+        destination=[settings.dicom("end", receiver.port, response_timeout="120s")],
         route=[settings.route("all", ["end"])],
     ).start()
-    images = synthetic.series("large", 6, synthetic.Kind(size=60_000_000))
-    send_all(router.caller(timeout=120), images, associations=6)
-    router.wait_delivered(6)
+    images = synthetic.series("large", 8, synthetic.Kind(size=size))
+    began = time.monotonic()
+    Fleet((router.caller(timeout=300), [image]) for image in images).run(deadline=600).assert_clean()
+    received = time.monotonic() - began
+    router.wait_delivered(8, deadline=600)
     assert_exactly(receiver, images)
-    assert procfs.memory(router.pid) < MOST_MEMORY
+    peak = procfs.memory(router.pid)
+    print(
+        f"8 senders of {size / 1e6:.0f} MB at once: received in {received:.0f} s, {peak / procfs.MIB:.0f} MiB at most"
+    )
+    assert peak < MOST_MEMORY
+    router.wait_drained()
 
 
 def test_an_image_above_the_limit_is_refused_and_the_next_one_taken(
