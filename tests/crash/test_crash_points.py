@@ -11,12 +11,37 @@ from tests.support.crashing import Bench, crash_points, make_bench, shares, unac
 from tests.support.exact_receiver import ReceiverHost, assert_all_there
 from tests.support.exact_sender import send_all
 from tests.support.fixtures import MakeRouter
+from tests.support.killing import VARIABLE, Ordeal, kills_at, seeded
 from tests.support.waiting import wait_until
 
-VARIABLE = "ASYNCROUTE_CRASH"
 POINTS = crash_points()
-ONCE = frozenset({"stream-finished", "release-committed"})  # the second: removals go in batches
-PASSES = [f"{point}:{number}" for point in POINTS for number in (1, 4) if number == 1 or point not in ONCE]
+PASSES = {"file-removed": 6, "release-committed": 2, "stream-finished": 2, "stream-partly-written": 5}
+"""Of which passes of a point one is chosen; of the others, of the first 12. Removals go in batches."""
+
+KILLS = [10, pytest.param(50, marks=pytest.mark.long)]
+
+
+def test_there_are_crash_points() -> None:
+    assert len(POINTS) >= 10
+    assert set(PASSES) <= set(POINTS)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kills", KILLS)
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_again_and_again(
+    make_router: MakeRouter, receivers: ReceiverHost, tmp_path: Path, point: str, kills: int
+) -> None:
+    chance = seeded()
+    ordeal = Ordeal(make_router, receivers, tmp_path / "written")
+    kills_at(ordeal, point, PASSES.get(point, 12), kills, chance)
+    ordeal.finish()
+    print(f"{point}: {ordeal.figures()}")
+    assert ordeal.kills == kills
+    assert ordeal.acknowledged
+
+
+# --- single crashes ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -32,17 +57,6 @@ def crash(bench: Bench, spec: str, send: bool = True) -> None:
     assert bench.router.exit_status == -signal.SIGKILL
     if fleet is not None:
         bench.note(fleet)
-
-
-def test_there_are_crash_points() -> None:
-    assert len(POINTS) >= 10
-
-
-@pytest.mark.parametrize("spec", PASSES)
-def test_nothing_acknowledged_is_lost(bench: Bench, spec: str) -> None:
-    crash(bench, spec)
-    bench.router.start()
-    bench.assert_nothing_lost()
 
 
 def test_a_crash_during_each_step_of_the_recovery_of_another(bench: Bench) -> None:

@@ -1,4 +1,4 @@
-"""Killed 20 times at random moments under load, over one data folder: nothing acknowledged is lost."""
+"""Killed at random moments under eight senders, over one data folder: nothing acknowledged is lost."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.crashing import Bench, make_bench, shares
 from tests.support.exact_receiver import ReceiverHost
 from tests.support.fixtures import MakeRouter
+from tests.support.killing import Ordeal, load, seeded
 
-KILLS, LONGEST = 20, 0.6
+KILLS, SENDERS, LONGEST = 50, 8, 0.5
+ROUNDS = [pytest.param(0, id="short"), *(pytest.param(n, id=f"{n}", marks=pytest.mark.long) for n in range(20))]
+"""The long form is 20 times the short one, each on a data folder of its own: 1,000 kills."""
 
 
 def pause(seconds: float) -> None:
@@ -20,34 +22,35 @@ def pause(seconds: float) -> None:
     threading.Event().wait(seconds)
 
 
-def kill_under_load(bench: Bench, turn: int, chance: random.Random) -> None:
-    bench.router.start()
-    fleet = bench.start_senders(shares(f"kill{turn}", senders=4, count=60, large=turn % 3 == 0))
+def kill_under_load(ordeal: Ordeal, turn: int, chance: random.Random) -> None:
+    fleet = ordeal.send(load(f"kill{turn}", SENDERS, count=20, large=turn % 5 == 0)) if ordeal.start() else None
     pause(chance.uniform(0.02, LONGEST))
-    bench.router.kill()
-    bench.note(fleet)
+    ordeal.router.kill()
+    if fleet is not None:
+        ordeal.note(fleet)
 
 
-def kill_while_starting(bench: Bench, chance: random.Random) -> None:
-    bench.router.start(wait=False)
-    pause(chance.uniform(0.2, 1.5))
-    bench.router.kill()
+def kill_while_starting(ordeal: Ordeal, chance: random.Random) -> None:
+    ordeal.router.start(wait=False)
+    pause(chance.uniform(0.1, 1.0))
+    ordeal.router.kill()
+    ordeal.starts_cut_short += 1
 
 
-@pytest.mark.timeout(300)
-def test_nothing_acknowledged_is_lost(make_router: MakeRouter, receivers: ReceiverHost, tmp_path: Path) -> None:
-    seed = random.SystemRandom().randrange(1 << 32)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
-    bench = make_bench(make_router, receivers, tmp_path / "written")
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("number", ROUNDS)
+def test_nothing_acknowledged_is_lost(
+    make_router: MakeRouter, receivers: ReceiverHost, tmp_path: Path, number: int
+) -> None:
+    chance = seeded()
+    ordeal = Ordeal(make_router, receivers, tmp_path / "written")
     for turn in range(KILLS):
-        if turn % 5 == 4:
-            kill_while_starting(bench, chance)
+        if turn % 10 == 9:
+            kill_while_starting(ordeal, chance)
         else:
-            kill_under_load(bench, turn, chance)
-    assert bench.acknowledged, "no kill came late enough for any image to be acknowledged"
-    bench.router.start()
-    bench.assert_nothing_lost()
-    totals = bench.router.status()["totals"]
-    assert totals["received"] >= len(bench.acknowledged)
-    assert totals["held"] == totals["failed"] == 0
+            kill_under_load(ordeal, turn, chance)
+        ordeal.after_kill()
+    ordeal.finish()
+    print(f"random, round {number}: {ordeal.figures()}")
+    assert ordeal.kills == KILLS
+    assert ordeal.acknowledged, "no kill came late enough for any image to be acknowledged"
