@@ -1,4 +1,4 @@
-"""The user documentation is true: every setting, command, message and TOML block in it is held against the program."""
+"""The user documentation is true: every command, message and TOML block in it is held against the program."""
 
 from __future__ import annotations
 
@@ -10,94 +10,26 @@ import re
 import shlex
 import textwrap
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
-from pydantic import ValidationError
 
 from asyncroute.cli import later, root
 from asyncroute.config import compile_routes, loads, model
-from asyncroute.config.conditions import LATER_CONDITIONS
 from asyncroute.core import outcomes
 from asyncroute.core.errors import ConfigError
 from asyncroute.core.model import Source
 from asyncroute.queue import breaker
 from asyncroute.queue.verdict import Verdict
-from asyncroute.reload import FIXED
 from asyncroute.status import render, snapshot
+from tests.unit.pages import DOCS, FENCED, PAGES, ROOT, Block, blocks, codes, page, rows, section, toml
 
-ROOT = Path(__file__).parents[2]
-DOCS, EXAMPLES = ROOT / "docs", ROOT / "examples"
-PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted(DOCS.glob("*.md"))]
+EXAMPLES = ROOT / "examples"
 FILE = "asyncroute.toml"
-
-
-# --- reading pages ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block: what stands behind the fence, and its text; `after`: the text of the block that follows it."""
-
-    page: str
-    info: str
-    text: str
-    after: str
-
-    def __str__(self) -> str:
-        return f"{self.page}: {' '.join(self.text.split())[:40]}"
-
-
-_FENCED = re.compile(r"^```(.*)\n((?:(?!```).*\n)*)```$", re.MULTILINE)
-_CODE = re.compile(r"`([^`]+)`")
-
-
-@cache
-def page(name: str) -> str:
-    return (DOCS / name).read_text("utf-8")
-
-
-def blocks(kind: str) -> list[Block]:
-    """All fenced blocks of this kind, in all pages."""
-    found = []
-    for path in PAGES:
-        fenced = _FENCED.findall(path.read_text("utf-8"))
-        for (info, text), (_, after) in pairwise([*fenced, ("", "")]):
-            if info.split(" ")[0] == kind:
-                found.append(Block(path.name, info, text, after))
-    return found
-
-
-def section(name: str, title: str) -> str:
-    """What stands below one heading, up to the next heading of its level or above."""
-    heading = re.search(rf"^(#+) {re.escape(title)}$", page(name), re.MULTILINE)
-    assert heading, f"{name} has no section {title}"
-    marks = heading[1]
-    rest = page(name).split(f"\n{marks} {title}\n", 1)[1]
-    return re.split(rf"^#{{1,{len(marks)}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
-
-
-def own_section(name: str, title: str) -> str:
-    """The same, without its sub-sections."""
-    return re.split(r"^#+ ", section(name, title), maxsplit=1, flags=re.MULTILINE)[0]
-
-
-def rows(text: str) -> list[list[str]]:
-    """The cells of every table row, headers left out."""
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    tables = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    rules = {n for n, cells in enumerate(tables) if set("".join(cells)) <= {"-", ":"}}
-    return [cells for n, cells in enumerate(tables) if n not in rules and n + 1 not in rules]
-
-
-def codes(cell: str) -> list[str]:
-    return _CODE.findall(cell)
 
 
 # --- TOML -------------------------------------------------------------------------------------------------------------
@@ -166,124 +98,6 @@ def test_questions_are_answered_with_the_examples() -> None:
         example = ROOT / block.info.split(" ")[1]
         assert block.text.strip() in example.read_text("utf-8"), f"not as in {example.name}: {block}"
     assert {block.info.split("/")[-1] for block in answers} == {path.name for path in EXAMPLES.glob("*.toml")}
-
-
-# --- every key of the configuration -----------------------------------------------------------------------------------
-
-SECTIONS: dict[str, type[model.Table]] = {
-    "[node]": model.Node,
-    "[[listener]]": model.Listener,
-    "[listener.tls]": model.TlsServer,
-    "[listener.user_identity]": model.UserIdentity,
-    '[[destination]] of kind "dicom"': model.DicomDestination,
-    "[destination.association]": model.Association,
-    "[destination.tls]": model.TlsClient,
-    "[destination.retry]": model.Retry,
-    "[destination.max_backlog]": model.Backlog,
-    '[[destination]] of kind "folder"': model.FolderDestination,
-    "[[route]]": model.Route,
-}
-LEAST: Mapping[type[model.Table], Mapping[str, Any]] = {
-    model.TlsServer: {"certificate": "c.pem", "key": "k.pem"},
-    model.UserIdentity: {"users_file": "users"},
-    model.DicomDestination: {"name": "n", "host": "h", "port": 104, "ae_title": "A"},
-    model.FolderDestination: {"name": "n", "path": "p"},
-    model.Route: {"name": "n", "to": ["d"]},
-}
-WITH: Mapping[tuple[type[model.Table], str], Mapping[str, Any]] = {
-    (model.TlsServer, "require_client"): {"client_ca": "ca.pem"},
-    (model.TlsServer, "bind_ae"): {"client_ca": "ca.pem"},
-}
-KEYS = [(title, cells) for title in SECTIONS for cells in rows(own_section("configuration.md", title))]
-key_rows = pytest.mark.parametrize(("title", "cells"), KEYS, ids=[f"{t} {c[0]}" for t, c in KEYS])
-
-
-def toml(text: str) -> Any:
-    return tomllib.loads(f"k = {text}")["k"]
-
-
-def build(table: type[model.Table], key: str, **more: Any) -> Any:
-    return getattr(table(**{**LEAST.get(table, {}), **WITH.get((table, key), {}), **more}), key)
-
-
-def test_every_table_has_a_section() -> None:
-    def below(table: type[model.Table]) -> Iterator[type[model.Table]]:
-        for each in table.__subclasses__():
-            yield each
-            yield from below(each)
-
-    public = {table for table in below(model.Table) if not table.__name__.startswith("_")}
-    assert set(SECTIONS.values()) == public - {model.Config}
-
-
-@pytest.mark.parametrize("title", SECTIONS)
-def test_every_key_is_documented_and_no_other(title: str) -> None:
-    documented = [codes(cells[0]) for documented_in, cells in KEYS if documented_in == title]
-    assert sorted(documented) == sorted([key] for key in SECTIONS[title].model_fields)
-
-
-@key_rows
-def test_a_default_is_what_is_documented(title: str, cells: Sequence[str]) -> None:
-    table, (key,), default = SECTIONS[title], codes(cells[0]), cells[1]
-    field = table.model_fields[key]
-    if default == "required":
-        assert field.is_required() or key == "kind"
-    elif default == "not set":
-        assert build(table, key) is None
-    elif default in ("see above", "see below"):
-        assert isinstance(field.default, model.Table)
-        assert field.default == type(field.default)()
-    elif key == "require_client":
-        assert default == "`true` with `client_ca`, else `false`"
-        server = {"certificate": "c.pem", "key": "k.pem"}
-        assert (build(table, key), model.TlsServer(**server).require_client) == (True, False)
-    else:
-        (value,) = codes(default)
-        assert build(table, key) == build(table, key, **{key: toml(value)})
-        assert not field.is_required()
-
-
-@key_rows
-def test_what_is_allowed_is_allowed_and_nothing_else(title: str, cells: Sequence[str]) -> None:
-    table, (key,) = SECTIONS[title], codes(cells[0])
-    allowed, _, refused = cells[2].partition("not ")
-    good, bad = [], [toml(value) for value in codes(refused)]
-    for code in codes(allowed):
-        if limits := re.fullmatch(r"(\d+)\.\.(\d+)", code):
-            low, high = map(int, limits.groups())
-            good += [low, high]
-            bad += [low - 1, high + 1]
-        else:
-            good.append(toml(code))
-    for value in good:
-        build(table, key, **{key: value})
-    for value in bad:
-        with pytest.raises(ValidationError):
-            build(table, key, **{key: value})
-
-
-def test_what_is_not_available_yet_is_listed() -> None:
-    listed = {cells[0]: set(codes(cells[1])) for cells in rows(section("configuration.md", "Not available yet"))}
-    assert listed == {
-        "tables of the file": model.LATER_TABLES,
-        "`[[destination]]`, kind `dicom`": model.LATER_KEYS[model.DicomDestination],
-        "`[[destination]]`, kind `folder`": model.LATER_KEYS[model.FolderDestination],
-        "`[[route]]`": model.LATER_KEYS[model.Route],
-        "kinds of destinations": set(model.LATER_KINDS),
-        "conditions in `match` and `unless`": set(LATER_CONDITIONS),
-    }
-    assert len(listed) == len(model.LATER_KEYS) + 3
-
-
-@key_rows
-def test_a_key_with_one_value_says_so(title: str, cells: Sequence[str]) -> None:
-    one_value = codes(cells[0])[0] in model.TODAY.get(SECTIONS[title], {})
-    assert ("Only the default works today" in cells[3]) == one_value
-
-
-def test_what_a_reload_cannot_change_is_listed() -> None:
-    (line,) = [line for line in page("configuration.md").split("\n- ") if "need a restart" in line]
-    assert [key for key in codes(line) if key != "[node]"] == list(FIXED)
 
 
 # --- routing ----------------------------------------------------------------------------------------------------------
@@ -394,9 +208,9 @@ def command_lines() -> Iterator[tuple[str, str]]:
     """Every command line in code blocks and inline code: (page, arguments)."""
     for path in PAGES:
         text = path.read_text("utf-8")
-        fenced = [line for _, body in _FENCED.findall(text) for line in body.splitlines()]
+        fenced = [line for _, body in FENCED.findall(text) for line in body.splitlines()]
         indented = [line.strip() for line in text.splitlines() if re.match(r" {4,}\S", line)]
-        for line in [*fenced, *indented, *codes(_FENCED.sub("", text))]:
+        for line in [*fenced, *indented, *codes(FENCED.sub("", text))]:
             if found := _COMMAND.fullmatch(line):
                 yield path.name, found[1]
 
@@ -511,12 +325,12 @@ def test_a_message_that_nobody_says_would_be_found() -> None:
 # --- links ------------------------------------------------------------------------------------------------------------
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
-LINKS = [(path, target) for path in PAGES for target in _LINK.findall(_FENCED.sub("", path.read_text("utf-8")))]
+LINKS = [(path, target) for path in PAGES for target in _LINK.findall(FENCED.sub("", path.read_text("utf-8")))]
 
 
 def anchors(path: Path) -> set[str]:
     """As GitHub makes them of headings."""
-    titles = re.findall(r"^#+ (.*)$", _FENCED.sub("", path.read_text("utf-8")), re.MULTILINE)
+    titles = re.findall(r"^#+ (.*)$", FENCED.sub("", path.read_text("utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 

@@ -12,8 +12,8 @@ from asyncroute.forward.association import connect
 from asyncroute.wire import command as dimse
 from tests.support import ul
 from tests.unit.answering import Message, Peer, Script, serving, sharing, target
-from tests.unit.forward.test_association import PROPOSAL, Owner, associated, store
 from tests.unit.parts import CT, noise, on_loop, until
+from tests.unit.requesting import PROPOSAL, Owner, associated, store
 
 ANSWER = Message(ul.read_command(ul.store_rq(1, CT, "1.2.3")), b"", 1)
 

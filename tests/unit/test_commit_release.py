@@ -1,0 +1,105 @@
+"""Files go after their last settlement, and the journal hears of it last."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncroute.core.model import Selection, Settlement
+from asyncroute.core.states import DeliveryState
+from asyncroute.journal.base import Discard
+from tests.unit.committing import committing, result
+from tests.unit.parts import on_loop, settle_loop, until
+
+
+def test_a_file_goes_after_the_last_settlement_and_the_journal_hears_of_it_last(tmp_path: Path) -> None:
+    @on_loop
+    async def body() -> None:
+        async with committing(tmp_path) as bench:
+            received = bench.received(1000, "pacs", "copy")
+            bench.committer.admit(received)
+            await bench.answered(1)
+            removed: list[tuple[list[Any], list[Any]]] = []
+            remove = bench.spool.remove
+
+            def watched(path: str) -> None:
+                with sqlite3.connect(bench.folder / "journal.db") as reading:
+                    states = reading.execute("SELECT state FROM delivery").fetchall()
+                    paths = reading.execute("SELECT path FROM instance").fetchall()
+                reading.close()
+                removed.append((states, paths))
+                remove(path)
+
+            bench.spool.remove = watched  # type: ignore[method-assign]
+            bench.committer.settle(result(1))
+            await until(lambda: len(bench.settled) == 1, "the first")
+            await bench.releaser.drained()
+            assert len(bench.files()) == 1
+            bench.committer.settle(Settlement(1, "copy", DeliveryState.DELIVERED, 1, time.time(), 0))
+            await until(lambda: len(bench.settled) == 2, "the second")
+            await bench.releaser.drained()
+            assert removed == [([(3,), (3,)], [(received.instance.path,)])]
+            assert bench.files() == {}
+            await until(lambda: bench.rows("SELECT path FROM instance") == [None], "the release is written")
+
+    body()
+
+
+def test_a_dead_letter_s_file_stays(tmp_path: Path) -> None:
+    @on_loop
+    async def body() -> None:
+        async with committing(tmp_path) as bench:
+            bench.admit(1)
+            await bench.answered(1)
+            bench.committer.settle(result(1, DeliveryState.FAILED))
+            await until(lambda: bench.settled, "the result")
+            await bench.releaser.drained()
+            assert len(bench.files()) == 1
+            await bench.committer.act(Discard(Selection((DeliveryState.FAILED,), "pacs")))
+            await bench.releaser.drained()
+            assert bench.files() == {}
+
+    body()
+
+
+def test_a_file_that_cannot_be_removed_keeps_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    @on_loop
+    async def body() -> None:
+        async with committing(tmp_path) as bench:
+            made = bench.admit(3)
+            await bench.answered(3)
+            stuck = bench.spool.root / made[0].instance.path
+            stuck.unlink()
+            (stuck / "not a file").mkdir(parents=True)
+            for number in (1, 2, 3):
+                bench.committer.settle(result(number))
+            await until(lambda: len(bench.settled) == 3, "the results")
+            await bench.releaser.drained()
+            await bench.committer.drained()
+            assert bench.files() == {}
+            assert bench.rows("SELECT id FROM instance WHERE path IS NOT NULL") == [1]
+            assert "not removed" in caplog.text
+
+    body()
+
+
+def test_an_empty_release_and_one_during_another(tmp_path: Path) -> None:
+    @on_loop
+    async def body() -> None:
+        async with committing(tmp_path) as bench:
+            bench.releaser.release([])
+            await bench.releaser.drained()
+            bench.releaser.release([(1, "000000/00000001.dcm")])
+            draining = asyncio.create_task(bench.releaser.drained())
+            await settle_loop(1)
+            bench.releaser.release([(2, "000000/00000002.dcm")])
+            await draining
+            await bench.committer.drained()
+            assert sorted(i for group in bench.writer.groups for i in group.released) == [1, 2]
+
+    body()

@@ -1,0 +1,126 @@
+"""The documentation of the configuration is true: every key, its default and what it allows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from asyncroute.config import model
+from asyncroute.config.conditions import LATER_CONDITIONS
+from asyncroute.reload import FIXED
+from tests.unit.pages import codes, own_section, page, rows, section, toml
+
+SECTIONS: dict[str, type[model.Table]] = {
+    "[node]": model.Node,
+    "[[listener]]": model.Listener,
+    "[listener.tls]": model.TlsServer,
+    "[listener.user_identity]": model.UserIdentity,
+    '[[destination]] of kind "dicom"': model.DicomDestination,
+    "[destination.association]": model.Association,
+    "[destination.tls]": model.TlsClient,
+    "[destination.retry]": model.Retry,
+    "[destination.max_backlog]": model.Backlog,
+    '[[destination]] of kind "folder"': model.FolderDestination,
+    "[[route]]": model.Route,
+}
+LEAST: Mapping[type[model.Table], Mapping[str, Any]] = {
+    model.TlsServer: {"certificate": "c.pem", "key": "k.pem"},
+    model.UserIdentity: {"users_file": "users"},
+    model.DicomDestination: {"name": "n", "host": "h", "port": 104, "ae_title": "A"},
+    model.FolderDestination: {"name": "n", "path": "p"},
+    model.Route: {"name": "n", "to": ["d"]},
+}
+WITH: Mapping[tuple[type[model.Table], str], Mapping[str, Any]] = {
+    (model.TlsServer, "require_client"): {"client_ca": "ca.pem"},
+    (model.TlsServer, "bind_ae"): {"client_ca": "ca.pem"},
+}
+KEYS = [(title, cells) for title in SECTIONS for cells in rows(own_section("configuration.md", title))]
+key_rows = pytest.mark.parametrize(("title", "cells"), KEYS, ids=[f"{t} {c[0]}" for t, c in KEYS])
+
+
+def build(table: type[model.Table], key: str, **more: Any) -> Any:
+    return getattr(table(**{**LEAST.get(table, {}), **WITH.get((table, key), {}), **more}), key)
+
+
+def test_every_table_has_a_section() -> None:
+    def below(table: type[model.Table]) -> Iterator[type[model.Table]]:
+        for each in table.__subclasses__():
+            yield each
+            yield from below(each)
+
+    public = {table for table in below(model.Table) if not table.__name__.startswith("_")}
+    assert set(SECTIONS.values()) == public - {model.Config}
+
+
+@pytest.mark.parametrize("title", SECTIONS)
+def test_every_key_is_documented_and_no_other(title: str) -> None:
+    documented = [codes(cells[0]) for documented_in, cells in KEYS if documented_in == title]
+    assert sorted(documented) == sorted([key] for key in SECTIONS[title].model_fields)
+
+
+@key_rows
+def test_a_default_is_what_is_documented(title: str, cells: Sequence[str]) -> None:
+    table, (key,), default = SECTIONS[title], codes(cells[0]), cells[1]
+    field = table.model_fields[key]
+    if default == "required":
+        assert field.is_required() or key == "kind"
+    elif default == "not set":
+        assert build(table, key) is None
+    elif default in ("see above", "see below"):
+        assert isinstance(field.default, model.Table)
+        assert field.default == type(field.default)()
+    elif key == "require_client":
+        assert default == "`true` with `client_ca`, else `false`"
+        server = {"certificate": "c.pem", "key": "k.pem"}
+        assert (build(table, key), model.TlsServer(**server).require_client) == (True, False)
+    else:
+        (value,) = codes(default)
+        assert build(table, key) == build(table, key, **{key: toml(value)})
+        assert not field.is_required()
+
+
+@key_rows
+def test_what_is_allowed_is_allowed_and_nothing_else(title: str, cells: Sequence[str]) -> None:
+    table, (key,) = SECTIONS[title], codes(cells[0])
+    allowed, _, refused = cells[2].partition("not ")
+    good, bad = [], [toml(value) for value in codes(refused)]
+    for code in codes(allowed):
+        if limits := re.fullmatch(r"(\d+)\.\.(\d+)", code):
+            low, high = map(int, limits.groups())
+            good += [low, high]
+            bad += [low - 1, high + 1]
+        else:
+            good.append(toml(code))
+    for value in good:
+        build(table, key, **{key: value})
+    for value in bad:
+        with pytest.raises(ValidationError):
+            build(table, key, **{key: value})
+
+
+def test_what_is_not_available_yet_is_listed() -> None:
+    listed = {cells[0]: set(codes(cells[1])) for cells in rows(section("configuration.md", "Not available yet"))}
+    assert listed == {
+        "tables of the file": model.LATER_TABLES,
+        "`[[destination]]`, kind `dicom`": model.LATER_KEYS[model.DicomDestination],
+        "`[[destination]]`, kind `folder`": model.LATER_KEYS[model.FolderDestination],
+        "`[[route]]`": model.LATER_KEYS[model.Route],
+        "kinds of destinations": set(model.LATER_KINDS),
+        "conditions in `match` and `unless`": set(LATER_CONDITIONS),
+    }
+    assert len(listed) == len(model.LATER_KEYS) + 3
+
+
+@key_rows
+def test_a_key_with_one_value_says_so(title: str, cells: Sequence[str]) -> None:
+    one_value = codes(cells[0])[0] in model.TODAY.get(SECTIONS[title], {})
+    assert ("Only the default works today" in cells[3]) == one_value
+
+
+def test_what_a_reload_cannot_change_is_listed() -> None:
+    (line,) = [line for line in page("configuration.md").split("\n- ") if "need a restart" in line]
+    assert [key for key in codes(line) if key != "[node]"] == list(FIXED)
