@@ -264,7 +264,6 @@ class App:
             try:
                 self.admission.free_bytes = await self.loop.run_in_executor(None, self._measure_space)
                 await self.loop.run_in_executor(None, self.orphans.look)
-                self.spool.left_place()
             except OSError as error:
                 log.error("cannot tell the free space: %s", error.strerror)
             if self.spool.broken and not said:
@@ -273,11 +272,12 @@ class App:
             await asyncio.sleep(HOUSEKEEPING)
 
     def _measure_space(self) -> int:
-        """Bytes that images may take, without what the journal keeps for a full disk. Blocks.
+        """Bytes that images may take, less what the journal keeps; looks after the spool, too. Blocks.
 
         Raises:
             OSError: it cannot be told.
         """
+        self.spool.left_place()
         reserve = self.journal.reserve
         if reserve is None:
             return free_space(str(self.config.node.data_dir), self.spool)
@@ -286,7 +286,8 @@ class App:
 
     async def _pruning(self) -> None:
         """Forget history older than ``[node] history``, a little at a time."""
-        calendar = Calendar(time(), self.loop.time(), self.journal.newest())
+        newest = await self.loop.run_in_executor(None, self.journal.newest)
+        calendar = Calendar(time(), self.loop.time(), newest)
         while True:
             await asyncio.sleep(PRUNE_EVERY)
             before = calendar.now(time(), self.loop.time()) - self.config.node.history

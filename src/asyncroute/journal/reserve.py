@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from pathlib import Path
 
 FILE = "reserve"
@@ -22,12 +23,13 @@ _log = logging.getLogger(__name__)
 
 
 class Reserve:
-    """See module. One thread at a time. ``used``: it was given up, and is not back yet."""
+    """See module. Thread-safe. ``used``: it was given up, and is not back yet."""
 
     def __init__(self, folder: Path, size: int = SIZE) -> None:
         self.path = folder / FILE
         self.used = False
         self._size = size
+        self._turn = threading.Lock()
         self._held = self._is_whole()
 
     @property
@@ -37,29 +39,31 @@ class Reserve:
 
     def give_up(self) -> bool:
         """Free its room; whether there was any."""
-        if not self._held:
-            return False
-        self._held = not self._remove()
-        self.used = not self._held
+        with self._turn:
+            if not self._held:
+                return False
+            self._held = not self._remove()
+            self.used = not self._held
         if self.used:
             _log.error("%s: the disk is full: the reserve of %d MiB is used", self.path, self._size >> 20)
         return self.used
 
     def restore(self) -> None:
         """Make it (again), if there is plenty of space."""
-        if self._held:
-            return
-        try:
-            state = os.statvfs(self.path.parent)
-            if state.f_bavail * state.f_frsize < PLENTY * self._size:
+        with self._turn:
+            if self._held:
                 return
-            self._make()
-        except OSError:
-            self._remove()
-            return
-        if self.used:
+            try:
+                state = os.statvfs(self.path.parent)
+                if state.f_bavail * state.f_frsize < PLENTY * self._size:
+                    return
+                self._make()
+            except OSError:
+                self._remove()
+                return
+            back, self._held, self.used = self.used, True, False
+        if back:
             _log.info("%s: there is space again: the reserve is back", self.path)
-        self._held, self.used = True, False
 
     def _make(self) -> None:
         number = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

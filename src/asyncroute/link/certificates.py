@@ -39,8 +39,10 @@ class Certificate:
 
     def is_one_of(self, wanted: Iterable[str]) -> bool:
         """Whether a wanted name is its common name or one of its DNS names, or a wanted fingerprint is its own."""
-        own = {name.lower() for name in (self.subject, *self.dns) if name} | {self.fingerprint}
-        return any(each.lower() in own for each in wanted)
+        own = {name.lower() for name in (self.subject, *self.dns) if name}
+        return any(  # a name that looks like a fingerprint is none
+            name == self.fingerprint if name.startswith(FINGERPRINT) else name in own for name in map(str.lower, wanted)
+        )
 
     @property
     def title(self) -> str:

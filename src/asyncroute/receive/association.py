@@ -188,6 +188,8 @@ class Acceptor(Link):
             raise ProtocolError(str(error), REASON_INVALID) from None
         self.source = Source(calling, called, self.listener.settings.label, self.stream.peer)
         self.listener.intake.requests.holds(self, len(rq))
+        if self.ended:  # it was the one that had to go
+            return
         refused = self.listener.refuses(self)
         if refused:
             self._reject(*refused)

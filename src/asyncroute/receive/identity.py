@@ -127,10 +127,14 @@ class Identities:
     def _penalty(self, case: _Case) -> float:
         """Seconds until this user's next passcode from this address is looked at; 0: now."""
         now = self._loop.time()
-        times, until, last = self._suspects.get(case.suspect, (0, 0.0, 0.0))
-        if times >= FREE and until <= now:  # one at a time, not a crowd of guesses
-            self._suspects[case.suspect] = times, now + LONGEST, last
+        _, until, _ = self._suspects.get(case.suspect, (0, 0.0, 0.0))
         return max(until - now, 0.0)
+
+    def _reserve(self, case: _Case) -> None:
+        """Of those who were wrong too often one passcode at a time is looked at, not a crowd of guesses."""
+        times, _, last = self._suspects.get(case.suspect, (0, 0.0, 0.0))
+        if times >= FREE:
+            self._suspects[case.suspect] = times, self._loop.time() + LONGEST, last
 
     def _crowded(self, case: _Case) -> bool:
         return len(self._turns.get(case.suspect[0], ())) >= MOST_OF_ONE
@@ -140,6 +144,7 @@ class Identities:
         if same is not None:
             same.asking += case.asking
             return
+        self._reserve(case)
         self._cases[case.digest] = case
         self._turns.setdefault(case.suspect[0], deque()).append(case)
         if not self._busy:

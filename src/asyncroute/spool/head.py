@@ -1,7 +1,8 @@
 """What stands before the data set in a spool file: preamble, File Meta, and in it the facts.
 
 Guarantees: ``private`` (of even length) is the end of the head, so that it can be written again in place. ``unlike``
-finds every byte of a head that is not what it was written with.
+finds every byte of a head that is not what it was written with; of a head that another version wrote, by the names that
+it gives itself, every value that says which image it is.
 Failures: none.
 """
 
@@ -9,7 +10,17 @@ from __future__ import annotations
 
 from asyncroute.core.model import Delivery, Instance
 from asyncroute.spool import facts
-from asyncroute.wire.part10 import NotPart10, build_meta, parse_meta
+from asyncroute.wire.part10 import (
+    IMPLEMENTATION_UID,
+    IMPLEMENTATION_VERSION,
+    Meta,
+    NotPart10,
+    build_meta,
+    parse_meta,
+)
+
+PROGRAM = "ASYNCROUTE_"
+"""How each version's name begins."""
 
 NOT_OURS = "its header is not the one it was written with"
 
@@ -39,9 +50,22 @@ def unlike(start: bytes, delivery: Delivery) -> str:
         delivery.calling_aet,
         delivery.called_aet,
     )
-    if same and start == _meta(delivery, *titles, private):
+    if same and (start == _meta(delivery, *titles, private) or _another_version(meta, delivery, len(start))):
         return ""
     return 'its header and the journal do not agree ("asyncroute rebuild --anew" goes by the file)'
+
+
+def _another_version(meta: Meta, delivery: Delivery, length: int) -> bool:
+    """Whether another version of this program wrote this head (of ``length`` bytes) for ``delivery``."""
+    return (
+        meta.implementation_uid == IMPLEMENTATION_UID
+        and meta.implementation_version.startswith(PROGRAM)
+        and meta.implementation_version != IMPLEMENTATION_VERSION
+        and meta.data_offset == length
+        and meta.sop_class_uid == delivery.sop_class_uid
+        and meta.sop_instance_uid == delivery.sop_instance_uid
+        and meta.transfer_syntax == delivery.transfer_syntax
+    )
 
 
 def _meta(image: Instance | Delivery, calling: str, called: str, private: bytes) -> bytes:

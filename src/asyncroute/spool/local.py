@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import builtins
 import itertools
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,6 +32,7 @@ ORPHANS = "orphans"
 ORPHAN_NAME = re.compile(r"(\d{8,})\.dcm(?:\.\d+)?", re.ASCII)
 _PIECE = 1 << 20
 _LONGEST_HEAD = 64 << 10
+_log = logging.getLogger(__name__)
 
 
 class LocalSpool:
@@ -78,8 +80,7 @@ class LocalSpool:
     def write(self, images: Sequence[tuple[Instance, Sequence[Buffer] | None]]) -> dict[int, StorageFault]:
         """See ``Spool.write``."""
         if self.broken or self.left_place():
-            why = self.broken or ""
-            return {instance.id: StorageFault(why) for instance, _ in images}
+            return self._refuse(images, self.broken or "")
         group = _Group(self._tree)
         try:
             for instance, parts in images:
@@ -93,6 +94,17 @@ class LocalSpool:
         group.sync_folders()
         group.count()
         return group.failed
+
+    def _refuse(self, images: Sequence[tuple[Instance, Sequence[Buffer] | None]], why: str) -> dict[int, StorageFault]:
+        """None of these: files that are there already go, unless the spool itself is elsewhere now."""
+        if not self.left_place():
+            for instance, parts in images:
+                if not parts and instance.data_offset:
+                    try:
+                        self._tree.remove(instance.path)
+                    except OSError as error:
+                        _log.error("%s", fault(error, "removing", instance.path))
+        return {instance.id: StorageFault(why) for instance, _ in images}
 
     def incoming(self, instance: Instance) -> StreamedFile:
         """See ``Spool.incoming``."""

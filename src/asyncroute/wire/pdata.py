@@ -267,8 +267,3 @@ class DataCutter:
                 lo += pdu_left
                 pdu_left = 0
         self._left, self._pdu_left = left, pdu_left
-
-
-def empty_data_pdu(context_id: int) -> bytes:
-    """The P-DATA-TF PDU of a data set without bytes."""
-    return data_pdu(context_id, LAST, b"")

@@ -151,3 +151,10 @@ def refused(
 def test_dates_for_people() -> None:
     moment = datetime.datetime(2026, 11, 17, 20, 23, 59, tzinfo=datetime.UTC)
     assert certificates.day(moment.timestamp()) == "2026-11-17 20:23 UTC"
+
+
+def test_a_name_that_looks_like_a_fingerprint_is_none() -> None:
+    pinned = "sha256:" + "ab" * 32
+    pretender = Certificate(pinned, (pinned,), "CA", 0.0, 0.0, "sha256:" + "cd" * 32)
+    assert not pretender.is_one_of([pinned])
+    assert pretender.is_one_of(["sha256:" + "CD" * 32])

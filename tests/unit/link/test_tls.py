@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -203,3 +205,35 @@ def test_a_key_with_a_password_is_refused_without_asking(server: Identity, tmp_p
     subprocess.run(arguments, check=True, capture_output=True, timeout=20)
     with pytest.raises(OurFault, match="without a password"):
         tls.server_context(server.certificate, locked, None, False)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_callers_certificate_is_verified_each_time(ca: Authority, server: Identity, version: ssl.TLSVersion) -> None:
+    """A session that is taken up again would skip that."""
+    ours = tls.server_context(server.certificate, server.key, ca.ca, True)
+    one = ca.issue("client")
+    theirs = tls.client_context(ca.ca, one.certificate, one.key)
+    theirs.minimum_version = theirs.maximum_version = version
+    first = _session(ours, theirs, None)
+    assert first is None or not first.has_ticket
+    again = _session(ours, theirs, first)
+    assert again is None or not again.has_ticket
+
+
+def _session(server: ssl.SSLContext, client: ssl.SSLContext, known: ssl.SSLSession | None) -> ssl.SSLSession | None:
+    """The session after a handshake and a byte, which has to be a new one."""
+    near, far = socket.socketpair()
+
+    def answer() -> None:
+        with server.wrap_socket(near, server_side=True) as sock:
+            assert not sock.session_reused
+            sock.sendall(sock.recv(1))
+
+    with ThreadPoolExecutor(1) as pool:
+        answered = pool.submit(answer)
+        with client.wrap_socket(far, server_hostname="localhost", session=known) as sock:
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+            session = sock.session
+        answered.result(10)
+    return session

@@ -195,6 +195,22 @@ def test_one_guess_at_a_time_after_the_first_few() -> None:
     benched(script, anna=b"x")
 
 
+def test_who_is_turned_away_unheard_is_not_locked_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(bench: Bench) -> None:
+        for n in range(5):
+            bench.ask(passcode=b"%d" % n)
+        await bench.answers(5)
+        bench.clock.now += 2
+        with monkeypatch.context() as crowd:
+            crowd.setattr(identity, "MOST_WAITING", 0)
+            bench.ask()
+            assert bench.told.pop()[1][:3] == CONGESTION  # type: ignore[index]
+        bench.ask()
+        assert await bench.answers(1) == [("anna", "")]
+
+    benched(script, anna=b"x")
+
+
 def test_old_mistakes_are_forgotten() -> None:
     async def script(bench: Bench) -> None:
         for n in range(20):

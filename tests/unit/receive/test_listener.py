@@ -143,6 +143,21 @@ def test_who_has_been_sent_away_and_does_not_go_counts_with_the_silent(tmp_path:
     body()
 
 
+def test_who_has_to_go_when_its_request_is_whole_takes_no_place(tmp_path: Path) -> None:
+    @on_loop
+    async def body() -> None:
+        async with receiving(tmp_path, max_associations=1) as bench:
+            bench.intake.requests.most = 100
+            caller = await bench.caller()
+            await caller.send(ul.associate_rq("CT_A", "ASYNCROUTE", CONTEXTS))
+            await caller.ended()
+            assert bench.listener.established == []
+            bench.intake.requests.most = 100_000
+            assert await rejection(await bench.caller()) is None
+
+    body()
+
+
 def test_requests_hold_a_bounded_number_of_bytes(tmp_path: Path) -> None:
     """Who holds the most goes; who asks for little, or is being answered, stays."""
 

@@ -12,6 +12,7 @@ import pytest
 from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import Delivery, Instance, Source
 from asyncroute.spool.local import LocalSpool, free_name, orphans
+from asyncroute.wire import part10
 from tests.unit.parts import delivery, noise
 
 ODD = Source("A" * 16, "B\\é", "AET@[::1]:104", "::1")
@@ -56,13 +57,27 @@ def test_every_bit_of_the_header_counts(spool: LocalSpool) -> None:
     one = stored(spool)
     path = spool.root / one.path
     whole = path.read_bytes()
-    for at in range(one.data_offset):
+    version = whole.index(b"ASYNCROUTE_0") + len("ASYNCROUTE_")  # see the next test
+    for at in sorted(set(range(one.data_offset)) - {version}):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
         with pytest.raises(StorageFault, match="is damaged") as caught:
             spool.confirm(one)
         assert caught.value.errno == 0
     path.write_bytes(whole)
     spool.confirm(one)
+
+
+def test_what_another_version_wrote_is_confirmed(spool: LocalSpool, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(part10, "IMPLEMENTATION_VERSION", "ASYNCROUTE_9.9")
+        part10._constant_parts.cache_clear()
+        one = stored(spool)
+    part10._constant_parts.cache_clear()
+    assert b"ASYNCROUTE_9.9" in (spool.root / one.path).read_bytes()
+    spool.confirm(one)
+    for change in ({"sop_instance_uid": "1.2.3.9"}, {"calling_aet": "CT_B"}, {"checksum": 7}):
+        with pytest.raises(StorageFault):
+            spool.confirm(replace(one, **change))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -99,6 +114,19 @@ def test_a_path_that_cannot_be(spool: LocalSpool) -> None:
     for path in ("\0", "000000", "/dev/null", "gone/x.dcm"):
         with pytest.raises(StorageFault):
             spool.confirm(replace(stored(spool), path=path))
+
+
+def test_a_streamed_file_that_is_refused_is_removed(spool: LocalSpool) -> None:
+    number, path = spool.allocate()
+    made = Instance(number, ODD, "1", "1", "1", 1.0, path)
+    incoming = spool.incoming(made)
+    incoming.append([b"x" * 1000])
+    incoming.finish()
+    assert spool.files == 1
+    spool._tree.broken = "a sync failed"
+    assert spool.write([(made, None)]).keys() == {number}
+    assert spool.files == 0
+    assert not (spool.root / path).exists()
 
 
 # --- the folder -------------------------------------------------------------------------------------------------------

@@ -294,8 +294,8 @@ def test_large_parts_are_not_copied() -> None:
     assert all(piece.obj is data_set.obj for piece in pieces)
 
 
-def test_an_empty_data_set_has_one_empty_fragment() -> None:
-    assert sent(pdata.empty_data_pdu(7)) == [(6, 7, LAST, b"")]
+def test_a_pdu_of_one_fragment() -> None:
+    assert sent(pdata.data_pdu(7, LAST, b"")) == [(6, 7, LAST, b"")]
     assert sent(pdata.data_pdu(9, COMMAND | LAST, b"abc")) == [(9, 9, 3, b"abc")]
 
 
