@@ -77,7 +77,7 @@ def test_what_another_version_wrote_is_confirmed(spool: LocalSpool, monkeypatch:
     spool.confirm(one)
     for change in ({"sop_instance_uid": "1.2.3.9"}, {"calling_aet": "CT_B"}, {"checksum": 7}):
         with pytest.raises(StorageFault):
-            spool.confirm(replace(one, **change))  # type: ignore[arg-type]
+            spool.confirm(replace(one, **change))
 
 
 @pytest.mark.parametrize(
