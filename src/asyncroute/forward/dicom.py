@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 LEAVING = 1.0
 """Seconds for which a new association waits for others to end that are being released."""
 
+REFUSED = 5.0
+"""Seconds for which a refused context counts: a backlog of such images ends without an association for each of them,
+and what the destination takes by then is not refused for as long as others keep an association busy."""
+
 
 @dataclass(slots=True)
 class Means:
@@ -108,12 +112,14 @@ class DicomLane:
     # ---- forward.base.Lane
 
     def carries(self, key: Key) -> bool:
-        """See ``forward.base.Lane``. Contexts that were refused count: their deliveries end here without delay."""
+        """See ``forward.base.Lane``. Contexts just refused count: their deliveries end here without delay."""
         association = self._association
         if association is None or association.ended or association.peer is None or self._title != key[0]:
             return False
         pair = key[1:]
-        return pair in association.peer.contexts or pair in association.peer.rejected
+        if pair in association.peer.contexts:
+            return True
+        return pair in association.peer.rejected and self._loop.time() < self._opened_at + REFUSED
 
     def begin(self, delivery: Delivery, title: str, probe: bool) -> None:
         """See ``forward.base.Lane``."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from asyncroute.core.outcomes import SUCCESS, Kind
+from asyncroute.forward import dicom as module
 from asyncroute.forward.reading import WHOLE
 from asyncroute.link.buffers import ImageBytes
 from tests.support import ul
@@ -281,5 +282,23 @@ def test_what_status_shows(tmp_path: Path) -> None:
             assert info is not None
             assert (info["state"], info["images"]) == ("sending", 0)
             assert info["since_s"] >= 0
+
+    body()
+
+
+def test_a_refused_context_is_proposed_again_before_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or one association that others keep busy would refuse for an hour what the destination takes by now."""
+
+    @on_loop
+    async def body() -> None:
+        archive = Archive(refuses=(MR,))
+        async with lane(tmp_path, archive) as bench:
+            for _ in range(2):
+                assert (await bench.send(bench.stored(sop_class_uid=MR))).kind is Kind.IMAGE_FAILED
+            assert len(archive.requests) == 1, "the second is refused without an association of its own"
+            archive.refuses = ()
+            monkeypatch.setattr(module, "REFUSED", 0.0)
+            assert await bench.send(bench.stored(sop_class_uid=MR)) == SUCCESS
+            assert len(archive.requests) == 2
 
     body()
