@@ -16,15 +16,16 @@ import asyncio
 import logging
 import zlib
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from errno import EIO, ENOSPC
+from functools import partial
 from pathlib import PurePath
 
 from asyncroute.core.errors import AsyncrouteError, StorageFault
 from asyncroute.core.model import Settlement
 from asyncroute.crashpoints import crash_point
 from asyncroute.journal.base import Action, Committed, Event, Group, Writer
+from asyncroute.link.workers import Workers
 from asyncroute.receive.base import Received
 from asyncroute.spool.base import Spool
 
@@ -72,8 +73,9 @@ class Committer:
         self._writer = writer
         self._most_images = min(most_images, MOST_IMAGES)
         self._loop = asyncio.get_running_loop()
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="commit")
+        self._workers = Workers(THREADS, "commit")
         self._busy = 0
+        self._called = False
         self._next = Batch()
         self._bytes = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -91,7 +93,9 @@ class Committer:
         """Store an image; ``on_stored`` or ``on_refused`` follows."""
         self._next.images.append(received)
         self._bytes += received.instance.size
-        self._kick()
+        if not self._called:  # those that became whole in the same round of the loop go together
+            self._called = True
+            self._loop.call_soon(self._round_over)
 
     def settle(self, settlement: Settlement, event: Event | None = None) -> None:
         """Record a result; ``on_settled`` follows once it is durable."""
@@ -138,7 +142,7 @@ class Committer:
         """End the threads; call after ``drained``."""
         if self._timer is not None:
             self._timer.cancel()
-        self._pool.shutdown(wait=True)
+        self._workers.close()
 
     # ---- groups
 
@@ -152,6 +156,10 @@ class Committer:
             self._kick()
         elif self._timer is None and not self._busy:
             self._timer = self._loop.call_later(LINGER, self._lingered)
+
+    def _round_over(self) -> None:
+        self._called = False
+        self._kick()
 
     def _lingered(self) -> None:
         self._timer = None
@@ -168,8 +176,7 @@ class Committer:
             return  # a retry is due soon enough
         batch = self._cut()
         self._busy += 1
-        future = self._loop.run_in_executor(self._pool, self._work, batch)
-        future.add_done_callback(lambda f: self._done(batch, f))
+        self._workers.submit(partial(self._work, batch), partial(self._done, batch))
 
     def _cut(self) -> Batch:
         """The next group: everything that waits, up to the bounds."""
@@ -244,9 +251,8 @@ class Committer:
 
     # ---- back on the loop
 
-    def _done(self, batch: Batch, future: asyncio.Future[None]) -> None:
+    def _done(self, batch: Batch, _: None, error: Exception | None) -> None:
         self._busy -= 1
-        error = future.exception()
         if error is not None and batch.fault is None:
             batch.fault = StorageFault(f"unexpected error while committing: {error!r}")
         try:

@@ -83,9 +83,10 @@ class Requestor(Link):
         self.answered: asyncio.Future[bytes] = self.loop.create_future()
         self.owner: Owner | None = None
         self.images = 0
-        self.bytes = 0
         self.busy = False
-        self._command = bytearray()
+        self._command = b""
+        self._usual = dimse.Alike()  # what its successful responses look like
+        self._hoped = b""  # the whole of one to the message under way
         self._message_id = 0
         self._all_sent = False
         self._cutter: DataCutter | None = None
@@ -105,11 +106,15 @@ class Requestor(Link):
         if not n:
             self._gone("connection closed by peer")
             return False
-        self.reader.feed(_scratch, 0, n)
+        if _scratch[:n] == self._hoped and self._all_sent and not self.reader.mid_pdu and not self._command:
+            self._succeeded()
+        else:
+            self.reader.feed(_scratch, 0, n)
         if self.ended:
             return False
-        self.stream.quick_ack()
-        return True
+        if self.reader.mid_pdu or self._command:  # else our next message acknowledges
+            self.stream.quick_ack()
+        return not self.stream.exhausted(n, len(_scratch))
 
     def _progress(self) -> None:
         """Deadlines here are of sending and answering, set where those happen; a started PDU must end in time, too."""
@@ -144,12 +149,22 @@ class Requestor(Link):
             return
         if self.peer is None or not control & COMMAND or len(self._command) + hi - lo > dimse.MAX_COMMAND:
             raise ProtocolError("unexpected data instead of a response", REASON_UNEXPECTED)
-        self._command += _scratch[lo:hi]
+        self._command += bytes(_scratch[lo:hi])
         if control & LAST:
-            data, self._command = self._command, bytearray()
-            self._responded(dimse.parse(data))
+            data, self._command = self._command, b""
+            self._responded(data)
 
-    def _responded(self, command: dimse.Command) -> None:
+    def _succeeded(self) -> None:
+        """The usual response, to the byte: success, to what we sent."""
+        owner = self.owner
+        self._hoped = b""
+        self.busy = False
+        self.deadline = self._until = NEVER
+        if owner is not None:
+            owner.responded(dimse.SUCCESS, "")
+
+    def _responded(self, data: bytes) -> None:
+        command = dimse.parse(data)
         owner = self.owner
         field, instance = self._awaited
         if command.number(dimse.FIELD) != field or command.number(dimse.RESPONDED_TO) != self._message_id:
@@ -167,8 +182,12 @@ class Requestor(Link):
             self._early(status, command.text(dimse.ERROR_COMMENT))
             return
         self.busy = False
+        self._hoped = b""
         self.deadline = self._until = NEVER
-        owner.responded(status, command.text(dimse.ERROR_COMMENT))
+        comment = command.text(dimse.ERROR_COMMENT)
+        if status == dimse.SUCCESS and not comment and field == dimse.C_STORE_RSP and instance:
+            self._usual = dimse.Alike.like(data, dimse.RESPONDED_TO)
+        owner.responded(status, comment)
 
     def _early(self, status: int, comment: str) -> None:
         owner = self.owner
@@ -205,7 +224,10 @@ class Requestor(Link):
         room = pdu_room(self.peer.peer_max_pdu, self.target.max_pdu)
         self._cutter = DataCutter(context_id, size, room)
         self._to_cut = size
-        command = dimse.store_request(sop_class_uid, sop_instance_uid, self.next_message())
+        number, uid = self.next_message(), dimse.padded_uid(sop_instance_uid)
+        command = dimse.store_request(sop_class_uid, uid, number)
+        usual = self._usual.made(number.to_bytes(2, "little"), uid)
+        self._hoped = data_pdu(context_id, COMMAND | LAST, usual) if usual else b""
         out: list[bytes | memoryview] = [command_pdus(context_id, command, room)]
         if not size:
             out.append(data_pdu(context_id, LAST, b""))
@@ -217,6 +239,7 @@ class Requestor(Link):
 
     def _begin(self, field: int, sop_instance_uid: str) -> None:
         self.busy = True
+        self._hoped = b""
         self._awaited = field | dimse.RESPONSE, sop_instance_uid
 
     def _send(self, parts: Sequence[memoryview], out: list[bytes | memoryview]) -> None:
@@ -226,10 +249,6 @@ class Requestor(Link):
             self._to_cut -= len(part)
         self._wait()
         self.transmit(out)
-
-    def _written(self, n: int) -> None:
-        self.bytes += n
-        super()._written(n)
 
     def _wait(self) -> None:
         """The peer has ``response_timeout`` from now to move or to answer. We look at it before that is over: what is
@@ -241,7 +260,7 @@ class Requestor(Link):
     def _moved(self) -> bool:
         """Whether the peer has taken (acknowledged, TCP) ``MOVES`` bytes more, or all there is, since this was so."""
         queued = self.stream.unacknowledged()
-        taken = self.bytes - queued
+        taken = self.written - queued
         if taken - self._taken < MOVES and (queued or taken <= self._taken):
             return False
         self._taken = taken
@@ -256,7 +275,6 @@ class Requestor(Link):
             self.owner.room()
             return
         self._all_sent = True
-        self.stream.quick_ack()
         self._wait()
 
     # ---- the end
@@ -314,7 +332,7 @@ class Requestor(Link):
         left = self.stream.unacknowledged()
         if not left and self._all_sent:
             return f"no response within {seconds}"
-        taken = self.bytes - left - self._taken
+        taken = self.written - left - self._taken
         return f"took only {taken} bytes in {seconds}" if taken > 0 else f"took no bytes for {seconds}"
 
     def lost(self, fault: PeerFault) -> None:

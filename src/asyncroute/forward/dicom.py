@@ -160,7 +160,7 @@ class DicomLane:
             "calling_aet": self._title,
             "since_s": round(self._loop.time() - self._opened_at, 3) if association is not None else 0.0,
             "images": association.images if association is not None else 0,
-            "bytes": association.bytes if association is not None else 0,
+            "bytes": association.written if association is not None else 0,
             "state": state if association is not None else "connecting",
         }
 

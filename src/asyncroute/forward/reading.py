@@ -8,12 +8,10 @@ and compared, large ones piece by piece, so that the last piece of a damaged one
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import logging
-import threading
-from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 import xxhash
 
@@ -21,6 +19,7 @@ from asyncroute.core import outcomes
 from asyncroute.core.errors import AsyncrouteError, StorageFault
 from asyncroute.core.model import Delivery
 from asyncroute.core.outcomes import Outcome
+from asyncroute.link.workers import Workers
 from asyncroute.spool.base import Spool
 
 log = logging.getLogger(__name__)
@@ -32,7 +31,6 @@ PIECE = 256 << 10
 """Bytes per piece of larger ones."""
 
 Done = Callable[[bytes | None, AsyncrouteError | None], None]
-Job = tuple[Callable[[], bytes], Done]
 
 
 def unreadable(fault: AsyncrouteError | None) -> Outcome:
@@ -46,14 +44,7 @@ class Readers:
 
     def __init__(self, spool: Spool, threads: int = 4) -> None:
         self._spool = spool
-        self._loop = asyncio.get_running_loop()
-        self._jobs: deque[Job] = deque()
-        self._results: list[tuple[Done, bytes | None, AsyncrouteError | None]] = []
-        self._wake = threading.Condition()
-        self._closed = False
-        self._threads = [threading.Thread(target=self._serve, name=f"read-{n}", daemon=True) for n in range(threads)]
-        for thread in self._threads:
-            thread.start()
+        self._workers = Workers(threads, "read")
 
     def open(self, delivery: Delivery) -> Reading:
         """The delivery's data set, from its beginning. No I/O yet."""
@@ -61,17 +52,11 @@ class Readers:
 
     def submit(self, job: Callable[[], bytes], done: Done) -> None:
         """Do ``job`` in a reading thread; ``done`` with its result follows on the loop."""
-        with self._wake:
-            self._jobs.append((job, done))
-            self._wake.notify()
+        self._workers.submit(job, partial(_read, done))
 
     def close(self) -> None:
         """End the threads."""
-        with self._wake:
-            self._closed = True
-            self._wake.notify_all()
-        for thread in self._threads:
-            thread.join(5)
+        self._workers.close(5)
 
     def confirm(self, delivery: Delivery) -> None:
         """Whether the file is the one that the journal means; else a ``StorageFault``. Blocks."""
@@ -81,36 +66,14 @@ class Readers:
         """Bytes of a spool file. Blocks."""
         return self._spool.read(path, offset, length)
 
-    def _serve(self) -> None:
-        while True:
-            with self._wake:
-                while not self._jobs:
-                    if self._closed:
-                        return
-                    self._wake.wait()
-                job, done = self._jobs.popleft()
-            try:
-                result: bytes | None = job()
-                fault: AsyncrouteError | None = None
-            except AsyncrouteError as error:
-                result, fault = None, error
-            except Exception as error:
-                log.exception("cannot read from the spool")
-                result, fault = None, StorageFault(f"cannot read from the spool: {error!r}")
-            with self._wake:
-                first = not self._results
-                self._results.append((done, result, fault))
-            if first:
-                self._loop.call_soon_threadsafe(self._deliver)
 
-    def _deliver(self) -> None:
-        with self._wake:
-            results, self._results = self._results, []
-        for done, data, fault in results:
-            try:
-                done(data, fault)
-            except Exception:
-                log.exception("a lane could not take what was read")
+def _read(done: Done, data: bytes | None, error: Exception | None) -> None:
+    """Back on the loop; what is no fault of the storage's is one of ours."""
+    if error is None or isinstance(error, AsyncrouteError):
+        done(data, error)
+    else:
+        log.error("cannot read from the spool", exc_info=error)
+        done(None, StorageFault(f"cannot read from the spool: {error!r}"))
 
 
 class Reading:

@@ -50,6 +50,7 @@ class Link:
         self._counted = 0
         self._out: deque[bytes | memoryview] = deque()
         self._out_size = 0
+        self.written = 0  # bytes that the kernel has taken
         self._paused_at = 0.0
         self._left = NEVER
         deadlines.add(self)
@@ -81,7 +82,7 @@ class Link:
         raise NotImplementedError
 
     def _receive(self) -> bool:
-        """Read once and feed; False when there was nothing."""
+        """Read once and feed; whether there may be more to read now."""
         raise NotImplementedError
 
     # ---- reading
@@ -156,19 +157,51 @@ class Link:
         """Send ``data`` now or as soon as the peer takes it; a peer that lets ``MAX_OUT`` pile up is given up."""
         if self.ended:
             return
+        if not self._out:
+            self._write_now(data)
+            return
         self._out.append(data)
         self._out_size += len(data)
-        if len(self._out) == 1:
-            self._on_writable()
-        elif self._out_size > MAX_OUT:
+        if self._out_size > MAX_OUT:
             log.warning("%s: given up: it does not read our answers", self.stream.peer)
             self._gone("does not read our answers")
 
+    def _write_now(self, data: bytes) -> None:
+        """The usual case: nothing waits before ``data``, and the kernel takes it whole."""
+        try:
+            n = self.stream.send_one(data)
+        except BlockingIOError:
+            n = 0
+        except OSError as error:
+            self._gone(_words(error))
+            return
+        self.written += n
+        if n < len(data):
+            self._out.append(memoryview(data)[n:])
+            self._out_size += len(data) - n
+            self.stream.watch_write()
+
     def transmit(self, pieces: list[bytes | memoryview]) -> None:
         """Send ``pieces`` (not counted against ``MAX_OUT``: the caller makes no more until ``drained``)."""
-        if not self.ended:
+        if self.ended:
+            return
+        if not self._out and len(pieces) <= IOV:
+            try:
+                n = self.stream.send(pieces)
+            except BlockingIOError:
+                n = 0
+            except OSError as error:
+                self._gone(_words(error))
+                return
+            if n == sum(map(len, pieces)):
+                self.written += n
+                self.drained()
+                return
             self._out.extend(pieces)
-            self._on_writable()
+            self._written(n)
+        else:
+            self._out.extend(pieces)
+        self._on_writable()
 
     def _on_writable(self) -> None:
         out = self._out
@@ -185,7 +218,8 @@ class Link:
         self.drained()
 
     def _written(self, n: int) -> None:
-        """``n`` bytes have left."""
+        """``n`` bytes of what waited have left."""
+        self.written += n
         out = self._out
         self._out_size = max(self._out_size - n, 0)  # pieces of ``transmit`` were never counted
         while n:

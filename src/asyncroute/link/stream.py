@@ -5,9 +5,10 @@ A ``Stream`` owns its socket from accept or connect to close. It never blocks: `
 are guarded: an exception in one closes the stream and is told to ``on_fault`` instead of being raised 400,000 times a
 second.
 
-TCP_NODELAY is set, and TCP_QUICKACK re-armed after each read: peers that use Nagle's algorithm would otherwise wait
-40 ms for each of our delayed acknowledgements. TCP keepalive is set in both directions: a peer that vanishes without a
-word (power, network, a firewall that forgets) is noticed within ``VANISHED`` seconds also where nothing is due.
+TCP_NODELAY is set, and TCP_QUICKACK re-armed (``quick_ack``) whenever a peer may be in the middle of something: one
+that uses Nagle's algorithm would otherwise wait 40 ms for each of our delayed acknowledgements. TCP keepalive is set in
+both directions: a peer that vanishes without a word (power, network, a firewall that forgets) is noticed within
+``VANISHED`` seconds also where nothing is due.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import os
 import socket
 import ssl
 import sys
@@ -132,16 +134,35 @@ class Stream:
         """Whether bytes wait above the socket, unseen by its readiness (TLS)."""
         return False
 
+    def exhausted(self, n: int, room: int) -> bool:
+        """Whether a read of ``n`` bytes into ``room`` took all that there is: the loop will say when more comes.
+
+        Raises:
+            OSError: the connection has failed behind those bytes. The loop says that only once, and may have done so.
+        """
+        if n == room:
+            return False
+        error = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, os.strerror(error))
+        return True
+
     def quick_ack(self) -> None:
         """Acknowledge what was read at once."""
-        with contextlib.suppress(OSError):
+        try:
             self.sock.setsockopt(*_QUICK)
+        except OSError:
+            pass
 
     def unacknowledged(self) -> int:
         """Bytes that were sent and that the peer has not acknowledged, as TCP counts (tcp(7): SIOCOUTQ)."""
         if self.closed:
             return 0
         return int.from_bytes(fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+    def send_one(self, piece: bytes | memoryview) -> int:
+        """As ``send``, of one piece."""
+        return self.sock.send(piece)
 
     def send(self, pieces: Pieces) -> int:
         """Bytes written of ``pieces`` (1,024 at most), at least one.
@@ -276,9 +297,17 @@ class TlsStream(Stream):
             self.watch_write()
         return n
 
+    def exhausted(self, n: int, room: int) -> bool:
+        """As ``Stream.exhausted``; records come whole, and only the next read tells whether there is one more."""
+        return False
+
     @property
     def buffered(self) -> bool:
         return not self.closed and self._ssl.pending() > 0
+
+    def send_one(self, piece: bytes | memoryview) -> int:
+        """As ``Stream.send_one``."""
+        return self.send((piece,))
 
     def send(self, pieces: Pieces) -> int:
         """As ``Stream.send``; small pieces share a record."""

@@ -77,7 +77,8 @@ class Acceptor(Link):
         self._buffer: Buffer | None = None
         self._filled = 0
         self.expect = SMALLEST
-        self._command = bytearray()
+        self._command = b""
+        self._usual = dimse.Alike()
         self._command_context = 0
         self._releasing = False
         self._room = 0
@@ -94,9 +95,9 @@ class Acceptor(Link):
                 return False
             buffer = self._buffer = self._memory.take(size)
             self._filled = 0
-        lo = self._filled
+        lo, view = self._filled, buffer.view
         try:
-            n = self.stream.recv_into(buffer.view[lo:])
+            n = self.stream.recv_into(view[lo:] if lo else view)
         except OSError:
             if not lo:
                 self._let_go()
@@ -106,7 +107,7 @@ class Acceptor(Link):
             return False
         self._filled = hi = lo + n
         try:
-            self.reader.feed(buffer.view, lo, hi)
+            self.reader.feed(view, lo, hi)
         finally:
             if hi == buffer.capacity or self.message is None:
                 self._let_go()
@@ -117,8 +118,9 @@ class Acceptor(Link):
             if self._ignored > MOST_IGNORED:
                 self._gone("goes on sending after the end of the association")
                 return False
-        self.stream.quick_ack()
-        return True
+        if self.message is not None or self.reader.mid_pdu or self._command:  # else our answer acknowledges
+            self.stream.quick_ack()
+        return not self.stream.exhausted(n, buffer.capacity - lo)
 
     def _let_go(self) -> None:
         buffer, self._buffer = self._buffer, None
@@ -269,19 +271,25 @@ class Acceptor(Link):
         if hi > lo:
             buffer = self._buffer
             assert buffer is not None
-            self._command += buffer.view[lo:hi]
+            self._command += bytes(buffer.view[lo:hi])
         if control & LAST:
-            data, self._command = self._command, bytearray()
-            self._commanded(context_id, dimse.parse(data))
+            data, self._command = bytes(self._command), b""
+            self._commanded(context_id, data)
 
-    def _commanded(self, context_id: int, command: dimse.Command) -> None:
+    def _commanded(self, context_id: int, data: bytes) -> None:
         context = self.contexts.get(context_id)
         if context is None:
             raise ProtocolError(f"message on presentation context {context_id}, which was not accepted", REASON_INVALID)
+        command = self._usual.match(data)
+        if command is not None:
+            self.message = Message(self, context, command)
+            return
+        command = dimse.parse(data)
         field = command.number(dimse.FIELD)
         if field < 0:
             raise ProtocolError("command set without a Command Field", REASON_INVALID)
         if field == dimse.C_STORE_RQ and command.has_data_set:
+            self._usual = dimse.Alike.like(data, dimse.MESSAGE_ID)
             self.message = Message(self, context, command)
         elif field == dimse.C_CANCEL_RQ or field & dimse.RESPONSE:
             return  # nothing of ours to cancel or to answer
@@ -298,7 +306,7 @@ class Acceptor(Link):
 
     def respond(self, context_id: int, command: dimse.Command, status: int, comment: str = "") -> None:
         """Send a response message."""
-        if not self.ended and self.state == ESTABLISHED:
+        if self.state == ESTABLISHED and not self.ended:
             self.write(command_pdus(context_id, dimse.response(command, status, comment), self._room))
 
     def offer(self, received: Received) -> None:
@@ -319,16 +327,23 @@ class Acceptor(Link):
         self.tell(received, status, comment)
         if not self.ended:
             self.resume_if_able()
-            self._release_when_answered()
+            if self._releasing:
+                self._release_when_answered()
 
     def tell(self, received: Received, status: int, comment: str) -> None:
         """Send the answer to an image; a refusal is logged, too."""
+        if status == dimse.SUCCESS and not comment:
+            if self.state == ESTABLISHED and not self.ended:
+                self.write(command_pdus(received.context_id, dimse.stored(received.command), self._room))
+            return
         if status:
             log.warning("%s: %s refused with %04X: %s", self.who, received.instance.sop_instance_uid, status, comment)
         self.respond(received.context_id, received.command, status, comment)
 
     def resume_if_able(self) -> None:
         """Read on unless images or disk writes are still too far behind."""
+        if not self._paused_at:
+            return
         message = self.message
         if self.pending < MAX_PENDING and (message is None or not message.congested):
             self.resume()

@@ -28,6 +28,8 @@ CONGESTED = 2 << 20
 """Bytes of one image that may wait for the disk before we stop reading from its sender."""
 
 _UID = re.compile(r"[0-9.]{1,64}")
+_USABLE_UID = re.compile(r"[!-)+-.0->@-\[\]-~]{1,64}")
+"""Printable ASCII but for space, asterisk, slash, question mark, backslash."""
 
 LARGEST_BUFFER = 256 << 10
 
@@ -194,4 +196,4 @@ def _usable_uid(uid: str) -> bool:
     """PS3.5 9.1 is stricter; real devices are not. We never make names of UIDs, but what we pass on must be clean
     text.
     """
-    return 0 < len(uid) <= 64 and uid.isascii() and uid.isprintable() and not any(c in uid for c in " \\/*?")
+    return _USABLE_UID.fullmatch(uid) is not None

@@ -39,6 +39,11 @@ STATUS, ERROR_COMMENT, AFFECTED_INSTANCE, REQUESTED_INSTANCE = 0x0900, 0x0902, 0
 
 _ELEMENT = struct.Struct("<HHI")
 _US = struct.Struct("<H")
+_ULONG = struct.Struct("<I")
+_GROUP_LENGTH = _ELEMENT.pack(0, 0, 4)
+
+LONGEST_UID = 64
+"""Characters of a UID (PS3.5 9.1)."""
 
 MAX_COMMAND = 16 << 10
 """Bytes of a command set that are taken at most."""
@@ -91,6 +96,61 @@ def parse(data: bytes | bytearray) -> Command:
     return Command(values)
 
 
+class Alike:
+    """Command sets of C-STORE that differ only in a message number and the Affected SOP Instance UID, the last element.
+
+    Those of one association nearly always do. Made by ``like``. Anything else, in whatever byte, does not match, and
+    has to be parsed.
+    """
+
+    __slots__ = ("_head", "_number", "_tail", "_values")
+
+    def __init__(
+        self, number: int = 0, head: bytes = b"", tail: bytes = b"", values: dict[int, bytes] | None = None
+    ) -> None:
+        """``number``: the element that holds it. ``head`` stands between the group length's value and the number's,
+        ``tail`` from there to the UID's length.
+        """
+        self._number = number
+        self._head = head
+        self._tail = tail
+        self._values = values
+
+    @classmethod
+    def like(cls, data: bytes, number: int) -> Alike:
+        """Those that are like ``data``, which ``parse`` took; none, if it is built in an unusual way."""
+        values, places = {}, {}
+        at, unpack = 0, _ELEMENT.unpack_from
+        while at < len(data):
+            _, element, length = unpack(data, at)
+            places[element], at = at + 8, at + 8 + length
+            values[element] = data[at - length : at]
+        place, uid = places.get(number, 0), places.get(AFFECTED_INSTANCE, 0)
+        if not 12 < place < uid or len(values[number]) != 2 or uid + len(values[AFFECTED_INSTANCE]) != len(data):
+            return cls()
+        if data[:12] != _GROUP_LENGTH + _ULONG.pack(len(data) - 12):
+            return cls()
+        return cls(number, data[12:place], data[place + 2 : uid - 4], values)
+
+    def match(self, data: bytes) -> Command | None:
+        """``data`` as ``parse`` would read it, if it is one of these."""
+        place = 12 + len(self._head)
+        uid = place + 6 + len(self._tail)
+        if self._values is None or data != self.made(data[place : place + 2], data[uid:]):
+            return None
+        values = self._values.copy()
+        values[0], values[self._number], values[AFFECTED_INSTANCE] = data[8:12], data[place : place + 2], data[uid:]
+        return Command(values)
+
+    def made(self, number: bytes, uid: bytes) -> bytes:
+        """The command set with these two values (``uid`` padded to even length); empty if there is none alike."""
+        if self._values is None:
+            return b""
+        head, tail = self._head, self._tail
+        length = _ULONG.pack(len(head) + len(tail) + len(uid) + 6)
+        return b"".join((_GROUP_LENGTH, length, head, number, tail, _ULONG.pack(len(uid)), uid))
+
+
 def _even(value: bytes, pad: bytes = b"\x00") -> bytes:
     return value + pad if len(value) & 1 else value
 
@@ -104,12 +164,30 @@ def _short(element: int, value: int) -> bytes:
 
 
 def _with_length(body: bytes) -> bytes:
-    return _ELEMENT.pack(0, 0, 4) + struct.pack("<I", len(body)) + body
+    return _GROUP_LENGTH + _ULONG.pack(len(body)) + body
 
 
 def _comment(comment: str) -> bytes:
     """Error Comment (0000,0902) is LO: 64 characters at most (PS3.7 C.4.2)."""
     return _element(ERROR_COMMENT, _even(comment[:64].encode("ascii", "replace"), b" ")) if comment else b""
+
+
+@lru_cache(maxsize=1024)
+def _stored_parts(affected_class: bytes) -> tuple[bytes, bytes]:
+    """A successful C-STORE-RSP, before and behind the number of the message that it answers, up to the UID's tag."""
+    head = _element(AFFECTED_CLASS, affected_class) + _short(FIELD, C_STORE_RSP) + _ELEMENT.pack(0, RESPONDED_TO, 2)
+    tail = _short(DATA_SET_TYPE, NO_DATA_SET) + _short(STATUS, SUCCESS) + _ELEMENT.pack(0, AFFECTED_INSTANCE, 0)[:4]
+    return head, tail
+
+
+def stored(request: Command) -> bytes:
+    """``response`` to a C-STORE-RQ with status success, at less cost."""
+    values = request.values
+    number, uid, affected = values.get(MESSAGE_ID, b""), values.get(AFFECTED_INSTANCE), values.get(AFFECTED_CLASS)
+    if uid is None or affected is None or len(number) != 2 or len(affected) > LONGEST_UID:
+        return response(request, SUCCESS)
+    head, tail = _stored_parts(affected)
+    return _with_length(b"".join((head, number, tail, _ULONG.pack(len(uid)), uid)))
 
 
 def response(request: Command, status: int, comment: str = "") -> bytes:
@@ -133,18 +211,26 @@ def response(request: Command, status: int, comment: str = "") -> bytes:
 
 @lru_cache(maxsize=1024)
 def _store_head(sop_class_uid: str) -> bytes:
-    return _element(AFFECTED_CLASS, _even(sop_class_uid.encode())) + _short(FIELD, C_STORE_RQ)
-
-
-_STORE_TAIL = _short(PRIORITY, 0) + _short(DATA_SET_TYPE, 0x0001)
-
-
-def store_request(sop_class_uid: str, sop_instance_uid: str, message_id: int) -> bytes:
-    """C-STORE-RQ (PS3.7 9.3.1.1), medium priority."""
-    uid = _even(sop_instance_uid.encode())
-    return _with_length(
-        _store_head(sop_class_uid) + _short(MESSAGE_ID, message_id) + _STORE_TAIL + _element(AFFECTED_INSTANCE, uid)
+    """A C-STORE-RQ as far as its Message ID."""
+    return (
+        _element(AFFECTED_CLASS, _even(sop_class_uid.encode()))
+        + _short(FIELD, C_STORE_RQ)
+        + _ELEMENT.pack(0, MESSAGE_ID, 2)
     )
+
+
+_STORE_TAIL = _short(PRIORITY, 0) + _short(DATA_SET_TYPE, 0x0001) + _ELEMENT.pack(0, AFFECTED_INSTANCE, 0)[:4]
+
+
+def padded_uid(uid: str) -> bytes:
+    """A UID as it stands in a command set (PS3.5 9.1)."""
+    return _even(uid.encode())
+
+
+def store_request(sop_class_uid: str, sop_instance_uid: bytes, message_id: int) -> bytes:
+    """C-STORE-RQ (PS3.7 9.3.1.1), medium priority; ``sop_instance_uid`` is padded."""
+    head, number, length = _store_head(sop_class_uid), _US.pack(message_id), _ULONG.pack(len(sop_instance_uid))
+    return _with_length(b"".join((head, number, _STORE_TAIL, length, sop_instance_uid)))
 
 
 def echo_request(message_id: int) -> bytes:

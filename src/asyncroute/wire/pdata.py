@@ -37,6 +37,7 @@ COMMAND, LAST = 1, 2
 _HEADER = struct.Struct(">BxI")
 _PDV = struct.Struct(">IBB")
 _BOTH = struct.Struct(">BxIIBB")
+_UNLIMITED = 1 << 32
 HEADERS = _BOTH.size
 """Bytes in front of a P-DATA-TF PDU's first fragment."""
 
@@ -123,7 +124,7 @@ class PduReader:
         Raises:
             ProtocolError: the bytes are no PDUs, or exceed a limit.
         """
-        fragment = self._sink.fragment
+        fragment, limit = self._sink.fragment, self.limit or _UNLIMITED
         while lo < hi and not self.stopped:
             left = self._pdv_left
             if left:
@@ -138,14 +139,16 @@ class PduReader:
                     return
             elif self._kind:
                 lo = self._collect(view, lo, hi)
-            elif not self._head and not self._pdu_left and hi - lo >= HEADERS and view[lo] == P_DATA:
-                _, length, pdv, self._context, self._control = _BOTH.unpack_from(view, lo)
-                self.count += 1
-                self._begin_data(length)
-                self._begin_pdv(pdv)
-                lo += HEADERS
-            else:
+            elif self._pdu_left or self._head or hi - lo < HEADERS:
                 lo = self._header(view, lo, hi)
+            else:
+                kind, length, pdv, context, control = _BOTH.unpack_from(view, lo)
+                if kind == P_DATA and pdv + 4 == length and 6 < length <= limit:  # one fragment, as nearly always
+                    self._context, self._control, self._pdv_left = context, control, pdv - 2
+                    self.count += 1
+                    lo += HEADERS
+                else:
+                    lo = self._header(view, lo, hi)
 
     def _begin_data(self, length: int) -> None:
         if self.limit and length > self.limit:

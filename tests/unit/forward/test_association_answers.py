@@ -37,6 +37,45 @@ def test_the_answer_and_its_comment(status: int, comment: str) -> None:
     body()
 
 
+def test_answers_alike_and_unlike_the_ones_before() -> None:
+    """A whole series' answers, most of them alike to the byte, some with a comment, in pieces, or in another form."""
+    sent = [
+        (0, ""),
+        (0, ""),
+        (0xB007, ""),
+        (0, "odd"),
+        (0, ""),
+        (0xA700, "full"),
+        (0, ""),
+        (0, ""),
+        (0xB000, ""),
+        (0, ""),
+    ]
+
+    async def script(peer: Peer) -> None:
+        await peer.accept()
+        for n, (status, comment) in enumerate(sent):
+            message = await peer.message()
+            if n == 6:  # the same answer, in two PDUs
+                whole = ul.response(message.command, status, comment)
+                peer.writer.write(ul.pdv(1, ul.COMMAND, whole[:20]) + ul.pdv(1, ul.COMMAND | ul.LAST, whole[20:]))
+            else:
+                peer.respond(message, status, comment)
+        await peer.end()
+
+    @on_loop
+    async def body() -> None:
+        async with associated(script) as (requestor, owner, _):
+            for n in range(len(sent)):
+                store(requestor, noise(1000 * n), uid=f"1.2.{10**n}")
+                await owner.wait(n + 1)
+            assert owner.answers == sent
+            assert not requestor.busy
+            assert requestor.deadline == float("inf")
+
+    body()
+
+
 def test_pending_answers_are_not_the_answer() -> None:
     async def script(peer: Peer) -> None:
         await peer.accept()
@@ -107,22 +146,26 @@ WRONG = [
 ]
 
 
+@pytest.mark.parametrize("good", [0, 3], ids=["first", "after good ones"])
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_answers_end_the_association(name: str) -> None:
+def test_wrong_answers_end_the_association(name: str, good: int) -> None:
     """The image being sent may be the cause; the peer is told with an A-ABORT."""
     ends: list[bytes] = []
 
     async def script(peer: Peer) -> None:
         await peer.accept()
+        for _ in range(good):
+            peer.respond(await peer.message())
         peer.writer.write(wrong(name, await peer.message()))
         ends.append(await peer.end())
 
     @on_loop
     async def body() -> None:
         async with associated(script) as (requestor, owner, server):
-            store(requestor, b"12")
-            await until(lambda: owner.told, "the end")
-            assert owner.answers == []
+            for n in range(good + 1):
+                store(requestor, b"12", uid=f"1.2.{n}")
+                await owner.wait(n + 1)
+            assert owner.answers == [(0, "")] * good
             (outcome,) = owner.losses
             assert outcome.kind is Kind.POISON_COUNT
             assert outcome.text.startswith("protocol error: ")

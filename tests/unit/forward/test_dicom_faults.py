@@ -193,7 +193,9 @@ def test_cut_off_it_reports_nothing_and_holds_nothing(tmp_path: Path, when: str,
             if when == "reading":
                 await until(lambda: bench.archive.requests, "the association")
             elif when == "sending":
-                await until(lambda: bench.lane._association is not None and bench.lane._association.bytes, "some bytes")
+                await until(
+                    lambda: bench.lane._association is not None and bench.lane._association.written, "some bytes"
+                )
             elif when == "waiting":
                 await until(lambda: bench.archive.images, "the image has arrived")
             bench.lane.abort()

@@ -48,7 +48,7 @@ class Log(Link):
             self._gone("connection closed by peer")
             return False
         self.reader.feed(self.view, 0, n)
-        return not self.ended
+        return not self.ended and not self.stream.exhausted(n, len(self.view))
 
     def fragment(self, context_id: int, control: int, lo: int, hi: int) -> None:
         self.data += self.view[lo:hi]

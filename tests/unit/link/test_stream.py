@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -70,6 +71,11 @@ async def drain(stream: Stream, size: int, piece: int = 1 << 16) -> bytes:
     return bytes(found)
 
 
+async def until_readable(stream: Stream, size: int) -> None:
+    """Wait until so many bytes wait in the socket."""
+    await until(lambda: len(stream.sock.recv(size, socket.MSG_PEEK)) == size, "the bytes")
+
+
 async def pour(stream: Stream, data: bytes, sizes: list[int]) -> int:
     """Send ``data`` in pieces of ``sizes`` by readiness; the number of writes that took less than was offered."""
     pieces: list[bytes | memoryview] = []
@@ -123,6 +129,32 @@ async def test_nothing_to_read_and_the_end() -> None:
         far.close()
         assert await drain(stream, 10) == b"abc"
         assert stream.recv_into(view) == 0
+
+
+@on_loop
+async def test_a_short_read_is_the_last_one() -> None:
+    async with plain() as (stream, far):
+        view = memoryview(bytearray(10))
+        await asyncio.get_running_loop().sock_sendall(far, b"0123456789abc")
+        await until_readable(stream, 13)
+        assert not stream.exhausted(stream.recv_into(view), 10)
+        assert stream.exhausted(stream.recv_into(view), 10)
+        with pytest.raises(BlockingIOError):
+            stream.recv_into(view)
+
+
+@on_loop
+async def test_a_reset_behind_the_last_bytes_is_seen_with_them() -> None:
+    """The loop may have told of it already, and tells once."""
+    async with plain() as (stream, far):
+        far.send(b"last words")
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        far.close()
+        view = memoryview(bytearray(100))
+        n = stream.recv_into(view)
+        assert bytes(view[:n]) == b"last words"
+        with pytest.raises(ConnectionResetError):
+            stream.exhausted(n, 100)
 
 
 @on_loop

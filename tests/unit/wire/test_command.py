@@ -33,7 +33,7 @@ def test_a_store_request_of_somebody_else() -> None:
 @pytest.mark.parametrize("uid", [UID, UID + "6"], ids=["odd", "even"])
 @pytest.mark.parametrize("message_id", [1, 65535])
 def test_our_requests(uid: str, message_id: int) -> None:
-    assert dimse.store_request(CT, uid, message_id) == ul.store_rq(message_id, CT, uid).replace(
+    assert dimse.store_request(CT, dimse.padded_uid(uid), message_id) == ul.store_rq(message_id, CT, uid).replace(
         element(dimse.DATA_SET_TYPE, b"\0\0"), element(dimse.DATA_SET_TYPE, b"\1\0")
     )
     assert dimse.echo_request(message_id) == ul.echo_rq(message_id)
@@ -104,3 +104,73 @@ def test_order_unknown_elements_and_paddings_do_not_matter() -> None:
 
 def test_text_that_is_not_ascii_stays_printable() -> None:
     assert parse(element(0x1000, b"1.2\xe4")).text(0x1000) == "1.2\\xe4"
+
+
+# --- what is like the one before -------------------------------------------------------------------------------------
+
+NUMBERS = st.integers(0, 65535)
+UIDS = st.text("0123456789.", min_size=0, max_size=64)
+TAILS = st.sampled_from([b"", element(0x1030, b"AET "), element(0x1031, b"\1\0")])
+
+
+def store_rq(number: int, uid: str, odd: bytes = b"") -> bytes:
+    """A C-STORE-RQ as a peer might build it; ``odd``: elements between Message ID and the UID."""
+    padded = dimse.padded_uid(uid)
+    head = element(2, CT.encode() + b"\0") + element(0x100, b"\1\0") + element(0x110, struct.pack("<H", number))
+    body = head + element(0x700, b"\0\0") + element(0x800, b"\1\0") + odd + element(0x1000, padded)
+    return element(0, struct.pack("<I", len(body))) + body
+
+
+@given(NUMBERS, UIDS, NUMBERS, UIDS, st.sampled_from([b"", element(0x9999, b"odd")]))
+def test_a_request_like_the_last_one_is_read_alike(n: int, uid: str, m: int, other: str, odd: bytes) -> None:
+    usual = dimse.Alike.like(store_rq(n, uid, odd), dimse.MESSAGE_ID)
+    data = store_rq(m, other, odd)
+    found = usual.match(data)
+    assert found is not None
+    assert found.values == parse(data).values
+    assert usual.made(struct.pack("<H", m), dimse.padded_uid(other)) == data
+
+
+@given(NUMBERS, UIDS, st.data())
+def test_what_differs_anywhere_else_is_parsed(n: int, uid: str, draw: st.DataObject) -> None:
+    """Every byte is looked at: what matches is read as ``parse`` reads it, and so is nothing that ``parse`` refuses."""
+    usual = dimse.Alike.like(store_rq(7, UID), dimse.MESSAGE_ID)
+    data = bytearray(store_rq(n, uid))
+    at = draw.draw(st.integers(0, len(data) - 1))
+    data[at] ^= draw.draw(st.integers(1, 255))
+    cut = bytes(data[: draw.draw(st.sampled_from([len(data), len(data) - 1, len(data) - 8, at]))])
+    found = usual.match(cut)
+    if found is not None:
+        assert found.values == parse(cut).values
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        store_rq(1, UID) + element(0x1030, b"AET "),
+        store_rq(1, UID)[12:],
+        element(0, b"\x99\0\0\0") + store_rq(1, UID)[12:],
+        store_rq(1, UID).replace(element(0x110, b"\1\0"), b""),
+        store_rq(1, UID).replace(element(0x110, b"\1\0"), element(0x110, b"\1\0\0\0")),
+        element(0x1000, b"1.2 ") + element(0x110, b"\1\0"),
+        b"",
+    ],
+    ids=["more behind", "no length", "wrong length", "no number", "long number", "other order", "empty"],
+)
+def test_an_unusual_request_has_none_alike(data: bytes) -> None:
+    usual = dimse.Alike.like(data, dimse.MESSAGE_ID)
+    assert usual.match(data) is None
+    assert usual.made(b"\1\0", b"1.2 ") == b""
+
+
+@given(NUMBERS, UIDS, TAILS)
+def test_success_is_answered_as_any_status_is(n: int, uid: str, tail: bytes) -> None:
+    request = parse(store_rq(n, uid) + tail)
+    assert dimse.stored(request) == dimse.response(request, 0)
+
+
+@pytest.mark.parametrize("missing", [dimse.AFFECTED_CLASS, dimse.MESSAGE_ID, dimse.AFFECTED_INSTANCE])
+def test_success_is_answered_whatever_a_request_lacks(missing: int) -> None:
+    request = parse(store_rq(1, UID))
+    del request.values[missing]
+    assert dimse.stored(request) == dimse.response(request, 0)
