@@ -9,6 +9,7 @@ down cleanly with its cause. Faults while starting are ``AsyncrouteError``s and 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -379,6 +380,8 @@ async def serve(config: Config, ready: Callable[[App], None] | None = None) -> i
     """
     app = App(config)
     await app.build()
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays: a full collection need not stop everything for 0.1 s to look at it
     loop = asyncio.get_running_loop()
     for number in STOPS:
         loop.add_signal_handler(number, app.request_stop)
