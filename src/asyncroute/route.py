@@ -8,7 +8,7 @@ one.
 
 from __future__ import annotations
 
-from asyncroute.core.model import Instance, RouteHit
+from asyncroute.core.model import Instance, RouteHit, Source
 from asyncroute.core.rules import RouteTable
 from asyncroute.link.buffers import ImageBytes
 from asyncroute.wire.header import HeaderScanner, Scan, header_end
@@ -25,12 +25,35 @@ FULL_HEADER = 4 << 20
 """Bytes of a data set that are looked at when its routing attributes do not lie at its very beginning."""
 
 
+_CONTENTS = 512
+"""Header contents whose facts and destinations are remembered."""
+
+_SOURCES = 16
+"""Sources whose destinations are remembered for each of them."""
+
+
+class _Facts:
+    """What the journal keeps of a header, what routes ask of it, and what they said to that, by source."""
+
+    __slots__ = ("accession", "attributes", "hits", "modality", "patient_id", "series_uid", "study_uid")
+
+    def __init__(self, scan: Scan, tags: frozenset[int]) -> None:
+        self.study_uid = _first(scan, STUDY)
+        self.series_uid = _first(scan, SERIES)
+        self.patient_id = _first(scan, PATIENT_ID)
+        self.accession = _first(scan, ACCESSION)
+        self.modality = _first(scan, MODALITY)
+        self.attributes = {tag: scan.texts(tag) for tag in tags}
+        self.hits: dict[Source, tuple[RouteHit, ...]] = {}
+
+
 class Router:
-    """The routes of one configuration."""
+    """The routes of one configuration. For one thread."""
 
     def __init__(self, table: RouteTable) -> None:
         self._table = table
         self._scanner = HeaderScanner({STUDY, SERIES, PATIENT_ID, ACCESSION, MODALITY} | table.tags)
+        self._known: dict[int, _Facts] = {}
 
     def route(
         self, instance: Instance, image: ImageBytes | None, head: bytes | memoryview, whole: bool = False
@@ -39,16 +62,35 @@ class Router:
 
         Where the image is not in memory, ``head`` is its beginning (``whole``: all of it).
         """
-        scan = self._scan(instance.transfer_syntax, image, head, whole)
-        attributes = {tag: scan.texts(tag) for tag in self._table.tags}
-        instance.study_uid = _first(scan, STUDY)
-        instance.series_uid = _first(scan, SERIES)
-        instance.patient_id = _first(scan, PATIENT_ID)
-        instance.accession = _first(scan, ACCESSION)
-        instance.modality = _first(scan, MODALITY)
+        scan = self._scan(instance, image, head, whole)
+        facts = self._known.get(scan.token) or self._learn(scan)
+        instance.study_uid = facts.study_uid
+        instance.series_uid = facts.series_uid
+        instance.patient_id = facts.patient_id
+        instance.accession = facts.accession
+        instance.modality = facts.modality
         instance.header = _header(head if image is None else image.parts[0] if image.parts else b"", instance, scan)
-        instance.hits = () if self._undecidable(instance, scan) else self._table.decide(instance.source, attributes)
+        instance.hits = () if self._undecidable(instance, scan) else self._decide(instance.source, facts)
         return instance.hits
+
+    def _learn(self, scan: Scan) -> _Facts:
+        facts = _Facts(scan, self._table.tags)
+        if scan.token:
+            if len(self._known) >= _CONTENTS:
+                self._known.clear()
+            self._known[scan.token] = facts
+        return facts
+
+    def _decide(self, source: Source, facts: _Facts) -> tuple[RouteHit, ...]:
+        """A table's decision depends on nothing else, so it is made once for a series."""
+        if not self._table.tags:
+            return self._table.decide(source, facts.attributes)
+        hits = facts.hits.get(source)
+        if hits is None:
+            if len(facts.hits) >= _SOURCES:
+                facts.hits.clear()
+            hits = facts.hits[source] = self._table.decide(source, facts.attributes)
+        return hits
 
     def _undecidable(self, instance: Instance, scan: Scan) -> bool:
         """A damaged header hides attributes that conditions ask for: a person decides, not chance."""
@@ -57,17 +99,19 @@ class Router:
             return True
         return False
 
-    def _scan(self, transfer_syntax: str, image: ImageBytes | None, head: bytes | memoryview, whole: bool) -> Scan:
+    def _scan(self, instance: Instance, image: ImageBytes | None, head: bytes | memoryview, whole: bool) -> Scan:
+        transfer_syntax = instance.transfer_syntax
+        alike = (instance.source.calling_aet, instance.sop_class_uid)
         if image is None:
-            scan = self._scanner.scan(head, transfer_syntax, whole)
+            scan = self._scanner.scan(head, transfer_syntax, whole, alike)
             return scan if scan is not None else self._cut(head, transfer_syntax)
         parts = image.parts
         first = parts[0] if parts else b""
-        scan = self._scanner.scan(first, transfer_syntax, len(parts) <= 1)
+        scan = self._scanner.scan(first, transfer_syntax, len(parts) <= 1, alike)
         if scan is not None:
             return scan
         joined = b"".join(parts)
-        scan = self._scanner.scan(joined[:FULL_HEADER], transfer_syntax, len(joined) <= FULL_HEADER)
+        scan = self._scanner.scan(joined[:FULL_HEADER], transfer_syntax, len(joined) <= FULL_HEADER, alike)
         return scan if scan is not None else self._cut(joined[:FULL_HEADER], transfer_syntax)
 
     def _cut(self, data: bytes | memoryview, transfer_syntax: str) -> Scan:
@@ -80,7 +124,7 @@ class Router:
 
 def _header(data: bytes | memoryview, instance: Instance, scan: Scan) -> bytes:
     """The header as far as ``data`` holds it, for the journal; without pixel data and whatever follows them."""
-    end = header_end(data, instance.transfer_syntax, start=scan.offset)
+    end = scan.end if scan.end is not None else header_end(data, instance.transfer_syntax, start=scan.offset)
     return bytes(data[: min(KEPT_HEADER, end if end is not None else KEPT_HEADER)])
 
 

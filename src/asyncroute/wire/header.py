@@ -4,17 +4,20 @@ Guarantees: reads every encoding of PS3.5 §7 and annex A (implicit, explicit, b
 stops at the last wanted tag or the pixel data; copies only wanted values; never raises on data; time and memory are
 bounded whatever a peer sends. What is plainly encoded is read as pydicom reads it; what is not is read by pydicom's
 element reader (`Scan.fallback` says why). What cannot be read for sure is not guessed: `Scan.odd` says why, and holds
-only what stands before the odd place.
+only what stands before the odd place. With `alike`, headers that look like earlier ones are recognized (`layout`), with
+the same result for a tenth of the cost.
 Not noticed: anything behind the last wanted tag.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+from itertools import count
 
 from asyncroute.wire import charset
 from asyncroute.wire.elements import PIXELS, Odd, Walk, tag_text
+from asyncroute.wire.layout import Layouts, Match
 from asyncroute.wire.lenient import WINDOW, actual_encoding, read_leniently
 from asyncroute.wire.syntax import EXPLICIT_LE, Encoding, syntax_of
 from asyncroute.wire.values import dictionary_vr, texts_of
@@ -28,6 +31,11 @@ _INFLATE_FIRST = 1 << 15  # bytes of inflated header that are made at first
 _INFLATE_MOST = 1 << 20
 _DEFLATED_PIECE = 1 << 14
 
+_SHARED = 512  # contents that are remembered with their texts
+_SHARED_BYTES = 512  # of the values of one
+
+_tokens = count(1)
+
 
 class Scan:
     """What was found. `values`: raw value bytes by tag, with padding, as sent; absent attributes are not in it.
@@ -35,10 +43,15 @@ class Scan:
     `odd`: why the data set could not be read to the last wanted tag, or why a wanted value is missing; else None.
     `fallback`: why pydicom had to read it; else None. `unknown_encoding`: a private transfer syntax, nothing was read.
     `encoding`: how the elements were found to be encoded (None: unknown). `offset`: where the scan stopped, at the
-    beginning of an element (for deflated data in the inflated bytes), for `header_end`.
+    beginning of an element (for deflated data in the inflated bytes), for `header_end`. `end`: what that would give, if
+    the scan has seen it (for a data set without pixel data its own length); else None. `token`: scans of one scanner
+    with the same token, but 0, have the same values, VRs and texts; they share them, so nobody may change them.
     """
 
-    __slots__ = ("_codecs", "_texts", "encoding", "fallback", "odd", "offset", "unknown_encoding", "values", "vrs")
+    __slots__ = (
+        *("_codecs", "_texts", "encoding", "end", "fallback", "odd", "offset", "token", "unknown_encoding", "values"),
+        "vrs",
+    )
 
     def __init__(self, values: dict[int, bytes], vrs: dict[int, int], encoding: Encoding | None, offset: int) -> None:
         self.values = values
@@ -48,6 +61,8 @@ class Scan:
         self.odd: str | None = None
         self.fallback: str | None = None
         self.unknown_encoding = encoding is None
+        self.end: int | None = None
+        self.token = 0
         self._texts: dict[int, tuple[str, ...]] = {}
         self._codecs: tuple[str, ...] | None = None
 
@@ -104,7 +119,7 @@ class HeaderScanner:
     Set is always looked for, and what else the wanted ones need (private creators, Pixel Representation).
     """
 
-    __slots__ = ("_last", "_wanted")
+    __slots__ = ("_last", "_shared", "_wanted", "layouts")
 
     def __init__(self, wanted: Iterable[int]) -> None:
         tags = {SPECIFIC_CHARACTER_SET, *wanted}
@@ -113,27 +128,53 @@ class HeaderScanner:
             tags.add(PIXEL_REPRESENTATION)
         self._wanted = frozenset(tag for tag in tags if tag < PIXELS)
         self._last = max(self._wanted)
+        self.layouts = Layouts()
+        self._shared: dict[tuple[int, tuple[bytes, ...]], Scan] = {}
 
     @property
     def wanted(self) -> frozenset[int]:
         """All tags that are looked for."""
         return self._wanted
 
-    def scan(self, data: Data, transfer_syntax: str, complete: bool) -> Scan | None:
+    def scan(self, data: Data, transfer_syntax: str, complete: bool, alike: Hashable = None) -> Scan | None:
         """Scan `data`, the beginning of a data set (no File Meta Information); `complete`: it is all of it.
 
         Returns None if more of it is needed, which cannot be if it is complete. Every call begins anew: with data that
-        arrives in pieces, wait for twice as much before the next call. Never raises on data.
+        arrives in pieces, wait for twice as much before the next call. `alike`: what images whose headers probably look
+        alike have in common, such as their sender: the same result sooner; from one thread only. Never raises on data.
         """
         syntax = syntax_of(transfer_syntax)
         if syntax is None:
             return Scan({}, {}, None, 0)
+        key = None if alike is None or syntax.deflated else (transfer_syntax, alike)
+        if key is not None and (match := self.layouts.match(key, data, complete)) is not None:
+            return self._recognized(match)
         with memoryview(data) as view:
             if syntax.deflated:
                 return self._scan_deflated(view, complete)
-            return self._scan(view, syntax.encoding, whole=complete, final=complete)
+            return self._scan(view, syntax.encoding, whole=complete, final=complete, key=key)
 
-    def _scan(self, view: memoryview, encoding: Encoding, *, whole: bool, final: bool) -> Scan | None:
+    def _recognized(self, match: Match) -> Scan:
+        """The scan that a walk would have given, with the texts of the last one of the same values."""
+        layout, raw = match.layout, match.raw
+        twin = self._shared.get((layout.number, raw)) or self._remember(match)
+        scan = Scan(twin.values, twin.vrs, twin.encoding, match.offset)
+        scan.end, scan.token, scan._texts, scan._codecs = match.end, twin.token, twin._texts, twin._codecs
+        return scan
+
+    def _remember(self, match: Match) -> Scan:
+        layout, raw = match.layout, match.raw
+        scan = Scan(dict(zip(layout.tags, raw, strict=True)), layout.vrs, layout.encoding, match.offset)
+        if sum(map(len, raw)) <= _SHARED_BYTES:
+            if len(self._shared) >= _SHARED:
+                self._shared.clear()
+            scan.token = next(_tokens)
+            self._shared[layout.number, raw] = scan
+        return scan
+
+    def _scan(
+        self, view: memoryview, encoding: Encoding, *, whole: bool, final: bool, key: Hashable = None
+    ) -> Scan | None:
         """`whole`: the data set ends with `view`; `final`: there will not be more of it in any case."""
         limit = len(view)
         walk = Walk(view, limit, self._wanted, self._last, 0, -1)
@@ -147,6 +188,8 @@ class HeaderScanner:
             return self._scan_odd(walk, encoding, Odd(f"the data ends inside {_place(walk)}"), whole=whole, final=final)
         scan = Scan(walk.values, walk.vrs, encoding, walk.pos)
         scan.odd = walk.note
+        if key is not None and not walk.note:
+            self.layouts.learn(key, walk, encoding, whole)
         return scan
 
     def _scan_odd(self, walk: Walk, encoding: Encoding, odd: Odd, *, whole: bool, final: bool) -> Scan | None:
