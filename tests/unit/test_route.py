@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncroute.core.model import Instance, RouteHit
-from asyncroute.core.rules import Condition, Glob, RouteTable, Rule
+from asyncroute.core.model import Instance, RouteHit, Source
+from asyncroute.core.rules import Attributes, Condition, Glob, RouteTable, Rule
 from asyncroute.link.buffers import ImageBytes, Memory
 from asyncroute.route import FULL_HEADER, KEPT_HEADER, Router
 from asyncroute.wire.header import HeaderScanner
@@ -189,3 +189,87 @@ def test_the_order_of_routes_and_the_final_one() -> None:
 def test_only_what_is_needed_is_looked_for(tmp_path: Path) -> None:
     wanted = Router(RouteTable([when(PLAN_LABEL, "x", "plans")]))._scanner.wanted
     assert wanted == HeaderScanner({0x0020000D, 0x0020000E, PATIENT_ID, 0x00080050, MODALITY, PLAN_LABEL}).wanted
+
+
+# --- images that are like earlier ones --------------------------------------------------------------------------------
+
+
+class CountingTable(RouteTable):
+    """A table that counts how often it is asked."""
+
+    asked = 0
+
+    def decide(self, source: Source, attributes: Attributes) -> tuple[RouteHit, ...]:
+        self.asked += 1
+        return super().decide(source, attributes)
+
+
+def outcome(router: Router, data: bytes, source: Source, cuts: list[int] | None = None) -> tuple[object, ...]:
+    made = instance(1, size=len(data))
+    made.source = source
+    router.route(made, in_memory(data, cuts), b"")
+    facts = made.study_uid, made.series_uid, made.patient_id, made.accession, made.modality
+    return (*facts, made.hits, made.hold_reason, made.header)
+
+
+def sources(count: int) -> list[Source]:
+    return [
+        Source(f"CT_{n}" if n % 2 else f"MR_{n}", "ROUTER", "ROUTER@0.0.0.0:104", f"10.0.0.{n}") for n in range(count)
+    ]
+
+
+def series(study: int, count: int) -> list[bytes]:
+    """Images of one patient; UIDs and names of several lengths."""
+    pixels = b"\xe0\x7f\x10\0OW\0\0\x08\0\0\0" + bytes(8)
+    uid = b"1.2.%d" % 10**study
+    return [
+        b"".join(
+            (
+                element(0x00080018, b"UI", uid + b".%d" % n),
+                element(0x00080050, b"SH", b"A" * study),
+                element(MODALITY, b"CS", (b"CT", b"MR")[study % 2]),
+                element(PATIENT_ID, b"LO", b"PAT-%d" % study if study % 3 else b"X"),
+                element(0x0020000D, b"UI", uid),
+                element(0x0020000E, b"UI", uid + b".1"),
+                element(0x00200013, b"IS", b"%d" % n),
+                pixels,
+            )
+        )
+        for n in range(count)
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 3), st.sampled_from([None, 1, 60, 130])), max_size=40))
+def test_what_came_before_changes_no_outcome(order: list[tuple[int, int, int | None]]) -> None:
+    """Studies and sources in any order, in memory as it comes: each image as if it were the first."""
+    router = Router(RouteTable([*RULES, ANY]))
+    for number, (study, sender, cut) in enumerate(order):
+        data = series(study, 12)[number % 12]
+        cuts = [cut] if cut else []
+        expected = outcome(Router(RouteTable([*RULES, ANY])), data, sources(4)[sender], cuts)
+        assert outcome(router, data, sources(4)[sender], cuts) == expected
+
+
+def test_an_image_like_the_last_costs_no_walk_and_no_decision() -> None:
+    table = CountingTable([*RULES, ANY])
+    router = Router(table)
+    source = sources(1)[0]
+    images = series(1, 100)
+    for data in images:
+        outcome(router, data, source)
+    walked = len(images) - router._scanner.layouts.fits
+    assert walked <= 4  # the first, then one for each length of the UID and the number that was not known
+    assert table.asked <= walked + 4
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    router = Router(RouteTable([*RULES, ANY]))
+    source = sources(1)[0]
+    for number in range(2000):
+        outcome(router, SMALL.replace(b"PAT-7 ", b"P%05d" % number), source)
+    for other in sources(100):
+        outcome(router, SMALL, other)
+    assert router._scanner.layouts.fits > 1900
+    assert len(router._known) <= 512
+    assert len(router._scanner._shared) <= 512
+    assert max(len(facts.hits) for facts in router._known.values()) <= 16

@@ -19,6 +19,7 @@ from pydicom.tag import BaseTag
 from asyncroute.wire.header import HeaderScanner, Scan, header_end
 from asyncroute.wire.part10 import Meta, NotPart10, build_meta, parse_meta
 from tests.support import corpus
+from tests.support.alike import recognized, scan_both
 from tests.support.encoding import BIG, DEFLATED, EXPLICIT, IMPLICIT, deflate
 
 PIXELS = 0x7FE00000
@@ -31,6 +32,8 @@ ODD = {
     "winter.dcm": "(0008,0018) follows (0008,0018)",  # twice, with the same value
     "SC_rgb_jpeg.dcm": "no VR at offset 4",  # implicit VR in an encapsulated syntax
 }
+WALKED = {"image_dfl.dcm", "waveform_ecg.dcm"}  # deflated; with more headers than a layout may have
+NO_IMAGES = {"UN_sequence.dcm", "priv_SQ.dcm"}
 
 
 @lru_cache
@@ -67,8 +70,7 @@ def compare(data: bytes, offset: int, syntax: str) -> Scan:
     dataset = read(data)
     raw = {tag: dataset.get_item(tag) for tag in dataset.keys() if tag < PIXELS}  # noqa: SIM118
     raw = {tag: element for tag, element in raw.items() if not too_long(element)}
-    scan = HeaderScanner(raw).scan(memoryview(data)[offset:], syntax, complete=True)
-    assert scan is not None
+    scan = scan_again(HeaderScanner(raw), data[offset:], syntax)
     for tag, element in raw.items():
         if isinstance(element, RawDataElement):
             assert scan.values[tag] == (element.value or b""), tag
@@ -76,6 +78,14 @@ def compare(data: bytes, offset: int, syntax: str) -> Scan:
         warnings.simplefilter("ignore")
         for tag in raw:
             assert_texts(scan, dataset[tag])
+    return scan
+
+
+def scan_again(scanner: HeaderScanner, data: bytes, syntax: str) -> Scan:
+    """The scan of what was scanned before: mostly recognized, always the same."""
+    scan_both(scanner, data, syntax)
+    scan = scan_both(scanner, data, syntax)
+    assert scan is not None
     return scan
 
 
@@ -129,6 +139,19 @@ def test_as_they_are(name: str) -> None:
     scan = compare(data, meta.data_offset, meta.transfer_syntax)
     assert scan.odd is None
     assert scan.fallback == ODD.get(path.name)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_plain_file_is_recognized(name: str) -> None:
+    """By what routing needs of it, when it comes again; with the end of its header."""
+    path, meta = part10_files()[name]
+    data = path.read_bytes()[meta.data_offset :]
+    scanner = HeaderScanner([0x00080050, 0x00080060, 0x00100020, 0x0020000D, 0x0020000E])
+    plain = path.name not in {*ODD, *TRUNCATED, *WALKED, *NO_IMAGES}
+    assert [recognized(scanner, data, meta.transfer_syntax) for _ in range(3)] == [False, plain, plain]
+    scan = scan_both(scanner, data, meta.transfer_syntax)
+    assert scan is not None
+    assert scan.end == (header_end(data, meta.transfer_syntax, complete=True) if plain else None)
 
 
 def test_a_truncated_file_gives_what_is_whole_and_says_so() -> None:
