@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
 
+from asyncroute.wire import layout
 from asyncroute.wire.header import HeaderScanner
 from asyncroute.wire.part10 import build_meta
 from tests.fuzz.test_header_scan import NASTY, VRS, WANTED, Item, encode, items, real
@@ -29,6 +32,14 @@ LIKE_HEADERS = [
     delimiter(0xFFFEE00D) + delimiter(0xFFFEE0DD),
 ]
 VALUES = st.one_of(st.binary(max_size=40), st.sampled_from(LIKE_HEADERS), st.sampled_from(NASTY))
+
+
+@pytest.fixture(params=[1, 1 << 30], ids=["expression", "structs"], autouse=True, scope="module")
+def how(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Both ways of matching: after how many fits an expression is compiled."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layout, "PROVED", request.param)
+        yield
 
 
 def as_sent(content: list[Item], syntax: str, end: int) -> bytes:

@@ -4,8 +4,8 @@ Guarantees: reads every encoding of PS3.5 §7 and annex A (implicit, explicit, b
 stops at the last wanted tag or the pixel data; copies only wanted values; never raises on data; time and memory are
 bounded whatever a peer sends. What is plainly encoded is read as pydicom reads it; what is not is read by pydicom's
 element reader (`Scan.fallback` says why). What cannot be read for sure is not guessed: `Scan.odd` says why, and holds
-only what stands before the odd place. With `alike`, headers that look like earlier ones are recognized (`layout`), with
-the same result for a tenth of the cost.
+only what stands before the odd place. With `alike`, headers that look like earlier ones are recognized (`layouts`),
+with the same result for a tenth of the cost.
 Not noticed: anything behind the last wanted tag.
 """
 
@@ -17,10 +17,11 @@ from itertools import count
 
 from asyncroute.wire import charset
 from asyncroute.wire.elements import PIXELS, Odd, Walk, tag_text
-from asyncroute.wire.layout import Layouts, Match
+from asyncroute.wire.layout import Match
+from asyncroute.wire.layouts import Layouts
 from asyncroute.wire.lenient import WINDOW, actual_encoding, read_leniently
 from asyncroute.wire.syntax import EXPLICIT_LE, Encoding, syntax_of
-from asyncroute.wire.values import dictionary_vr, texts_of
+from asyncroute.wire.values import dictionary_vr, short_texts
 
 Data = bytes | bytearray | memoryview
 
@@ -99,9 +100,9 @@ class Scan:
         number = self.vrs.get(tag)
         vr = encoding.names.get(number, "UN") if number is not None else "UN"
         if vr != "UN":
-            return texts_of(vr, value, self.codecs(), big=encoding.big)
+            return short_texts(vr, value, self.codecs(), encoding.big)
         # The value of an element sent as UN is little endian in any transfer syntax (PS3.5 §6.2.2).
-        return texts_of(self.vr(tag), value, self.codecs(), big=encoding.big and number is None)
+        return short_texts(self.vr(tag), value, self.codecs(), encoding.big and number is None)
 
     def _creator(self, tag: int) -> str:
         raw = self.values.get(_creator_tag(tag), b"") if tag >> 16 & 1 else b""
@@ -156,20 +157,20 @@ class HeaderScanner:
 
     def _recognized(self, match: Match) -> Scan:
         """The scan that a walk would have given, with the texts of the last one of the same values."""
-        layout, raw = match.layout, match.raw
-        twin = self._shared.get((layout.number, raw)) or self._remember(match)
+        twin = self._shared.get((match.layout.number, match.key)) or self._remember(match)
         scan = Scan(twin.values, twin.vrs, twin.encoding, match.offset)
         scan.end, scan.token, scan._texts, scan._codecs = match.end, twin.token, twin._texts, twin._codecs
         return scan
 
     def _remember(self, match: Match) -> Scan:
-        layout, raw = match.layout, match.raw
-        scan = Scan(dict(zip(layout.tags, raw, strict=True)), layout.vrs, layout.encoding, match.offset)
-        if sum(map(len, raw)) <= _SHARED_BYTES:
+        layout = match.layout
+        values = dict(zip(layout.tags, layout.values(match), strict=True))
+        scan = Scan(values, layout.vrs, layout.encoding, match.offset)
+        if sum(map(len, match.key)) <= _SHARED_BYTES:
             if len(self._shared) >= _SHARED:
                 self._shared.clear()
             scan.token = next(_tokens)
-            self._shared[layout.number, raw] = scan
+            self._shared[layout.number, match.key] = scan
         return scan
 
     def _scan(

@@ -17,6 +17,7 @@ _LOCALIZED = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})  # (0008,0005
 _SINGLE = frozenset({"LT", "ST", "UR", "UT"})  # a backslash is a character
 _LEADING = frozenset({"AE", "CS", "DS", "IS", "LO", "SH"})  # leading spaces mean nothing
 _PADDING = " \0"
+_SHORT = 64  # bytes of a value whose text is remembered
 
 
 def texts_of(vr: str, value: bytes, codecs: tuple[str, ...], *, big: bool) -> tuple[str, ...]:
@@ -35,6 +36,16 @@ def texts_of(vr: str, value: bytes, codecs: tuple[str, ...], *, big: bool) -> tu
     if vr == "UN":
         return _unknown(value)
     return ()
+
+
+def short_texts(vr: str, value: bytes, codecs: tuple[str, ...], big: bool) -> tuple[str, ...]:
+    """The same as ``texts_of``; of short values those that were asked for last are remembered."""
+    return _remembered(vr, value, codecs, big) if len(value) <= _SHORT else texts_of(vr, value, codecs, big=big)
+
+
+@lru_cache(maxsize=2048)
+def _remembered(vr: str, value: bytes, codecs: tuple[str, ...], big: bool) -> tuple[str, ...]:
+    return texts_of(vr, value, codecs, big=big)
 
 
 def _split(vr: str, text: str) -> tuple[str, ...]:
