@@ -262,6 +262,27 @@ def test_an_image_like_the_last_costs_no_walk_and_no_decision() -> None:
     assert table.asked <= walked + 4
 
 
+def test_equal_images_from_other_places_go_where_their_own_place_says() -> None:
+    """Same title, same content: the called title and the address decide as well."""
+    rules = [
+        when("called_aet", "SECOND", "second"),
+        when("peer", "10.0.0.2", "two"),
+        when(PATIENT_ID, "PAT-*", "patients"),
+    ]
+    router = Router(RouteTable(rules))
+    places = [Source("CT", called, "", peer) for called in ("FIRST", "SECOND") for peer in ("10.0.0.1", "10.0.0.2")]
+    for _ in range(3):
+        found = [[hit.destination for hit in decided(router, SMALL, place)] for place in places]
+        assert found == [["patients"], ["two", "patients"], ["second", "patients"], ["second", "two", "patients"]]
+    assert router._scanner.layouts.fits == 11
+
+
+def decided(router: Router, data: bytes, source: Source) -> tuple[RouteHit, ...]:
+    made = instance(1, size=len(data))
+    made.source = source
+    return router.route(made, in_memory(data), b"")
+
+
 def test_what_is_remembered_is_bounded() -> None:
     router = Router(RouteTable([*RULES, ANY]))
     source = sources(1)[0]

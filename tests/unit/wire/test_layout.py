@@ -169,6 +169,17 @@ def test_scans_of_the_same_values_have_the_same_token() -> None:
     assert tokens[3] == 0
 
 
+def test_equal_values_of_other_attributes_are_not_mixed_up() -> None:
+    """Two kinds of images under one key, with the same values in other attributes or with other VRs."""
+    start = element(0x00080005, "CS", b"ISO_IR 192")
+    kinds = [
+        start + element(tag, vr, b"12") + element(PIXELS, "OW", bytes(8))
+        for tag, vr in ((0x00080050, "SH"), (PATIENT_ID, "LO"), (PATIENT_ID, "US"))
+    ]
+    scanner = taught(*kinds, syntax=EXPLICIT)
+    assert [recognized(scanner, kind, EXPLICIT) for kind in kinds * 2] == [True] * 6
+
+
 # --- what is not ------------------------------------------------------------------------------------------------------
 
 
@@ -190,6 +201,10 @@ LEFT_TO_THE_WALK: dict[str, Callable[[], tuple[bytes, str]]] = {
     ),
     "a wanted value that is too long": lambda: (
         image(EXPLICIT, middle=element(0x00100010, "UT", bytes(70_000))),
+        EXPLICIT,
+    ),
+    "a wanted sequence of undefined length": lambda: (
+        image(EXPLICIT, middle=sequence(0x00100010, element(0x00080100, "SH", b"T"))),
         EXPLICIT,
     ),
     "too many elements": lambda: (
