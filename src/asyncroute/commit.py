@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from errno import EIO, ENOSPC
@@ -207,9 +206,6 @@ class Committer:
                 if failed:
                     batch.refused.update((i, str(fault)) for i, fault in failed.items())
                     good = [r for r in good if r.instance.id not in failed]
-                for r in good:
-                    if r.instance.header is not None:
-                        r.instance.header = zlib.compress(r.instance.header, 1)
             batch.committed = self._writer.commit(
                 Group(
                     [r.instance for r in good],

@@ -19,7 +19,7 @@ LONGEST = 256
 """Characters of a fact that the journal keeps: four times what the longest of them may have."""
 
 KEPT_HEADER = 32 << 10
-"""Bytes of a header that the journal keeps at most (compressed)."""
+"""Bytes of a header that the journal keeps at most."""
 
 FULL_HEADER = 4 << 20
 """Bytes of a data set that are looked at when its routing attributes do not lie at its very beginning."""

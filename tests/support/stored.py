@@ -12,7 +12,6 @@ import hashlib
 import os
 import shutil
 import sqlite3
-import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -92,7 +91,6 @@ class Stored:
         assert self.spool.write([(made, [data])]) == {}
         if not self.router.route(made, None, data, True):
             made.hold_reason = "no route matches"
-        made.header = zlib.compress(made.header or b"", 1)
         return made
 
     def release(self, numbers: list[int]) -> None:

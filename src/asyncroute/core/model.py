@@ -37,6 +37,7 @@ class Instance:
     ``id`` is ours, rises with every image and never returns. ``path`` is relative to the spool; ``data_offset`` is the
     length in bytes of preamble and File Meta, ``size`` of the data set behind it, ``checksum`` its XXH3 (64 bits).
     ``received_at`` is seconds since the epoch. Text attributes are decoded; empty where the header has none.
+    ``header`` is the data set's beginning as it came, for people; None: it is not known (any more).
     """
 
     id: int

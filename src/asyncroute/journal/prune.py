@@ -37,8 +37,7 @@ class Pruner:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             if ids:
-                self._connection.execute(_SQL["prune_instances"], (json_ids(ids),))
-                self._connection.execute(_SQL["prune_mark"], (ids[-1],))
+                self._forget(ids)
             self._connection.execute(_SQL["prune_events"], (before, limit))
             self._connection.execute(_SQL["prune_studies"], (before, limit))
             self._connection.execute("COMMIT")
@@ -48,6 +47,14 @@ class Pruner:
             raise
         self._passed = passed
         return len(ids)
+
+    def _forget(self, ids: list[int]) -> None:
+        """Images, and the headers that were packed together once all of theirs are gone."""
+        chosen = (json_ids(ids),)
+        groups = [group for (group,) in self._connection.execute(_SQL["header_groups"], chosen).fetchall()]
+        self._connection.execute(_SQL["prune_instances"], chosen)
+        self._connection.execute(_SQL["prune_headers"], (json_ids(groups),))
+        self._connection.execute(_SQL["prune_mark"], (ids[-1],))
 
     def _over(self, before: float, limit: int) -> tuple[list[int], int]:
         """The next ids to forget, and how far this round has come (0: to the end)."""

@@ -25,7 +25,7 @@ import aiosqlite
 from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import Delivery, Instance, RouteHit, Selection, Source
 from asyncroute.core.states import OPEN, PENDING, DeliveryState
-from asyncroute.journal import migrate, select
+from asyncroute.journal import headers, migrate, select
 from asyncroute.journal.base import Counts, QueueRow
 from asyncroute.journal.examine import look_before_opening, refuse_unfinished
 from asyncroute.journal.faults import storage_fault
@@ -283,9 +283,10 @@ def _counts(rows: Iterable[Row]) -> Counts:
 
 
 def _instance(row: Row) -> Instance:
-    id_, calling, called, listener, peer, *rest, hits = row
+    id_, calling, called, listener, peer, *rest, own, hits, images, lengths, data = row
     sop_class, sop_instance, syntax, received_at, path, data_offset, size, checksum, *attributes = rest
+    header = headers.unpack(id_, images, lengths, data) if own is None else headers.unpack_own(own)
     source = Source(calling, called, listener, peer)
     routes = tuple(RouteHit(route, destination) for route, destination in json.loads(hits))
     stored = (sop_class, sop_instance, syntax, received_at, path, data_offset, size, unsigned(checksum))
-    return Instance(*(id_, source, *stored, *attributes, routes))
+    return Instance(*(id_, source, *stored, *attributes, header, routes))

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from asyncroute.core.model import Instance, Source
 from asyncroute.core.states import OPEN, DeliveryState
+from asyncroute.journal import headers
 from asyncroute.journal.statements import load
 from asyncroute.journal.values import as_text, signed, unsigned
 
@@ -62,7 +63,7 @@ class Salvage:
     def instance(self, instance_id: int) -> Instance | None:
         """An image that was not released and is still owed or held; None: it was not, or that is unknown."""
         rows = self._ask("instance", (instance_id,))
-        return _instance(rows[0]) if rows else None
+        return _instance(rows[0], self._header(instance_id, rows[0])) if rows else None
 
     def owed(self) -> Iterator[int]:
         """The ids of images that were not released, ascending, as far as they can be told."""
@@ -77,6 +78,14 @@ class Salvage:
             else:
                 after = found[-1] if len(found) == ROWS else highest
             yield from found
+
+    def _header(self, instance_id: int, row: tuple[Any, ...]) -> bytes | None:
+        """Its header, as far as that can be read; older journals keep it in the row itself."""
+        own = row[-2]
+        if own is not None:
+            return headers.unpack_own(own)
+        found = self._ask("headers", (instance_id,))
+        return headers.unpack(instance_id, *found[0]) if found else None
 
     def _judged(self, instance_id: int, row: tuple[Any, ...]) -> Old:
         """``row`` with the state that table and index agree on, else READY."""
@@ -116,7 +125,7 @@ def _open(path: Path) -> sqlite3.Connection | None:
     return None
 
 
-def _instance(row: tuple[Any, ...]) -> Instance:
-    id_, calling, called, listener, peer, *facts, checksum = row
-    values = (id_, Source(calling, called, listener, peer), *facts[:7], unsigned(checksum), *facts[7:])
+def _instance(row: tuple[Any, ...], header: bytes | None) -> Instance:
+    id_, calling, called, listener, peer, *facts, _, checksum = row
+    values = (id_, Source(calling, called, listener, peer), *facts[:7], unsigned(checksum), *facts[7:], header)
     return Instance(*values)

@@ -38,6 +38,8 @@ SYNCHRONOUS = {"power-loss": ("FULL", 2), "process-crash": ("NORMAL", 1)}
 OLDEST_SQLITE = (3, 37, 0)
 CHECKPOINT_PAGES = 4000
 LOCK_WAIT = 5.0
+CACHED_STATEMENTS = 192
+"""More than there are texts: those of ``bulk`` in each of its lengths, and all others."""
 
 _SQL = load("admin.sql")
 _log = logging.getLogger(__name__)
@@ -278,7 +280,7 @@ def _connect(path: Path, durability: str, lock_wait: float) -> sqlite3.Connectio
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         _inspect(path, durability, lock_wait)
         connection = sqlite3.connect(
-            path, timeout=lock_wait, isolation_level=None, check_same_thread=False, cached_statements=64
+            path, timeout=lock_wait, isolation_level=None, check_same_thread=False, cached_statements=CACHED_STATEMENTS
         )
         connection.text_factory = as_text
         _set_up(connection, path, durability)

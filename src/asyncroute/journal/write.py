@@ -1,22 +1,25 @@
 """What one group changes, as statements inside an open transaction.
 
-Guarantees: nothing here begins or ends a transaction. Counters and studies are written once per group, not per image.
+Guarantees: nothing here begins or ends a transaction. What a group has many of (images, deliveries, results, files
+released) goes in one statement; counters and studies are written once per group, not per image.
 Failures: SQLite's own errors. In careful mode a row that cannot be written is left out and named in
 ``Committed.refused``; otherwise it fails the transaction, and the caller starts again in careful mode.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from asyncroute.core.model import Instance, Settlement
 from asyncroute.core.states import DeliveryState
-from asyncroute.journal import select
+from asyncroute.journal import headers, select
 from asyncroute.journal.base import Action, Committed, Discard, Event, FileLost, Group, Reroute, Retry
+from asyncroute.journal.bulk import Row, Rows
 from asyncroute.journal.clock import RunClock
 from asyncroute.journal.faults import ROW_FAULTS
 from asyncroute.journal.statements import load
@@ -32,7 +35,9 @@ _OF_NO_DESTINATION = 0
 _AGAIN = "state = 1, attempts = 0, not_before = 0, settled_at = NULL, since = :since"
 _log = logging.getLogger(__name__)
 
-Row = tuple[object, ...]
+_BULK = {
+    name: Rows(SQL[name]) for name in ("insert_instance", "insert_delivery", "upsert_study", "add_to_counter", "settle")
+}
 
 
 class GroupWriter:
@@ -56,7 +61,7 @@ class GroupWriter:
         if group.settlements:
             work.settle(group.settlements)
         if group.released:
-            self._connection.executemany(SQL["release"], [(id_,) for id_ in group.released])
+            self._connection.execute(SQL["release"], (json_ids(group.released),))
         for action in group.actions:
             work.done.acted.append(work.act(action))
         work.finish(group.events)
@@ -69,7 +74,18 @@ class GroupWriter:
 class _Work:
     """One group's progress: what was touched, what has to be counted."""
 
-    __slots__ = ("_at", "_careful", "_connection", "_counts", "_destinations", "_events", "_since", "_touched", "done")
+    __slots__ = (
+        "_admitted",
+        "_at",
+        "_careful",
+        "_connection",
+        "_counts",
+        "_destinations",
+        "_events",
+        "_since",
+        "_touched",
+        "done",
+    )
 
     def __init__(
         self, connection: sqlite3.Connection, destinations: dict[str, int], at: float, since: float, careful: bool
@@ -81,6 +97,7 @@ class _Work:
         self._careful = careful
         self._counts: Counter[tuple[str, int]] = Counter()
         self._touched: set[int] = set()
+        self._admitted: list[int] = []
         self._events: list[Event] = []
         self.done = Committed()
 
@@ -89,21 +106,25 @@ class _Work:
     def admit(self, images: Sequence[Instance]) -> None:
         """Instances with their deliveries, studies, counters; conflicts with earlier copies."""
         if self._careful:
-            images = [image for image in images if self._admitted(image)]
+            images = [image for image in images if self._is_admitted(image)]
         else:
             self._insert(images)
         self._counts["received", _OF_NO_DESTINATION] += len(images)
         self._count_studies(images)
-        self._find_conflicts([image.id for image in images])
+        self._admitted += [image.id for image in images]
         self._touched.update(image.id for image in images if not image.hits and image.hold_reason is None)
 
     def _insert(self, images: Sequence[Instance]) -> None:
-        rows: Iterator[Row] = map(_instance_row, images)
-        owed = self._delivery_rows(images)
-        if self._careful:
-            rows, owed = map(_cleaned, rows), list(map(_cleaned, owed))
-        self._connection.executemany(SQL["insert_instance"], rows)
-        self._connection.executemany(SQL["insert_delivery"], owed)
+        groups: dict[int, int] = {}
+        for packed, together in headers.pack(images):
+            number = self._connection.execute(SQL["insert_headers"], packed).lastrowid
+            groups.update((image.id, number or 0) for image in together)
+        self._run("insert_instance", [_instance_row(image, groups.get(image.id)) for image in images])
+        self._run("insert_delivery", self._delivery_rows(images))
+
+    def _run(self, name: str, rows: list[Row]) -> int:
+        """Execute a statement with many rows; the number of rows changed."""
+        return _BULK[name].run(self._connection, list(map(_cleaned, rows)) if self._careful else rows)
 
     def _delivery_rows(self, images: Sequence[Instance]) -> list[Row]:
         number = self._number
@@ -113,7 +134,7 @@ class _Work:
             for hit in image.hits
         ]
 
-    def _admitted(self, image: Instance) -> bool:
+    def _is_admitted(self, image: Instance) -> bool:
         """Careful mode: whether this one image could be written; if not, it is refused."""
         self._connection.execute("SAVEPOINT one")
         try:
@@ -138,40 +159,30 @@ class _Work:
         for image in images:
             if image.study_uid:
                 times.setdefault((image.source.calling_aet, image.study_uid), []).append(image.received_at)
-        rows = [(aet, uid, min(at), max(at), len(at)) for (aet, uid), at in times.items()]
-        self._connection.executemany(SQL["upsert_study"], map(_cleaned, rows) if self._careful else rows)
-
-    def _find_conflicts(self, ids: list[int]) -> None:
-        pairs = self._connection.execute(SQL["conflicts"], (json_ids(ids),)).fetchall()
-        if not pairs:
-            return
-        mine = set(ids)
-        for new, old in pairs:
-            if old < new or old not in mine:
-                self.done.conflicts.append(new)
-                text = f"this SOP Instance UID was received before with other bytes (image {old})"
-                self._events.append(Event(self._at, "conflict", text, new))
+        rows: list[Row] = [(aet, uid, min(at), max(at), len(at)) for (aet, uid), at in times.items()]
+        self._run("upsert_study", rows)
 
     # -- settlement
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
         """Results of attempts. Only open deliveries change, and only those are counted."""
-        alike: dict[tuple[str, DeliveryState, bool], list[Row]] = {}
+        alike: dict[tuple[str, DeliveryState, bool], list[Settlement]] = {}
         for it in settlements:
             warned = bool(it.status) and it.state in _DONE
-            alike.setdefault((it.destination, it.state, warned), []).append(_settlement_row(it))
+            alike.setdefault((it.destination, it.state, warned), []).append(it)
             if it.state in _DONE:
                 self._touched.add(it.instance_id)
-        for (destination, state, warned), rows in alike.items():
+        for (destination, state, warned), some in alike.items():
             number = self._destinations.get(destination)
             if number is not None:
-                self._settle_alike(number, state, warned, rows)
+                self._settle_alike(number, state, warned, some)
 
-    def _settle_alike(self, number: int, state: DeliveryState, warned: bool, rows: Sequence[Row]) -> None:
-        bound: Iterable[Row] = [(int(state), *row, number, int(state), row[0]) for row in rows]
-        if self._careful:
-            bound = map(_cleaned, bound)
-        changed = self._connection.executemany(SQL["settle"], bound).rowcount
+    def _settle_alike(self, number: int, state: DeliveryState, warned: bool, alike: Sequence[Settlement]) -> None:
+        rows = [_settlement_row(it, number) for it in alike]
+        if len({it.instance_id for it in alike}) == len(alike):
+            changed = self._run("settle", rows)
+        else:
+            changed = sum(self._run("settle", [row]) for row in rows)
         if state is DeliveryState.DISCARDED:
             self._counts["discarded", number] += changed
         elif state in _DONE:
@@ -233,7 +244,7 @@ class _Work:
             (action.instance_id, self._number(hit.destination), hit.route, found[0][0], self._at, self._since)
             for hit in action.hits
         ]
-        self._connection.executemany(SQL["insert_delivery"], map(_cleaned, rows))
+        _BULK["insert_delivery"].run(self._connection, list(map(_cleaned, rows)))
         return 1
 
     def _lose(self, action: FileLost) -> int:
@@ -247,14 +258,26 @@ class _Work:
     # -- the end of a group
 
     def finish(self, events: Sequence[Event]) -> None:
-        """Counters, events, and what has become releasable."""
-        counts = [(name, number, value) for (name, number), value in self._counts.items() if value]
+        """Counters, conflicts with earlier copies, what has become releasable, events."""
+        counts: list[Row] = [(name, number, value) for (name, number), value in self._counts.items() if value]
         if counts:
-            self._connection.executemany(SQL["add_to_counter"], counts)
+            self._run("add_to_counter", counts)
+        if self._touched or self._admitted:
+            values = {"touched": json_ids(self._touched), "admitted": json_ids(self._admitted)}
+            ((releasable, conflicts),) = self._connection.execute(SQL["outcome"], values).fetchall()
+            self.done.releasable = [(id_, path) for id_, path in json.loads(releasable)]
+            pairs = json.loads(conflicts)
+            if pairs:
+                self._note_conflicts(pairs)
         for event in (*events, *self._events):
             self._write_event(event)
-        if self._touched:
-            self.done.releasable = self._connection.execute(SQL["releasable"], (json_ids(self._touched),)).fetchall()
+
+    def _note_conflicts(self, pairs: Iterable[tuple[int, int]]) -> None:
+        mine = set(self._admitted)
+        found = [(new, old) for new, old in pairs if old < new or old not in mine]
+        self.done.conflicts += [new for new, _ in found]
+        text = "this SOP Instance UID was received before with other bytes (image {})"
+        self._events[:0] = [Event(self._at, "conflict", text.format(old), new) for new, old in found]
 
     def _write_event(self, event: Event) -> None:
         row = (event.at, event.kind, event.text[:LONGEST_TEXT], event.instance_id, event.destination)
@@ -264,7 +287,7 @@ class _Work:
             _log.warning("an event could not be journaled: %s: %r", error, event)
 
 
-def _instance_row(image: Instance) -> Row:
+def _instance_row(image: Instance, header_group: int | None) -> Row:
     source = image.source
     return (
         image.id,
@@ -287,14 +310,15 @@ def _instance_row(image: Instance) -> Row:
         image.size,
         signed(image.checksum),
         image.hold_reason,
-        image.header,
+        header_group,
     )
 
 
-def _settlement_row(it: Settlement) -> Row:
-    """The values of ``settle`` between the state and the destination's number."""
+def _settlement_row(it: Settlement, number: int) -> Row:
+    """The values of ``settle`` at the destination of that number."""
+    error = it.error[:LONGEST_TEXT]
     settled_at = None if it.state is DeliveryState.READY else it.at
-    return (it.attempts, it.status, it.error[:LONGEST_TEXT], it.not_before, it.at, settled_at, it.instance_id)
+    return (it.instance_id, number, int(it.state), it.attempts, it.status, error, it.not_before, it.at, settled_at)
 
 
 def _read_destinations(connection: sqlite3.Connection, into: dict[str, int]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -73,8 +72,6 @@ class Writing:
             self._router.route(instance, None, head, length == instance.size)
             if length == instance.size or instance.hold_reason is None:
                 break
-        if instance.header is not None:
-            instance.header = zlib.compress(instance.header, 1)
 
     def _admit(self, instance: Instance, settlements: Iterable[Settlement] = (), lost: str = "") -> None:
         """Queue (or hold) an image; ``lost``: why its file is no good, which makes it a dead letter."""

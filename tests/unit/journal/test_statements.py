@@ -11,6 +11,7 @@ import pytest
 from asyncroute.core.model import Selection
 from asyncroute.core.states import OPEN
 from asyncroute.journal import select
+from asyncroute.journal.bulk import LENGTHS, Rows
 from asyncroute.journal.statements import load, migrations, split
 
 FILES = ("write.sql", "read.sql", "admin.sql")
@@ -71,6 +72,12 @@ def test_claims_look_at_the_index_alone_until_something_is_due(empty: sqlite3.Co
     assert "SEARCH o USING COVERING INDEX delivery_open (destination=? AND state=?)" in lines
     before = lines[: lines.index("SCAN c")]
     assert not any("SORT" in line or "ORDER BY" in line for line in before)
+
+
+@pytest.mark.parametrize("rows", LENGTHS)
+def test_results_find_their_deliveries_by_key(empty: sqlite3.Connection, rows: int) -> None:
+    lines = plan(empty, Rows(load("write.sql")["settle"])._texts[rows])
+    assert lines[-1] == "SEARCH delivery USING PRIMARY KEY (instance=? AND destination=?)"
 
 
 @pytest.mark.parametrize(

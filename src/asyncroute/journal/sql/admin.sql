@@ -33,6 +33,15 @@ FROM instance AS i WHERE id > ? ORDER BY id LIMIT ?;
 -- name: prune_instances
 DELETE FROM instance WHERE id IN (SELECT value FROM json_each(?)) AND path IS NULL;
 
+-- name: header_groups
+SELECT DISTINCT header_group FROM instance WHERE id IN (SELECT value FROM json_each(?)) AND header_group IS NOT NULL;
+
+-- Those of which no image remains; a damaged list is as good as an empty one.
+-- name: prune_headers
+DELETE FROM header_group WHERE id IN (SELECT value FROM json_each(?)) AND NOT EXISTS (
+    SELECT 1 FROM json_each(iif(json_valid(images), images, '[]')) AS j CROSS JOIN instance AS i ON i.id = j.value
+);
+
 -- name: prune_mark
 INSERT INTO counter (name, destination, value) VALUES ('last_pruned', 0, ?)
 ON CONFLICT DO UPDATE SET value = max(value, excluded.value);

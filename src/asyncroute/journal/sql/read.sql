@@ -40,10 +40,10 @@ UNION ALL
 SELECT c.name, n.name, NULL, c.value, NULL, NULL FROM counter AS c LEFT JOIN destination AS n ON n.id = c.destination;
 
 -- name: instance
-SELECT id, calling_aet, called_aet, listener, peer, sop_class_uid, sop_instance_uid, transfer_syntax, received_at,
+SELECT i.id, calling_aet, called_aet, listener, peer, sop_class_uid, sop_instance_uid, transfer_syntax, received_at,
     coalesce(path, ''), data_offset, size, checksum, study_uid, series_uid, patient_id, accession, modality,
     hold_reason, header, (
         SELECT json_group_array(json_array(d.route, n.name))
         FROM delivery AS d JOIN destination AS n ON n.id = d.destination WHERE d.instance = i.id
-    )
-FROM instance AS i WHERE id = ?;
+    ), g.images, g.lengths, g.data
+FROM instance AS i LEFT JOIN header_group AS g ON g.id = i.header_group WHERE i.id = ?;

@@ -18,6 +18,10 @@ SELECT id, calling_aet, called_aet, listener, peer, sop_class_uid, sop_instance_
 FROM instance AS i NOT INDEXED WHERE id = ? AND path IS NOT NULL AND (hold_reason IS NOT NULL
     OR EXISTS (SELECT 1 FROM delivery NOT INDEXED WHERE instance = i.id AND state IN (0, 1, 2, 5)));
 
+-- name: headers
+SELECT images, lengths, data FROM header_group NOT INDEXED
+WHERE id = (SELECT header_group FROM instance NOT INDEXED WHERE id = ?);
+
 -- name: deliveries
 SELECT d.destination, (SELECT n.name FROM destination AS n NOT INDEXED WHERE n.id = d.destination), d.route, d.state,
     d.attempts, d.last_status, d.last_error, d.settled_at, d.priority

@@ -1,10 +1,13 @@
--- What a group writes. Statements with :ids take a JSON list of instance ids.
+-- What a group writes. Where several rows go together, VALUES is for one of them here (journal/bulk.py).
 
 -- name: insert_instance
 INSERT INTO instance (id, uid_key, sop_instance_uid, sop_class_uid, transfer_syntax, study_uid, series_uid, patient_id,
     accession, modality, calling_aet, called_aet, listener, peer, received_at, path, data_offset, size, checksum,
-    hold_reason, header)
+    hold_reason, header_group)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: insert_headers
+INSERT INTO header_group (images, lengths, data) VALUES (?, ?, ?);
 
 -- Two routes that name one destination make one delivery: the first's.
 -- name: insert_delivery
@@ -30,26 +33,33 @@ ON CONFLICT DO UPDATE SET value = value + excluded.value;
 INSERT INTO counter (name, destination, value) VALUES ('clock', 0, ?)
 ON CONFLICT DO UPDATE SET value = max(value, excluded.value);
 
--- Each new image is compared with the copies next to it in order of arrival only, however many there are.
--- name: conflicts
-SELECT n.id, o.id FROM json_each(?) AS j CROSS JOIN instance AS n ON n.id = j.value CROSS JOIN instance AS o
-ON o.id IN ((SELECT max(id) FROM instance WHERE uid_key = n.uid_key AND id < n.id),
-            (SELECT min(id) FROM instance WHERE uid_key = n.uid_key AND id > n.id))
-WHERE (o.checksum <> n.checksum OR o.size <> n.size) AND o.sop_instance_uid = n.sop_instance_uid;
-
--- A retry never brings back a dead letter of as many attempts: groups may overtake each other.
+-- A retry never brings back a dead letter of as many attempts: groups may overtake each other. An image has one row here
+-- at most: of several, SQLite would take any.
 -- name: settle
-UPDATE delivery SET state = ?, attempts = ?, last_status = ?, last_error = ?, not_before = ?,
-    first_try_at = coalesce(first_try_at, ?), settled_at = ?
-WHERE instance = ? AND destination = ? AND state IN (0, 1, 2, 5) AND NOT (state = 5 AND ? = 1 AND attempts >= ?);
+UPDATE delivery SET state = new.column3, attempts = new.column4, last_status = new.column5, last_error = new.column6,
+    not_before = new.column7, first_try_at = coalesce(first_try_at, new.column8), settled_at = new.column9
+FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)) AS new
+WHERE instance = new.column1 AND destination = new.column2 AND state IN (0, 1, 2, 5)
+AND NOT (state = 5 AND new.column3 = 1 AND attempts >= new.column4);
 
 -- name: release
-UPDATE instance SET path = NULL WHERE id = ?;
+UPDATE instance SET path = NULL WHERE id IN (SELECT value FROM json_each(?));
 
--- name: releasable
-SELECT i.id, i.path FROM json_each(?) AS j CROSS JOIN instance AS i ON i.id = j.value
-WHERE i.path IS NOT NULL AND i.hold_reason IS NULL
-AND NOT EXISTS (SELECT 1 FROM delivery WHERE instance = i.id AND state IN (0, 1, 2, 5));
+-- What has become releasable of the touched images, and which of the new ones are in conflict with another, as JSON lists
+-- of pairs. Each new image is compared with the copies next to it in order of arrival only, however many there are.
+-- name: outcome
+SELECT (
+    SELECT json_group_array(json_array(i.id, i.path)) FROM json_each(:touched) AS j
+    CROSS JOIN instance AS i ON i.id = j.value
+    WHERE i.path IS NOT NULL AND i.hold_reason IS NULL
+    AND NOT EXISTS (SELECT 1 FROM delivery WHERE instance = i.id AND state IN (0, 1, 2, 5))
+), (
+    SELECT json_group_array(json_array(n.id, o.id)) FROM json_each(:admitted) AS j
+    CROSS JOIN instance AS n ON n.id = j.value CROSS JOIN instance AS o
+    ON o.id IN ((SELECT max(id) FROM instance WHERE uid_key = n.uid_key AND id < n.id),
+                (SELECT min(id) FROM instance WHERE uid_key = n.uid_key AND id > n.id))
+    WHERE (o.checksum <> n.checksum OR o.size <> n.size) AND o.sop_instance_uid = n.sop_instance_uid
+);
 
 -- name: insert_event
 INSERT INTO event (at, kind, text, instance, destination) VALUES (?, ?, ?, ?, ?);

@@ -1,0 +1,91 @@
+"""Headers of images as the journal keeps them: those of one group compressed together, alike ones next to each other.
+
+Neighbours of a series differ in a few bytes, so that all headers of a group take little more room, and time, than one.
+Guarantees: what ``unpack`` returns is the header that ``pack`` was given, or None: damage (a checksum tells it) costs a
+header and nothing else. A pack holds at most ``MOST_IMAGES`` headers of ``MOST_BYTES`` bytes in all, before
+compression; a larger one stands alone.
+Failures: none.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from asyncroute.core.model import Instance
+from asyncroute.journal.values import json_ids
+
+MOST_IMAGES = 64
+MOST_BYTES = 2 << 20
+_LEVEL = 1
+
+
+class Pack(NamedTuple):
+    """A row of ``header_group`` but for its number: JSON lists of instance ids and of lengths in bytes, zlib data."""
+
+    images: str
+    lengths: str
+    data: bytes
+
+
+def pack(images: Iterable[Instance]) -> Iterator[tuple[Pack, list[Instance]]]:
+    """The headers of ``images`` (those that have one), in packs; with each pack its images."""
+    for together in _divided(sorted((it for it in images if it.header is not None), key=_likeness)):
+        headers = [it.header or b"" for it in together]
+        data = zlib.compress(b"".join(headers), _LEVEL)
+        yield Pack(json_ids(it.id for it in together), json_ids(map(len, headers)), data), together
+
+
+def _likeness(image: Instance) -> tuple[str, str, int]:
+    return image.study_uid, image.series_uid, image.id
+
+
+def _divided(images: Iterable[Instance]) -> Iterator[list[Instance]]:
+    """``images`` in runs within the bounds."""
+    run: list[Instance] = []
+    size = 0
+    for image in images:
+        length = len(image.header or b"")
+        if run and (len(run) == MOST_IMAGES or size + length > MOST_BYTES):
+            yield run
+            run, size = [], 0
+        run.append(image)
+        size += length
+    if run:
+        yield run
+
+
+def unpack(instance_id: int, images: object, lengths: object, data: object) -> bytes | None:
+    """The header of one image out of a row of ``header_group``; None: it is damaged, or there is no such row."""
+    if not (isinstance(images, str) and isinstance(lengths, str) and isinstance(data, bytes)):
+        return None
+    try:
+        sizes = [int(size) for size in json.loads(lengths)]
+        at = json.loads(images).index(instance_id)
+        start = sum(sizes[:at])
+        found = _inflated(data, sum(sizes))[start : start + sizes[at]]
+    except (zlib.error, ValueError, TypeError, AttributeError, IndexError, RecursionError):
+        return None
+    return found
+
+
+def unpack_own(data: object) -> bytes | None:
+    """The header of an image of an older journal, which has one of its own; None: it has not, or it is damaged."""
+    if not isinstance(data, bytes):
+        return None
+    try:
+        return _inflated(data, None)
+    except (zlib.error, ValueError):
+        return None
+
+
+def _inflated(data: bytes, length: int | None) -> bytes:
+    """``data`` inflated, if that is whole and of ``length`` bytes; no more than ``MOST_BYTES`` where none is known."""
+    most = MOST_BYTES if length is None else length
+    machine = zlib.decompressobj()
+    found = machine.decompress(data, most + 1)
+    if not machine.eof or len(found) > most or length not in (None, len(found)):
+        raise ValueError("not what was packed")
+    return found
