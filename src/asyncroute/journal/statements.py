@@ -26,6 +26,11 @@ def load(file: str) -> dict[str, str]:
     return {name.strip(): _code(body).rstrip(";") for name, _, body in named}
 
 
+def script(file: str) -> Iterator[str]:
+    """The statements of ``file``, which have no names there, one by one."""
+    return split((_FOLDER / file).read_text(encoding="utf-8"))
+
+
 def migrations() -> list[tuple[int, str]]:
     """(number, SQL text) of every migration, by number."""
     files = (entry for entry in _FOLDER.iterdir() if entry.name[:4].isdecimal() and entry.name.endswith(".sql"))

@@ -22,7 +22,7 @@ from asyncroute.journal.base import Action, Committed, Discard, Event, FileLost,
 from asyncroute.journal.bulk import Row, Rows
 from asyncroute.journal.clock import RunClock
 from asyncroute.journal.faults import ROW_FAULTS
-from asyncroute.journal.statements import load
+from asyncroute.journal.statements import load, script
 from asyncroute.journal.values import clean, json_ids, signed, uid_key
 
 SQL = load("write.sql")
@@ -35,9 +35,12 @@ _OF_NO_DESTINATION = 0
 _AGAIN = "state = 1, attempts = 0, not_before = 0, settled_at = NULL, since = :since"
 _log = logging.getLogger(__name__)
 
-_BULK = {
-    name: Rows(SQL[name]) for name in ("insert_instance", "insert_delivery", "upsert_study", "add_to_counter", "settle")
-}
+_BULK = {name: Rows(SQL[name]) for name in ("admit", "enter", "settle", "insert_delivery")}
+_TO_NOBODY: Row = (None,) * 3
+_UNPACKED: Row = (False, None, None, None)
+_IN_THAT_PACK: Row = (True, None, None, None)
+_AS_BEFORE: Row = (None,) * 21
+_NO_STUDY: Row = (None,) * 5
 
 
 class GroupWriter:
@@ -47,6 +50,8 @@ class GroupWriter:
         self._connection = connection
         self._clock = clock
         self._destinations: dict[str, int] = {}
+        for statement in script("gates.sql"):
+            connection.execute(statement)
         self.forget()
 
     def forget(self) -> None:
@@ -60,11 +65,9 @@ class GroupWriter:
             work.admit(group.admits)
         if group.settlements:
             work.settle(group.settlements)
-        if group.released:
-            self._connection.execute(SQL["release"], (json_ids(group.released),))
         for action in group.actions:
             work.done.acted.append(work.act(action))
-        work.finish(group.events)
+        work.finish(group.released, group.events)
         clock = self._clock.due()
         if clock is not None:
             self._connection.execute(SQL["set_clock"], (clock,))
@@ -83,6 +86,7 @@ class _Work:
         "_destinations",
         "_events",
         "_since",
+        "_studies",
         "_touched",
         "done",
     )
@@ -98,6 +102,7 @@ class _Work:
         self._counts: Counter[tuple[str, int]] = Counter()
         self._touched: set[int] = set()
         self._admitted: list[int] = []
+        self._studies: list[Row] = []
         self._events: list[Event] = []
         self.done = Committed()
 
@@ -110,29 +115,32 @@ class _Work:
         else:
             self._insert(images)
         self._counts["received", _OF_NO_DESTINATION] += len(images)
-        self._count_studies(images)
+        self._studies = _studies(images)
         self._admitted += [image.id for image in images]
         self._touched.update(image.id for image in images if not image.hits and image.hold_reason is None)
 
     def _insert(self, images: Sequence[Instance]) -> None:
-        groups: dict[int, int] = {}
-        for packed, together in headers.pack(images):
-            number = self._connection.execute(SQL["insert_headers"], packed).lastrowid
-            groups.update((image.id, number or 0) for image in together)
-        self._run("insert_instance", [_instance_row(image, groups.get(image.id)) for image in images])
-        self._run("insert_delivery", self._delivery_rows(images))
+        rows: list[Row] = []
+        for pack, together in headers.pack(images):
+            head: Row = (True, *pack)
+            for image in together:
+                rows += self._rows(image, head)
+                head = _IN_THAT_PACK
+        for image in images:
+            if image.header is None:
+                rows += self._rows(image, _UNPACKED)
+        self._run("admit", rows)
+
+    def _rows(self, image: Instance, head: Row) -> list[Row]:
+        """An image with its first delivery, if it has one; its other ones."""
+        facts = (image.id, image.size, image.received_at)
+        owed = [(*facts, self._number(hit.destination), hit.route, self._since) for hit in image.hits]
+        first = owed[0] if owed else (*facts, *_TO_NOBODY)
+        return [(*first, *head, *_identity(image)), *((*more, *_AS_BEFORE) for more in owed[1:])]
 
     def _run(self, name: str, rows: list[Row]) -> int:
         """Execute a statement with many rows; the number of rows changed."""
         return _BULK[name].run(self._connection, list(map(_cleaned, rows)) if self._careful else rows)
-
-    def _delivery_rows(self, images: Sequence[Instance]) -> list[Row]:
-        number = self._number
-        return [
-            (image.id, number(hit.destination), hit.route, image.size, image.received_at, self._since)
-            for image in images
-            for hit in image.hits
-        ]
 
     def _is_admitted(self, image: Instance) -> bool:
         """Careful mode: whether this one image could be written; if not, it is refused."""
@@ -153,14 +161,6 @@ class _Work:
             (known,) = self._connection.execute(SQL["insert_destination"], (clean(destination),)).fetchall()[0]
             self._destinations[destination] = known
         return known
-
-    def _count_studies(self, images: Sequence[Instance]) -> None:
-        times: dict[tuple[str, str], list[float]] = {}
-        for image in images:
-            if image.study_uid:
-                times.setdefault((image.source.calling_aet, image.study_uid), []).append(image.received_at)
-        rows: list[Row] = [(aet, uid, min(at), max(at), len(at)) for (aet, uid), at in times.items()]
-        self._run("upsert_study", rows)
 
     # -- settlement
 
@@ -257,20 +257,25 @@ class _Work:
 
     # -- the end of a group
 
-    def finish(self, events: Sequence[Event]) -> None:
-        """Counters, conflicts with earlier copies, what has become releasable, events."""
-        counts: list[Row] = [(name, number, value) for (name, number), value in self._counts.items() if value]
-        if counts:
-            self._run("add_to_counter", counts)
+    def finish(self, released: Sequence[int], events: Sequence[Event]) -> None:
+        """Files released, studies, counters; what has become releasable; conflicts with earlier copies; events."""
+        counts = [(name, number, value) for (name, number), value in self._counts.items() if value]
+        if counts or released or self._studies:
+            once = (json_ids(released), json.dumps(counts))
+            first, *more = self._studies or [_NO_STUDY]
+            self._run("enter", [(*once, *first), *((None, None, *study) for study in more)])
         if self._touched or self._admitted:
-            values = {"touched": json_ids(self._touched), "admitted": json_ids(self._admitted)}
-            ((releasable, conflicts),) = self._connection.execute(SQL["outcome"], values).fetchall()
-            self.done.releasable = [(id_, path) for id_, path in json.loads(releasable)]
-            pairs = json.loads(conflicts)
-            if pairs:
-                self._note_conflicts(pairs)
+            self._look_at_outcome()
         for event in (*events, *self._events):
             self._write_event(event)
+
+    def _look_at_outcome(self) -> None:
+        values = {"touched": json_ids(self._touched), "admitted": json_ids(self._admitted)}
+        ((releasable, conflicts),) = self._connection.execute(SQL["outcome"], values).fetchall()
+        self.done.releasable = [(id_, path) for id_, path in json.loads(releasable)]
+        pairs = json.loads(conflicts)
+        if pairs:
+            self._note_conflicts(pairs)
 
     def _note_conflicts(self, pairs: Iterable[tuple[int, int]]) -> None:
         mine = set(self._admitted)
@@ -287,10 +292,10 @@ class _Work:
             _log.warning("an event could not be journaled: %s: %r", error, event)
 
 
-def _instance_row(image: Instance, header_group: int | None) -> Row:
+def _identity(image: Instance) -> Row:
+    """The columns of ``admission`` that only an image's first row has."""
     source = image.source
     return (
-        image.id,
         uid_key(image.sop_instance_uid),
         image.sop_instance_uid,
         image.sop_class_uid,
@@ -304,14 +309,20 @@ def _instance_row(image: Instance, header_group: int | None) -> Row:
         source.called_aet,
         source.listener,
         source.peer,
-        image.received_at,
         image.path,
         image.data_offset,
-        image.size,
         signed(image.checksum),
         image.hold_reason,
-        header_group,
     )
+
+
+def _studies(images: Sequence[Instance]) -> list[Row]:
+    """For each source and study: first time, last time, number of images."""
+    times: dict[tuple[str, str], list[float]] = {}
+    for image in images:
+        if image.study_uid:
+            times.setdefault((image.source.calling_aet, image.study_uid), []).append(image.received_at)
+    return [(aet, uid, min(at), max(at), len(at)) for (aet, uid), at in times.items()]
 
 
 def _settlement_row(it: Settlement, number: int) -> Row:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,8 @@ def test_a_group_is_few_statements(tmp_path: Path) -> None:
     journal._connection.set_trace_callback(None)
     journal.close()
     assert sorted(number for number, _ in done.releasable) == [6, 7, 8, 9, 10]
-    assert len(executed) <= 10, executed
+    executions = [text for text, _ in groupby(executed)]  # what triggers do is told under the text of their statement
+    assert len(executions) <= 6, executions
 
 
 def rows(journal: SqliteJournal, columns: str) -> list[tuple[object, ...]]:

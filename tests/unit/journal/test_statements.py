@@ -12,7 +12,7 @@ from asyncroute.core.model import Selection
 from asyncroute.core.states import OPEN
 from asyncroute.journal import select
 from asyncroute.journal.bulk import LENGTHS, Rows
-from asyncroute.journal.statements import load, migrations, split
+from asyncroute.journal.statements import load, migrations, script, split
 
 FILES = ("write.sql", "read.sql", "admin.sql")
 STATEMENTS = [(file, name, sql) for file in FILES for name, sql in load(file).items()]
@@ -20,11 +20,13 @@ STATEMENTS = [(file, name, sql) for file in FILES for name, sql in load(file).it
 
 @pytest.fixture(scope="module")
 def empty() -> Iterator[sqlite3.Connection]:
-    """A database with the newest schema and nothing in it."""
+    """A database with the newest schema and nothing in it, as a writing connection sees it."""
     connection = sqlite3.connect(":memory:")
-    for _, script in migrations():
-        for statement in split(script):
+    for _, text in migrations():
+        for statement in split(text):
             connection.execute(statement)
+    for statement in script("gates.sql"):
+        connection.execute(statement)
     yield connection
     connection.close()
 
@@ -41,8 +43,8 @@ def test_migrations_are_numbered_without_gaps() -> None:
 
 
 def test_split_keeps_every_statement() -> None:
-    script = "-- a comment;\nCREATE TABLE a (x); -- more\nINSERT INTO a\nVALUES ('x;y');\n"
-    assert [statement.split("\n")[0] for statement in split(script)] == ["CREATE TABLE a (x); -- more", "INSERT INTO a"]
+    text = "-- a comment;\nCREATE TABLE a (x); -- more\nINSERT INTO a\nVALUES ('x;y');\n"
+    assert [statement.split("\n")[0] for statement in split(text)] == ["CREATE TABLE a (x); -- more", "INSERT INTO a"]
 
 
 @pytest.mark.parametrize(("file", "name", "sql"), STATEMENTS, ids=lambda it: it[:20])
@@ -72,6 +74,19 @@ def test_claims_look_at_the_index_alone_until_something_is_due(empty: sqlite3.Co
     assert "SEARCH o USING COVERING INDEX delivery_open (destination=? AND state=?)" in lines
     before = lines[: lines.index("SCAN c")]
     assert not any("SORT" in line or "ORDER BY" in line for line in before)
+
+
+def steps_of_gates() -> list[str]:
+    """What the triggers do, a statement each, with values in the place of the new row's."""
+    bodies = [text.partition("BEGIN\n")[2].rpartition("END;")[0] for text in script("gates.sql")]
+    return [re.sub(r"NEW\.\w+", "?", step).strip() for body in bodies for step in body.split(";") if step.strip()]
+
+
+def test_no_gate_walks_through_all_images(empty: sqlite3.Connection) -> None:
+    steps = steps_of_gates()
+    assert len(steps) == 6
+    for step in steps:
+        assert [line for line in plan(empty, step) if BIG_TABLES.search(line)] == []
 
 
 @pytest.mark.parametrize("rows", LENGTHS)

@@ -1,13 +1,12 @@
--- What a group writes. Where several rows go together, VALUES is for one of them here (journal/bulk.py).
+-- What a group writes. Where several rows go together, VALUES is for one of them here (journal/bulk.py). `admission`
+-- and `ledger` are in gates.sql.
 
--- name: insert_instance
-INSERT INTO instance (id, uid_key, sop_instance_uid, sop_class_uid, transfer_syntax, study_uid, series_uid, patient_id,
-    accession, modality, calling_aet, called_aet, listener, peer, received_at, path, data_offset, size, checksum,
-    hold_reason, header_group)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+-- name: admit
+INSERT INTO admission
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
--- name: insert_headers
-INSERT INTO header_group (images, lengths, data) VALUES (?, ?, ?);
+-- name: enter
+INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- Two routes that name one destination make one delivery: the first's.
 -- name: insert_delivery
@@ -19,15 +18,6 @@ INSERT INTO destination (name) VALUES (?) RETURNING id;
 
 -- name: destinations
 SELECT name, id FROM destination;
-
--- name: upsert_study
-INSERT INTO study (calling_aet, study_uid, first_at, last_at, images) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at),
-    images = images + excluded.images, complete = 0;
-
--- name: add_to_counter
-INSERT INTO counter (name, destination, value) VALUES (?, ?, ?)
-ON CONFLICT DO UPDATE SET value = value + excluded.value;
 
 -- name: set_clock
 INSERT INTO counter (name, destination, value) VALUES ('clock', 0, ?)
@@ -41,9 +31,6 @@ UPDATE delivery SET state = new.column3, attempts = new.column4, last_status = n
 FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)) AS new
 WHERE instance = new.column1 AND destination = new.column2 AND state IN (0, 1, 2, 5)
 AND NOT (state = 5 AND new.column3 = 1 AND attempts >= new.column4);
-
--- name: release
-UPDATE instance SET path = NULL WHERE id IN (SELECT value FROM json_each(?));
 
 -- What has become releasable of the touched images, and which of the new ones are in conflict with another, as JSON lists
 -- of pairs. Each new image is compared with the copies next to it in order of arrival only, however many there are.
