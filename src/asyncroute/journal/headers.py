@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import accumulate
 from typing import NamedTuple
 
 from asyncroute.core.model import Instance
@@ -33,9 +34,7 @@ class Pack(NamedTuple):
 def pack(images: Iterable[Instance]) -> Iterator[tuple[Pack, list[Instance]]]:
     """The headers of ``images`` (those that have one), in packs; with each pack its images."""
     for together in _divided(sorted((it for it in images if it.header is not None), key=_likeness)):
-        headers = [it.header or b"" for it in together]
-        data = zlib.compress(b"".join(headers), _LEVEL)
-        yield Pack(json_ids(it.id for it in together), json_ids(map(len, headers)), data), together
+        yield _packed({it.id: it.header or b"" for it in together}), together
 
 
 def _likeness(image: Instance) -> tuple[str, str, int]:
@@ -59,16 +58,32 @@ def _divided(images: Iterable[Instance]) -> Iterator[list[Instance]]:
 
 def unpack(instance_id: int, images: object, lengths: object, data: object) -> bytes | None:
     """The header of one image out of a row of ``header_group``; None: it is damaged, or there is no such row."""
+    return _all(images, lengths, data).get(instance_id)
+
+
+def without(gone: Collection[int], images: object, lengths: object, data: object) -> Pack | None:
+    """A row of ``header_group`` without the headers of ``gone``; None: none would be left, or it is damaged."""
+    left = {id_: header for id_, header in _all(images, lengths, data).items() if id_ not in gone}
+    return _packed(left) if left else None
+
+
+def _packed(headers: Mapping[int, bytes]) -> Pack:
+    data = zlib.compress(b"".join(headers.values()), _LEVEL)
+    return Pack(json_ids(headers), json_ids(map(len, headers.values())), data)
+
+
+def _all(images: object, lengths: object, data: object) -> dict[int, bytes]:
+    """The headers of a row by instance id; empty if it is damaged."""
     if not (isinstance(images, str) and isinstance(lengths, str) and isinstance(data, bytes)):
-        return None
+        return {}
     try:
         sizes = [int(size) for size in json.loads(lengths)]
-        at = json.loads(images).index(instance_id)
-        start = sum(sizes[:at])
-        found = _inflated(data, sum(sizes))[start : start + sizes[at]]
-    except (zlib.error, ValueError, TypeError, AttributeError, IndexError, RecursionError):
-        return None
-    return found
+        joined = _inflated(data, sum(sizes))
+        ends = list(accumulate(sizes))
+        ids = [int(id_) for id_ in json.loads(images)]
+        return {id_: joined[end - size : end] for id_, size, end in zip(ids, sizes, ends, strict=True)}
+    except (zlib.error, ValueError, TypeError, OverflowError, RecursionError):
+        return {}
 
 
 def unpack_own(data: object) -> bytes | None:

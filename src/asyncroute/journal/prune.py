@@ -9,8 +9,10 @@ Failures: SQLite's own errors; nothing is forgotten then.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection
 from time import time
 
+from asyncroute.journal import headers
 from asyncroute.journal.statements import load
 from asyncroute.journal.values import json_ids
 
@@ -49,12 +51,22 @@ class Pruner:
         return len(ids)
 
     def _forget(self, ids: list[int]) -> None:
-        """Images, and the headers that were packed together once all of theirs are gone."""
+        """Images and their headers."""
         chosen = (json_ids(ids),)
         groups = [group for (group,) in self._connection.execute(_SQL["header_groups"], chosen).fetchall()]
         self._connection.execute(_SQL["prune_instances"], chosen)
         self._connection.execute(_SQL["prune_headers"], (json_ids(groups),))
+        gone = frozenset(ids)
+        for group in groups:
+            self._take_out(group, gone)
         self._connection.execute(_SQL["prune_mark"], (ids[-1],))
+
+    def _take_out(self, group: int, gone: Collection[int]) -> None:
+        """Pack headers anew without those of ``gone``, if others are left; what is damaged stays as it is."""
+        for packed in self._connection.execute(_SQL["headers_left"], (group,)).fetchall():
+            left = headers.without(gone, *packed)
+            if left is not None:
+                self._connection.execute(_SQL["change_headers"], (*left, group))
 
     def _over(self, before: float, limit: int) -> tuple[list[int], int]:
         """The next ids to forget, and how far this round has come (0: to the end)."""

@@ -143,6 +143,26 @@ def test_they_are_forgotten_with_the_last_of_their_images(tmp_path: Path) -> Non
     journal.close()
 
 
+def test_a_forgotten_image_leaves_nothing_of_its_header(tmp_path: Path) -> None:
+    """Others of its group may stay for long, and headers tell of patients."""
+    journal = filled(tmp_path)
+    over = [1, 2, 3, 7]
+    journal.commit(Group(settlements=[delivered(n, "a") for n in over], released=over))
+    assert journal.prune(T0 + 1000, 100) == 4
+    ((images, _, data),) = ask(journal, "SELECT images, lengths, data FROM header_group")
+    journal.close()
+    assert isinstance(data, bytes)
+    assert (images, zlib.decompress(data)) == ("[4,5,6,8,9,10]", b"".join(map(header, (4, 5, 6, 8, 9, 10))))
+    assert read(tmp_path, 4, 8) == [header(4), header(8)]
+
+
+@pytest.mark.parametrize("gone", [{1, 2, 3}, set(range(5))])
+def test_taking_out_of_what_is_damaged_or_of_all(gone: set[int]) -> None:
+    ((made, _),) = headers.pack([image(n, header=header(n)) for n in range(5)])
+    assert (headers.without(gone, *made) is None) == (len(gone) == 5)
+    assert headers.without(gone, *made._replace(data=made.data[:-1])) is None
+
+
 def test_a_damaged_list_does_not_keep_the_pruning_from_going_on(tmp_path: Path) -> None:
     journal = filled(tmp_path)
     ask(journal, "UPDATE header_group SET images = '[1, 2'")

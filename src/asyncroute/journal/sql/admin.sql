@@ -42,6 +42,12 @@ DELETE FROM header_group WHERE id IN (SELECT value FROM json_each(?)) AND NOT EX
     SELECT 1 FROM json_each(iif(json_valid(images), images, '[]')) AS j CROSS JOIN instance AS i ON i.id = j.value
 );
 
+-- name: headers_left
+SELECT images, lengths, data FROM header_group WHERE id = ?;
+
+-- name: change_headers
+UPDATE header_group SET images = ?, lengths = ?, data = ? WHERE id = ?;
+
 -- name: prune_mark
 INSERT INTO counter (name, destination, value) VALUES ('last_pruned', 0, ?)
 ON CONFLICT DO UPDATE SET value = max(value, excluded.value);
