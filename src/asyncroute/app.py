@@ -279,9 +279,12 @@ class App:
             OSError: it cannot be told.
         """
         self.spool.left_place()
+        free = free_space(str(self.config.node.data_dir), self.spool)
+        if free < self.config.node.min_free:
+            self.spool.tidy(everything=True)
         reserve = self.journal.reserve
         if reserve is None:
-            return free_space(str(self.config.node.data_dir), self.spool)
+            return free
         reserve.restore()
         return free_space(str(self.config.node.data_dir), self.spool) - reserve.missing
 

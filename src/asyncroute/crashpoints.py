@@ -17,6 +17,8 @@ from collections.abc import Callable
 
 POINTS = (
     "file-created",
+    "spare-renamed",
+    "spare-overwritten",
     "file-written",
     "file-synced",
     "folder-synced",

@@ -3,8 +3,9 @@
 Guarantees: no delivery that was owed is lost silently, and no whole file is removed unless the journal knows that its
 image is done. In memory: one folder's names and a thousand rows at a time.
 - A file without a journal row was never acknowledged: half-written ones are removed, whole ones set aside (the journal
-  may be another one) until a person acts: status counts them, ``asyncroute rebuild`` takes them in. A file whose image
-  was released came back with a power cut: removed.
+  may be another one) until a person acts: status counts them, ``asyncroute rebuild`` takes them in. A file that was
+  being written over that of a released image may have the length of a whole one: its checksum tells. A file whose image
+  was released was spare, or came back with a power cut: removed.
 - A row whose file is missing, or not of its length: its pending deliveries become failed, with the reason and an event.
 - An image that is settled but not released: its file is to be removed and the release committed (``releasable``).
 Failures: ``StorageFault`` ends the start; also where a whole file shows that it is the journal which is damaged.
@@ -19,10 +20,12 @@ from time import time
 
 from asyncroute.core.errors import StorageFault
 from asyncroute.journal.base import FileLost, Group, Unreleased, Writer
-from asyncroute.spool.base import Found, Spool
+from asyncroute.spool.base import Facts, Found, Spool
 
 ROWS = 1000
 LOST_IN_ONE_GROUP = 200
+MOST_VERIFIED = 1000
+"""Files without a row whose data sets are read: more than can be under way at a time. The rest is set aside unread."""
 
 
 @dataclass(slots=True)
@@ -118,12 +121,23 @@ def _judge_stranger(file: Found, journal: Writer, spool: Spool, done: Recovered)
     if journal.is_owed(file.instance_id):
         raise _journal_damaged(f"image {file.instance_id} is not listed with those that are owed")
     facts = spool.facts(file.path)
-    if facts is None or journal.was_admitted(facts.instance_id, facts.checksum):
+    if facts is None or journal.was_admitted(facts.instance_id, facts.checksum) or _torn(file, facts, spool, done):
         spool.remove(file.path)
         done.cleaned += 1
     else:
         spool.set_aside(file.path)
         done.orphans += 1
+
+
+def _torn(file: Found, facts: Facts, spool: Spool, done: Recovered) -> bool:
+    """Whether a file with a whole head has another data set than that says, or but a part of it."""
+    if done.orphans >= MOST_VERIFIED:
+        return False
+    try:
+        spool.verify(file.path, facts.data_offset, facts.size, facts.checksum)
+    except StorageFault as fault:
+        return not fault.errno
+    return False
 
 
 def _journal_damaged(what: str) -> StorageFault:

@@ -1,9 +1,10 @@
 """The last step of an image's way: files whose every delivery is settled leave the spool.
 
-The journal says which (``Committed.releasable``), after the transaction that settled the last delivery. Removal has a
+The journal says which (``Committed.releasable``), after the transaction that settled the last delivery. Release has a
 thread of its own and goes in batches, because removals between the syncs of the committing threads slow both down. When
-files are gone a later group writes so into the journal. Failures: a file that cannot be removed is logged and stays for
-the next start's recovery.
+files are gone a later group writes so into the journal. What the spool keeps of them for new images is removed here,
+too, when it was not used for some seconds. Failures: a file that cannot be removed is logged and stays for the next
+start's recovery.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from asyncroute.spool.base import Spool
 log = logging.getLogger(__name__)
 
 PERIOD = 0.25
-"""Seconds that removals wait for company."""
+"""Seconds that releases wait for company."""
+
+TIDY = 0.5
+"""Seconds between looks at spare files while nothing else is released."""
 
 Releasable = tuple[int, str]
 """Instance id and spool path."""
@@ -41,19 +45,26 @@ class Releaser:
         self._idle.set()
 
     def release(self, done: Sequence[Releasable]) -> None:
-        """These images are done: remove their files before long."""
+        """These images are done: release their files before long."""
         if done:
+            first = not self._waiting
             self._waiting.extend(done)
             self._idle.clear()
-            if self._timer is None and not self._running:
-                self._timer = self._loop.call_later(PERIOD, self._run)
+            if first and not self._running:
+                self._run_in(PERIOD)
+
+    def _run_in(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self._run)
 
     async def drained(self) -> None:
-        """Wait until all that was given has been removed."""
+        """Wait until all that was given has been removed, and no spare file is left."""
         if self._timer is not None:
             self._timer.cancel()
             self._run()
         await self._idle.wait()
+        await self._loop.run_in_executor(self._pool, self._spool.tidy, True)
 
     def close(self) -> None:
         """End the thread."""
@@ -63,23 +74,24 @@ class Releaser:
 
     def _run(self) -> None:
         self._timer = None
-        if self._running or not self._waiting:
+        if self._running:
             return
         batch, self._waiting = self._waiting, []
         self._running = True
-        self._loop.run_in_executor(self._pool, self._remove, batch).add_done_callback(self._ran)
+        self._loop.run_in_executor(self._pool, self._release, batch).add_done_callback(self._ran)
 
-    def _remove(self, batch: list[Releasable]) -> list[int]:
+    def _release(self, batch: list[Releasable]) -> list[int]:
         """In the thread; the ids whose files are gone."""
         gone = []
         for instance_id, path in batch:
             try:
-                self._spool.remove(path)
+                self._spool.release(path)
             except AsyncrouteError as error:
                 log.error("file not removed: %s", error)
             else:
                 crash_point("file-removed")
                 gone.append(instance_id)
+        self._spool.tidy()
         return gone
 
     def _ran(self, future: asyncio.Future[list[int]]) -> None:
@@ -89,9 +101,11 @@ class Releaser:
             return
         if future.exception() is not None:
             log.error("files not removed", exc_info=future.exception())
-        else:
+        elif future.result():
             self._released(future.result())
         if self._waiting:
-            self._timer = self._loop.call_later(PERIOD, self._run)
+            self._run_in(PERIOD)
         else:
             self._idle.set()
+            if self._spool.spare_files:
+                self._run_in(TIDY)

@@ -22,8 +22,8 @@ GROUP = 3
 
 
 def content(instance_id: int) -> bytes:
-    """The data set of an image."""
-    return b"%d," % instance_id * 500
+    """The data set of an image; mostly a little shorter than that before, at times longer."""
+    return b"%d," % instance_id * (1000 - instance_id % 250)
 
 
 def say(word: str, ids: list[int]) -> None:
@@ -62,9 +62,9 @@ def settle(journal: SqliteJournal, ids: list[int]) -> Committed:
 
 
 def release(spool: LocalSpool, journal: SqliteJournal, images: list[tuple[int, str]]) -> None:
-    """Remove the files, then say so in the journal."""
+    """Release the files (the next images overwrite them), then say so in the journal."""
     for _, path in images:
-        spool.remove(path)
+        spool.release(path)
     journal.commit(Group(released=[instance_id for instance_id, _ in images]))
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from asyncroute import release
 from asyncroute.core.model import Selection, Settlement
 from asyncroute.core.states import DeliveryState
 from asyncroute.journal.base import Discard
+from asyncroute.spool import spare
 from tests.unit.committing import committing, result
 from tests.unit.parts import on_loop, settle_loop, until
 
@@ -25,7 +27,7 @@ def test_a_file_goes_after_the_last_settlement_and_the_journal_hears_of_it_last(
             bench.committer.admit(received)
             await bench.answered(1)
             removed: list[tuple[list[Any], list[Any]]] = []
-            remove = bench.spool.remove
+            release = bench.spool.release
 
             def watched(path: str) -> None:
                 with sqlite3.connect(bench.folder / "journal.db") as reading:
@@ -33,9 +35,9 @@ def test_a_file_goes_after_the_last_settlement_and_the_journal_hears_of_it_last(
                     paths = reading.execute("SELECT path FROM instance").fetchall()
                 reading.close()
                 removed.append((states, paths))
-                remove(path)
+                release(path)
 
-            bench.spool.remove = watched  # type: ignore[method-assign]
+            bench.spool.release = watched  # type: ignore[method-assign]
             bench.committer.settle(result(1))
             await until(lambda: len(bench.settled) == 1, "the first")
             await bench.releaser.drained()
@@ -67,7 +69,11 @@ def test_a_dead_letter_s_file_stays(tmp_path: Path) -> None:
     body()
 
 
-def test_a_file_that_cannot_be_removed_keeps_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_cannot_be_removed_keeps_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(spare, "MOST_FILES", 0)
+
     @on_loop
     async def body() -> None:
         async with committing(tmp_path) as bench:
@@ -101,5 +107,47 @@ def test_an_empty_release_and_one_during_another(tmp_path: Path) -> None:
             await draining
             await bench.committer.drained()
             assert sorted(i for group in bench.writer.groups for i in group.released) == [1, 2]
+
+    body()
+
+
+def test_a_released_file_is_spare_until_it_is_used_or_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spare, "STAY", 3600.0)
+    monkeypatch.setattr(release, "TIDY", 0.01)
+
+    @on_loop
+    async def body() -> None:
+        async with committing(tmp_path) as bench:
+            bench.admit(2)
+            await bench.answered(2)
+            bench.committer.settle(result(1))
+            await until(lambda: bench.rows("SELECT id FROM instance WHERE path IS NULL") == [1], "the release")
+            assert (bench.spool.files, bench.spool.spare_files, len(bench.files())) == (1, 1, 2)
+            bench.admit(1)
+            await bench.answered(3)
+            assert (bench.spool.files, bench.spool.spare_files, bench.spool.reused) == (2, 0, 1)
+            assert sorted(bench.files()) == ["000000/00000002.dcm", "000000/00000003.dcm"]
+            bench.committer.settle(result(3))
+            await until(lambda: bench.spool.spare_files == 1, "the other release")
+            spare.STAY = 0.0
+            await until(lambda: not bench.spool.spare_files, "it is old")
+            assert list(bench.files()) == ["000000/00000002.dcm"]
+
+    body()
+
+
+def test_an_orderly_stop_leaves_no_spare_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spare, "STAY", 3600.0)
+
+    @on_loop
+    async def body() -> None:
+        async with committing(tmp_path) as bench:
+            bench.admit(3)
+            await bench.answered(3)
+            for number in (1, 2, 3):
+                bench.committer.settle(result(number))
+            await until(lambda: bench.spool.spare_files == 3, "the releases")
+            await bench.releaser.drained()
+            assert (bench.spool.spare_files, bench.files()) == (0, {})
 
     body()

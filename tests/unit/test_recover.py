@@ -30,6 +30,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
 POINTS = (
     *("file-created", "file-written", "file-synced", "folder-synced", "stream-partly-written", "stream-finished"),
+    *("spare-renamed", "spare-overwritten"),
     *("journal-begun", "journal-written", "journal-committed", "settle-written", "settle-committed"),
     "release-committed",
 )
@@ -155,6 +156,52 @@ def test_whole_files_without_a_row_are_set_aside(store: Store) -> None:
     found = store.restart()
     assert (found.cleaned, found.orphans, store.files(), store.spool.files) == (0, 1, [], 0)
     assert [path.read_bytes() for path in (store.folder / "orphans").iterdir()] == [before]
+
+
+def test_what_was_written_over_another_image_in_part_is_removed(store: Store) -> None:
+    """Under the new name, with the length that its head says: only the checksum shows that it is a mixture."""
+    for offset in (10, 1000, 1499):
+        mixed = store.written("a")
+        with store.file(mixed).open("r+b") as file:
+            file.seek(mixed.data_offset + offset)
+            file.write(b"?")
+    found = store.restart()
+    assert (found.cleaned, found.orphans, store.files(), store.spool.files) == (3, 0, [], 0)
+
+
+def test_only_so_many_strangers_are_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asyncroute.recover.MOST_VERIFIED", 2)
+    last = [store.written("a") for _ in range(4)][-1]
+    with store.file(last).open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"?")
+    found = store.restart()
+    assert (found.cleaned, found.orphans) == (0, 4)
+
+
+def test_spare_files_that_a_crash_left_are_removed(store: Store) -> None:
+    done, owed = store.admitted("a"), store.admitted("a")
+    (released,) = store.journal.commit(Group(settlements=[delivered(done.id, "a")])).releasable
+    store.spool.release(released[1])
+    store.journal.commit(Group(released=[done.id]))
+    left = store.file(done).read_bytes()
+    store.close()
+    store.file(done).write_bytes(left)
+    found = store.restart()
+    assert (found.cleaned, found.orphans, found.unsettled, store.files()) == (1, 0, 1, [owed.id])
+
+
+def test_an_image_under_the_name_of_the_one_it_overwrote_is_removed(store: Store) -> None:
+    """The power failed before the renaming was durable; its release was journaled, or was not."""
+    for journaled in (True, False):
+        done, late = store.admitted("a"), store.written("a")
+        store.journal.commit(Group(settlements=[delivered(done.id, "a")], released=[done.id] if journaled else []))
+        store.file(late).replace(store.file(done))
+    found = store.restart()
+    assert (found.cleaned, found.orphans, found.lost, len(found.releasable)) == (1, 0, 0, 1)
+    store.spool.release(found.releasable[0][1])
+    store.close()
+    assert store.files() == []
 
 
 def test_the_spool_of_another_journal_is_set_aside(store: Store) -> None:

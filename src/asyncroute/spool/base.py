@@ -65,7 +65,10 @@ class Incoming(Protocol):
 
 
 class Spool(Protocol):
-    """See module. ``files`` and ``bytes`` count what is in the spool now (whole files, Part 10 header included)."""
+    """See module. ``files`` and ``bytes`` count what is in the spool now (whole files, Part 10 header included).
+
+    Spare files are those of released images that the next images may take over: on the disk, but not in the spool.
+    """
 
     @property
     def broken(self) -> str | None:
@@ -80,6 +83,21 @@ class Spool(Protocol):
     @property
     def bytes(self) -> int:
         """Bytes in the spool."""
+        ...
+
+    @property
+    def spare_files(self) -> int:
+        """Spare files that wait to be used."""
+        ...
+
+    @property
+    def spare_bytes(self) -> int:
+        """Their bytes."""
+        ...
+
+    @property
+    def reused(self) -> int:
+        """Images that were written into spare files."""
         ...
 
     def free_bytes(self) -> int:
@@ -124,6 +142,17 @@ class Spool(Protocol):
 
     def remove(self, path: str) -> None:
         """Remove a file; a missing one is fine."""
+        ...
+
+    def release(self, path: str) -> None:
+        """The image is done, and the journal knows: its file leaves the spool; another image may take it over.
+
+        A missing one, or one that was released before, is fine.
+        """
+        ...
+
+    def tidy(self, everything: bool = False) -> None:
+        """Remove spare files that nobody took within some seconds, or all of them; never raises."""
         ...
 
     def sweep(self) -> Iterator[Found]:

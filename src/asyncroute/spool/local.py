@@ -1,4 +1,4 @@
-"""The spool on a local file system: one Part 10 file per image in folders of 1000.
+"""The spool on a local file system: one Part 10 file per image in folders of 1000, new or that of a released image.
 
 Guarantees: when ``write`` has not named an image as failed, its file and its name are durable
 (``durability="power-loss"``; ``"process-crash"``: written). A failed image leaves no file. One image's full disk or I/O
@@ -24,8 +24,9 @@ from asyncroute.crashpoints import crash_point
 from asyncroute.spool import facts
 from asyncroute.spool.base import Buffer, Facts, Found
 from asyncroute.spool.head import head, unlike
+from asyncroute.spool.present import SHARD
 from asyncroute.spool.streamed import StreamedFile
-from asyncroute.spool.tree import SHARD, Tree, fault, file_path, write_all
+from asyncroute.spool.tree import FULL, Tree, fault, file_path, write_all
 from asyncroute.wire.part10 import PRIVATE_CREATOR_UID, Meta, NotPart10, parse_meta
 
 ORPHANS = "orphans"
@@ -64,6 +65,21 @@ class LocalSpool:
         """See ``Spool.bytes``."""
         return self._tree.bytes
 
+    @property
+    def spare_files(self) -> int:
+        """See ``Spool.spare_files``."""
+        return self._tree.spare_files
+
+    @property
+    def spare_bytes(self) -> int:
+        """See ``Spool.spare_bytes``."""
+        return self._tree.spare_bytes
+
+    @property
+    def reused(self) -> int:
+        """See ``Spool.reused``."""
+        return self._tree.reused
+
     def free_bytes(self) -> int:
         """See ``Spool.free_bytes``."""
         return self._tree.free_bytes()
@@ -81,7 +97,7 @@ class LocalSpool:
         """See ``Spool.write``."""
         if self.broken or self.left_place():
             return self._refuse(images, self.broken or "")
-        group = _Group(self._tree)
+        group = _Group(self._tree, len(images))
         try:
             for instance, parts in images:
                 if not parts and instance.data_offset:
@@ -165,6 +181,17 @@ class LocalSpool:
             self._tree.remove(path)
         except OSError as error:
             raise fault(error, "removing", path) from error
+
+    def release(self, path: str) -> None:
+        """See ``Spool.release``."""
+        try:
+            self._tree.release(path)
+        except OSError as error:
+            raise fault(error, "removing", path) from error
+
+    def tidy(self, everything: bool = False) -> None:
+        """See ``Spool.tidy``."""
+        self._tree.tidy(everything)
 
     def sweep(self) -> Iterator[Found]:
         """See ``Spool.sweep``."""
@@ -289,28 +316,41 @@ def orphans(data_dir: Path) -> Iterator[tuple[int, Path]]:
 class _Group:
     """One call of ``write``: files open between writing and syncing, and which of them failed."""
 
-    __slots__ = ("_tree", "_written", "failed", "streamed")
+    __slots__ = ("_several", "_tree", "_written", "failed", "streamed")
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, images: int) -> None:
         self._tree = tree
+        self._several = images > 1
         self._written: list[tuple[Instance, int]] = []
         self.streamed: list[Instance] = []
         self.failed: dict[int, StorageFault] = {}
 
     def write(self, instance: Instance, parts: Sequence[Buffer]) -> None:
-        """Create and write one file; it stays open."""
+        """Write one file, a new or a spare one; it stays open."""
         number = -1
         try:
-            number = self._tree.create(instance.id)
-            _write_image(number, instance, parts)
+            start = _describe(instance, parts)
+            length = len(start) + instance.size
+            number, before = self._tree.reuse(instance.id, length) or (self._tree.create(instance.id), 0)
+            write_all(number, [start, *parts])
+            if before > length:
+                crash_point("spare-overwritten")
+                os.ftruncate(number, length)
+            if self._several:
+                self._tree.start_writing(number)
         except Exception as error:  # whatever it is, it is this image's alone
-            self.failed[instance.id] = fault(error, "writing", file_path(instance.id))
+            self._failed(instance, error, "writing")
             if number >= 0:
                 os.close(number)
                 self._tree.drop(instance.id)
         else:
             self._written.append((instance, number))
             crash_point("file-written")
+
+    def _failed(self, instance: Instance, error: Exception, doing: str) -> None:
+        self.failed[instance.id] = found = fault(error, doing, file_path(instance.id))
+        if found.errno in FULL:
+            self._tree.tidy(everything=True)
 
     def sync_files(self) -> None:
         """All files of the group, in order; after the first failure none is tried."""
@@ -344,16 +384,15 @@ class _Group:
     def _fail(self, images: Sequence[Instance], error: OSError) -> None:
         streamed = {it.id for it in self.streamed}
         for instance in images:
-            path = file_path(instance.id)
-            self.failed[instance.id] = fault(error, "syncing", path)
+            self._failed(instance, error, "syncing")
             if instance.id in streamed:
-                self._tree.remove(path)
+                self._tree.remove(file_path(instance.id))
             else:
                 self._tree.drop(instance.id)
 
 
-def _write_image(number: int, instance: Instance, parts: Sequence[Buffer]) -> None:
-    """Head and data set; sets size, data_offset and checksum."""
+def _describe(instance: Instance, parts: Sequence[Buffer]) -> bytes:
+    """The head of a data set's file; sets size, data_offset and checksum."""
     hasher = xxhash.xxh3_64()
     size = 0
     for part in parts:
@@ -361,8 +400,8 @@ def _write_image(number: int, instance: Instance, parts: Sequence[Buffer]) -> No
         size += len(part)
     checksum = hasher.intdigest()
     start = head(instance, facts.pack(instance, size, checksum))
-    write_all(number, [start, *parts])
     instance.size, instance.data_offset, instance.checksum = size, len(start), checksum
+    return start
 
 
 def _read(number: int, offset: int, length: int) -> bytes:

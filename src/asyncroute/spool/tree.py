@@ -1,8 +1,23 @@
-"""The folders of the spool: names, creation, syncing, removal and counting of numbered files.
+"""The folders of the spool: names, creation, syncing, reuse, removal and counting of numbered files.
 
-Guarantees: file names come from instance ids only; a folder's name is durable before a file in it is; every file
-descriptor is closed by whoever opened it, none is shared between threads; a failed sync marks the tree ``broken``,
-and nothing is synced after it. With ``durability="process-crash"`` nothing is synced.
+Guarantees: file names come from instance ids only; a folder's name is durable before a file in it is; a file's
+descriptor is closed by whoever opened it and never shared between threads, a folder's is used by one thread at a time;
+a failed sync marks the tree ``broken``, and nothing is synced after it. With ``durability="process-crash"`` nothing is
+synced.
+
+A released file becomes a spare one (``spare``): it keeps its name until ``reuse`` gives it that of a new image, whose
+bytes then take the place of its own. That this is safe needs no more of the file system than POSIX promises:
+- A file is released only after the settlements of its image are committed, and ids never return: nobody is owed what
+  is overwritten, whichever of the two names it has after a crash and whatever part of the new bytes.
+- The facts in a file name its image. Under the old name new bytes are nobody's image (``facts``: None), old ones those
+  of an image that the journal knows to be done; under the new name old bytes are nobody's. Recovery removes them all.
+- A mixture that has the new image's head and length under the new name was never acknowledged: that takes a sync of the
+  file and of the folder of the new name (that of the old one need not be: a name too many does no harm). Recovery
+  and ``rebuild`` compare the checksum before they take a file for a whole one, lanes before they send its last byte.
+- Renaming comes first, then the look at what was renamed (one name, length, rights): of a file that has been linked
+  elsewhere, as a backup may do, only the name is taken away.
+- Where the journal is lost, a spare file that a crash left is as good as any other whole file: sent again. Where it
+  forgot the image (pruned within seconds of its release), it is set aside as an orphan.
 Failures: ``OSError`` from the system, which the callers turn into a ``StorageFault`` with ``fault``.
 """
 
@@ -12,20 +27,27 @@ import errno
 import logging
 import os
 import re
+import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from time import monotonic
 
 from asyncroute.core.errors import StorageFault
 from asyncroute.crashpoints import crash_point
+from asyncroute.spool import spare
 from asyncroute.spool.base import Buffer, Found
+from asyncroute.spool.present import SHARD, Folder, Present
+from asyncroute.spool.spare import Spare, Spares
+from asyncroute.spool.system import rename_new, start_writing
 
-SHARD = 1000
 IOV_MAX = 1024
+OPEN_FOLDERS = 4
+"""Folders whose descriptors are kept for the next sync."""
 
 _SHARD_NAME = re.compile(r"\d{6,}", re.ASCII)
 _FILE_NAME = re.compile(r"(\d{8,})\.dcm", re.ASCII)
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _log = logging.getLogger(__name__)
 
 
@@ -37,6 +59,12 @@ def shard_name(instance_id: int) -> str:
 def file_path(instance_id: int) -> str:
     """The path of an image below the spool folder."""
     return f"{instance_id // SHARD:06d}/{instance_id:08d}.dcm"
+
+
+def _id_of(path: str) -> int | None:
+    """The inverse of ``file_path``; None: it is the path of no image."""
+    match = _FILE_NAME.fullmatch(path.rpartition("/")[2])
+    return int(match[1]) if match and file_path(int(match[1])) == path else None
 
 
 def fault(error: Exception, doing: str, path: str) -> StorageFault:
@@ -67,19 +95,21 @@ def write_all(number: int, parts: Sequence[Buffer]) -> int:
 
 
 class Tree:
-    """See module. ``files`` and ``bytes``: what is there now."""
+    """See module. ``reused``: files that have been given to new images."""
 
     def __init__(self, root: Path, durability: str) -> None:
         self.root = root
         self.broken: str | None = None
-        self.files = 0
-        self.bytes = 0
+        self.reused = 0
         self._syncs = durability == "power-loss"
         self._lock = threading.Lock()
+        self._present = Present()
+        """Whose folders it does not know have to be made (their names synced) before use."""
+        self._spares = Spares()
         self._folder_turn = threading.Lock()
         """Folders are synced by one thread at a time: of two at once only one may hear of a failure."""
-        self._live: dict[int, int] = {}
-        """Files by folder; a folder that is not in it has to be made (its name synced) before use."""
+        self._open_folders: dict[int, tuple[int, tuple[int, int]]] = {}
+        """Folder: descriptor, and which folder that is. In ``_folder_turn``."""
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -89,10 +119,35 @@ class Tree:
             raise fault(error, "opening", str(root)) from error
 
     def close(self) -> None:
-        """Close. Idempotent."""
-        if self._root >= 0:
-            os.close(self._root)
-            self._root = -1
+        """Remove what is spare, and close. Idempotent."""
+        if self._root < 0:
+            return
+        self.tidy(everything=True)
+        with self._folder_turn:
+            while self._open_folders:
+                self._close_folder(next(iter(self._open_folders)))
+        os.close(self._root)
+        self._root = -1
+
+    @property
+    def files(self) -> int:
+        """See ``Spool.files``."""
+        return self._present.files
+
+    @property
+    def bytes(self) -> int:
+        """See ``Spool.bytes``."""
+        return self._present.bytes
+
+    @property
+    def spare_files(self) -> int:
+        """See ``Spool.spare_files``."""
+        return self._spares.files
+
+    @property
+    def spare_bytes(self) -> int:
+        """See ``Spool.spare_bytes``."""
+        return self._spares.bytes
 
     # -- files
 
@@ -103,32 +158,55 @@ class Tree:
         try:
             number = os.open(file_path(instance_id), flags, 0o600, dir_fd=self._root)
         except FileNotFoundError:  # the folder was empty and old, and has just been removed
-            self._forget_folder(instance_id // SHARD)
-            self._make_folder(instance_id // SHARD)
+            self._make_folder(instance_id // SHARD, missing=True)
             number = os.open(file_path(instance_id), flags, 0o600, dir_fd=self._root)
         crash_point("file-created")
         return number
+
+    def reuse(self, instance_id: int, length: int) -> tuple[int, int] | None:
+        """A descriptor of a spare file, at its beginning, that has got this image's name; and the file's length.
+
+        None: there is none for ``length`` bytes, or it was not as it should be.
+        """
+        with self._lock:
+            taken = self._spares.take(length)
+        if taken is None:
+            return None
+        try:
+            self._make_folder(instance_id // SHARD)
+            rename_new(file_path(taken.instance_id), file_path(instance_id), self._root)
+        except OSError as error:
+            _log.debug("%s", fault(error, "reusing", file_path(taken.instance_id)))
+            self._remove_spare(taken)
+            return None
+        crash_point("spare-renamed")
+        number = self._checked(file_path(instance_id), taken.length)
+        if number < 0:
+            self._put_back(taken, instance_id)
+            return None
+        self._spare_left(taken, reused=1)
+        return number, taken.length
 
     def open(self, path: str) -> int:
         """A descriptor for reading."""
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._root)
 
+    def start_writing(self, number: int) -> None:
+        """A sync of this file will follow, after others."""
+        if self._syncs:
+            start_writing(number)
+
     def sync_file(self, number: int, path: str) -> None:
         """fdatasync; its failure marks the tree broken."""
         if self._syncs:
-            self._sync(os.fdatasync, number, path)
+            self._sync(os.fdatasync, number, path, fatal=False)
         crash_point("file-synced")
 
     def sync_folder(self, shard: int) -> None:
         """Make the names in a folder durable; its failure marks the tree broken."""
         if self._syncs:
-            name = f"{shard:06d}"
-            number = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._root)
-            try:
-                with self._folder_turn:
-                    self._sync(os.fsync, number, name)
-            finally:
-                os.close(number)
+            with self._folder_turn:
+                self._sync(os.fsync, self._folder(shard), f"{shard:06d}")
         crash_point("folder-synced")
 
     def drop(self, instance_id: int) -> None:
@@ -140,20 +218,31 @@ class Tree:
         except OSError as error:
             _log.warning("%s", fault(error, "removing", file_path(instance_id)))
 
+    def release(self, path: str) -> None:
+        """Take a file whose image is done out of the count; it becomes a spare one, or is removed."""
+        instance_id = _id_of(path)
+        if instance_id is None or self.broken or not self._spared(instance_id):
+            self.remove(path)
+
     def remove(self, path: str) -> None:
-        """Remove a counted file; a missing one is fine."""
+        """Remove a file; a missing one is fine."""
         try:
-            length = os.stat(path, dir_fd=self._root).st_size
             os.unlink(path, dir_fd=self._root)
         except FileNotFoundError:
-            return
-        self._uncount(path, length)
+            pass
+        self._uncount(path)
 
     def move(self, path: str, target: Path | str) -> None:
-        """Move a counted file out of the tree."""
-        length = os.stat(path, dir_fd=self._root).st_size
+        """Move a file out of the tree."""
         os.rename(path, target, src_dir_fd=self._root)
-        self._uncount(path, length)
+        self._uncount(path)
+
+    def tidy(self, everything: bool = False) -> None:
+        """Remove files that have been spare for long; or all of them."""
+        with self._lock:
+            old = self._spares.take_old(float("inf") if everything else monotonic() - spare.STAY)
+        for one in old:
+            self._remove_spare(one)
 
     def take(self, file: Path, instance_id: int) -> bool:
         """Move ``file``, synced, to the place of an image and count it; False: the place is taken."""
@@ -190,35 +279,75 @@ class Tree:
         state = os.fstatvfs(self._root)
         return state.f_bavail * state.f_frsize
 
+    # -- spare files
+
+    def _spared(self, instance_id: int) -> bool:
+        """Make a file that is there a spare one; False: it has to be removed."""
+        with self._lock:
+            folder = self._present.folders.get(instance_id // SHARD)
+            length = folder.lengths[instance_id % SHARD] - 1 if folder is not None else -1
+            if folder is None or length < 0 or not self._spares.give(Spare(instance_id, length, monotonic())):
+                return False
+            self._present.drop(instance_id)
+            folder.spares += 1
+            return True
+
+    def _checked(self, path: str, length: int) -> int:
+        """A descriptor of what was a spare file, if that is what it is, and it has no other name; else -1."""
+        try:
+            number = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._root)
+        except OSError:
+            return -1
+        found = os.fstat(number)
+        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_size == length:
+            return number
+        os.close(number)
+        return -1
+
+    def _put_back(self, taken: Spare, instance_id: int) -> None:
+        """It is not what it was, or has another name, too: what it is now is for somebody else to say."""
+        try:
+            rename_new(file_path(instance_id), file_path(taken.instance_id), self._root)
+        except OSError as error:
+            _log.warning("%s", fault(error, "putting back", file_path(taken.instance_id)))
+        self._remove_spare(taken)
+
+    def _remove_spare(self, taken: Spare) -> None:
+        self.drop(taken.instance_id)
+        self._spare_left(taken)
+
+    def _spare_left(self, taken: Spare, reused: int = 0) -> None:
+        shard = taken.instance_id // SHARD
+        with self._lock:
+            self.reused += reused
+            folder = self._present.folders.get(shard)
+            if folder is not None and folder.spares:
+                folder.spares -= 1
+                self._remove_folder_if_over(shard)
+
     # -- counting
 
     def count(self, files: Iterable[tuple[int, int]]) -> None:
         """These (instance id, length) are there."""
         with self._lock:
             for instance_id, length in files:
-                shard = instance_id // SHARD
-                self._live[shard] = self._live.get(shard, 0) + 1
-                self.files += 1
-                self.bytes += length
+                self._present.add(instance_id, length)
 
-    def _uncount(self, path: str, length: int) -> None:
-        shard = int(path.partition("/")[0])
-        with self._lock:
-            self.files -= 1
-            self.bytes -= length
-            left = self._live.get(shard, 1) - 1
-            self._live[shard] = left
-            if not left and shard < max(self._live):
-                self._remove_folder(shard)
+    def _uncount(self, path: str) -> None:
+        instance_id = _id_of(path)
+        if instance_id is not None:
+            with self._lock:
+                if self._present.drop(instance_id) is not None:
+                    self._remove_folder_if_over(instance_id // SHARD)
 
     def sweep(self) -> Iterator[Found]:
         """See ``Spool.sweep``."""
-        self.files = self.bytes = 0
-        self._live.clear()
+        self.tidy(everything=True)
+        self._present.clear()
         for shard in sorted(self._shards()):
             found = sorted(self._files(shard))
-            self._live[shard] = 0
-            self.count((instance_id, length) for instance_id, length in found)
+            self._present.folders[shard] = Folder()
+            self.count(found)
             yield from (Found(file_path(instance_id), instance_id, length) for instance_id, length in found)
 
     def _shards(self) -> Iterator[int]:
@@ -231,50 +360,75 @@ class Tree:
         """(instance id, length) of the files in a folder that are named as ours and where they belong."""
         with os.scandir(self.root / f"{shard:06d}") as entries:
             for entry in entries:
-                match = _FILE_NAME.fullmatch(entry.name)
-                if match and file_path(int(match[1])) == f"{shard:06d}/{entry.name}":
-                    yield int(match[1]), entry.stat(follow_symlinks=False).st_size
+                instance_id = _id_of(f"{shard:06d}/{entry.name}")
+                if instance_id is not None and entry.is_file(follow_symlinks=False):
+                    yield instance_id, entry.stat(follow_symlinks=False).st_size
 
     # -- folders
 
-    def _make_folder(self, shard: int) -> None:
-        if shard in self._live:
+    def _make_folder(self, shard: int, missing: bool = False) -> None:
+        """Make a folder that is not known, or that is known but ``missing``."""
+        if shard in self._present.folders and not missing:
             return
         with self._lock:
-            if shard in self._live:
+            if shard in self._present.folders and not missing:
                 return
             try:
                 os.mkdir(f"{shard:06d}", 0o700, dir_fd=self._root)
             except FileExistsError:
                 pass
+            else:
+                self._present.forget(shard)
             if self._syncs:
                 self._sync(os.fsync, self._root, str(self.root))
-            self._live[shard] = 0
-            for old in [old for old, left in self._live.items() if not left and old < shard]:
-                self._remove_folder(old)
+            self._present.folders.setdefault(shard, Folder())
+            for old in [old for old in self._present.folders if old < shard]:
+                self._remove_folder_if_over(old)
 
-    def _remove_folder(self, shard: int) -> None:
-        """Remove an empty folder, if it is empty."""
-        try:
-            os.rmdir(f"{shard:06d}", dir_fd=self._root)
-        except OSError:
-            return
-        self._live.pop(shard, None)
+    def _remove_folder_if_over(self, shard: int) -> None:
+        """Remove an empty, old folder; in ``_lock``. One in which there is something else after all stays."""
+        if self._present.over(shard):
+            try:
+                os.rmdir(f"{shard:06d}", dir_fd=self._root)
+            except OSError:
+                return
+            self._present.forget(shard)
 
-    def _forget_folder(self, shard: int) -> None:
-        with self._lock:
-            self._live.pop(shard, None)
+    def _folder(self, shard: int) -> int:
+        """A descriptor of a folder, kept for the next time unless its name is another folder's by then.
+
+        One that is kept from before its names change is told of every failure to write them.
+        """
+        name = f"{shard:06d}"
+        known = self._open_folders.get(shard)
+        found = os.stat(name, dir_fd=self._root)
+        if known is not None and known[1] == (found.st_dev, found.st_ino):
+            return known[0]
+        if known is not None:
+            self._close_folder(shard)
+        elif len(self._open_folders) >= OPEN_FOLDERS:
+            self._close_folder(min(self._open_folders))
+        number = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._root)
+        found = os.fstat(number)
+        self._open_folders[shard] = number, (found.st_dev, found.st_ino)
+        return number
+
+    def _close_folder(self, shard: int) -> None:
+        os.close(self._open_folders.pop(shard)[0])
 
     # -- syncing
 
-    def _sync(self, how: Callable[[int], None], number: int, path: str) -> None:
-        """Sync, unless a sync has failed before: what another thread's could not save, the next one may call safe."""
+    def _sync(self, how: Callable[[int], None], number: int, path: str, fatal: bool = True) -> None:
+        """Sync, unless a sync has failed before: what another thread's could not save, the next one may call safe.
+
+        A full disk is not ``fatal`` where nobody else syncs what is behind this descriptor.
+        """
         if self.broken:
             raise OSError(errno.EIO, "nothing is synced after a failure", path)
         try:
             how(number)
         except OSError as error:
-            if error.errno not in _FULL:
+            if fatal or error.errno not in FULL:
                 self.broken = f"{fault(error, 'syncing', path)}; no image is taken until asyncroute is restarted"
                 _log.critical("%s", self.broken)
             raise

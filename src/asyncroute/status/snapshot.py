@@ -58,7 +58,14 @@ def running(app: App) -> dict[str, Any]:
             for x in app.intake.listeners
             if x.listening
         ],
-        "spool": {"files": app.spool.files, "bytes": app.spool.bytes, "free_bytes": app.admission.free_bytes},
+        "spool": {
+            "files": app.spool.files,
+            "bytes": app.spool.bytes,
+            "spare_files": app.spool.spare_files,
+            "spare_bytes": app.spool.spare_bytes,
+            "reused": app.spool.reused,
+            "free_bytes": app.admission.free_bytes,
+        },
         "memory": {"used_bytes": app.memory.used, "limit_bytes": app.memory.limit},
         "process": process.figures(app.loop),
         "orphans": app.orphans.count,

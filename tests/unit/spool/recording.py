@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from asyncroute.spool import system, tree
+
 Step = tuple[str, str]
 
 
@@ -41,10 +43,10 @@ def name_of(number: int) -> str:
 
 
 def record(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """Note mkdir, open for writing, writev, pwrite, fdatasync, fsync and unlink from now on."""
+    """Note mkdir, open for writing, writev, pwrite, ftruncate, fdatasync, fsync, unlink and reuse from now on."""
     calls = Calls()
     mkdir, opened, writev, pwrite, unlink = os.mkdir, os.open, os.writev, os.pwrite, os.unlink
-    fdatasync, fsync = os.fdatasync, os.fsync
+    fdatasync, fsync, truncate, rename = os.fdatasync, os.fsync, os.ftruncate, system.rename_new
 
     def noting(kind: str, real: Callable[..., Any], name: Callable[..., str]) -> Callable[..., Any]:
         def call(*args: Any, **more: Any) -> Any:
@@ -54,14 +56,16 @@ def record(monkeypatch: pytest.MonkeyPatch) -> Calls:
         return call
 
     def open_noted(path: str, flags: int, *args: Any, **more: Any) -> int:
-        if flags & os.O_CREAT:
-            calls.steps.append(("create", os.path.basename(path)))
+        if flags & (os.O_CREAT | os.O_WRONLY):
+            calls.steps.append(("create" if flags & os.O_CREAT else "reopen", os.path.basename(path)))
         return opened(path, flags, *args, **more)
 
     monkeypatch.setattr(os, "mkdir", noting("mkdir", mkdir, lambda path, *_: os.path.basename(path)))
     monkeypatch.setattr(os, "open", open_noted)
     monkeypatch.setattr(os, "writev", noting("write", writev, lambda number, *_: name_of(number)))
     monkeypatch.setattr(os, "pwrite", noting("write", pwrite, lambda number, *_: name_of(number)))
+    monkeypatch.setattr(os, "ftruncate", noting("truncate", truncate, lambda number, *_: name_of(number)))
+    monkeypatch.setattr(tree, "rename_new", noting("rename", rename, lambda _, new, __: os.path.basename(new)))
     monkeypatch.setattr(os, "unlink", noting("unlink", unlink, os.path.basename))
     monkeypatch.setattr(os, "fdatasync", lambda number: calls.sync("fdatasync", fdatasync, number))
     monkeypatch.setattr(os, "fsync", lambda number: calls.sync("fsync", fsync, number))

@@ -1,0 +1,82 @@
+"""Spare files: those of released images, which new images of about their length overwrite.
+
+To overwrite a file costs half of what it costs to create one and to remove it later: no blocks and no inode to find,
+hardly anything for the file system's own journal. A spare file keeps its name until it is taken.
+Guarantees: spare files are bounded in number, bytes and age, for they hold images that are gone. Only files that are
+read in one piece become spare: whoever still reads one that is being overwritten has all of it before the checksum is
+compared and anything is sent. No I/O; not thread-safe. Failures: none.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+MOST_FILES = 1000
+MOST_BYTES = 64 << 20
+LONGEST = 1 << 20
+"""Bytes of the longest file that becomes a spare one."""
+
+STAY = 2.0
+"""Seconds that a spare file waits for an image; where many come, it is taken long before."""
+
+_BLOCK = 4096
+_DIGITS = 4
+"""Binary digits of a length, in blocks, that count when files are compared: they differ by an eighth at most."""
+
+
+class Spare(NamedTuple):
+    """A spare file: the id of the image that it was, its length in bytes, when it was given (monotonic)."""
+
+    instance_id: int
+    length: int
+    since: float
+
+
+class Spares:
+    """See module. ``files`` and ``bytes``: what is spare now."""
+
+    def __init__(self) -> None:
+        self.files = 0
+        self.bytes = 0
+        self._alike: dict[int, deque[Spare]] = {}
+
+    def give(self, spare: Spare) -> bool:
+        """Keep a file; False: it is too long, or there are enough."""
+        length = spare.length
+        if length > LONGEST or self.files >= MOST_FILES or self.bytes + length > MOST_BYTES:
+            return False
+        self._alike.setdefault(kind(length), deque()).append(spare)
+        self.files += 1
+        self.bytes += length
+        return True
+
+    def take(self, length: int) -> Spare | None:
+        """The file that was given last (it is likely to be in memory) of those that fit ``length`` bytes."""
+        alike = self._alike.get(kind(length))
+        if not alike:
+            return None
+        spare = alike.pop()
+        self._less(spare)
+        return spare
+
+    def take_old(self, before: float) -> list[Spare]:
+        """All files that were given before then."""
+        old: list[Spare] = []
+        for alike in self._alike.values():
+            while alike and alike[0].since < before:
+                old.append(alike.popleft())
+        for spare in old:
+            self._less(spare)
+        return old
+
+    def _less(self, spare: Spare) -> None:
+        self.files -= 1
+        self.bytes -= spare.length
+
+
+def kind(length: int) -> int:
+    """Equal for lengths of which one file can take the other's place."""
+    blocks = -(-length // _BLOCK)
+    shift = max(blocks.bit_length() - _DIGITS, 0)
+    return shift << _DIGITS | blocks >> shift
