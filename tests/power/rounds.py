@@ -29,6 +29,7 @@ class Rounds:
     chance: random.Random
     tear: bool = False
     cuts: int = 0
+    reused: int = 0
     lost: Lost = field(default_factory=lambda: Lost(0, 0))
 
     # ---- one round each: from a start to a power cut
@@ -57,7 +58,29 @@ class Rounds:
         self._until_frozen(self._drained)
         self.cut()
 
+    def while_reusing(self, changes: int) -> None:
+        """The power fails while images are written over those of a delivered wave, or when they are done."""
+        self.start(wait=True)
+        self.wave()
+        self.disk.freeze_after(changes)
+        fleet = self.send(large=False)
+        self._until_frozen(lambda: done(fleet))
+        self.count_reused()
+        self.cut(fleet)
+
     # ---- steps
+
+    def wave(self) -> None:
+        """Three senders; all that they send is delivered, and some of its files are spare."""
+        fleet = self.bench.start_senders(shares(f"wave{self.cuts}", senders=3, count=6, large=False))
+        self.bench.note(fleet)
+        self.bench.router.wait_status(
+            lambda s: not s["totals"]["waiting"] and s["spool"]["spare_files"], 60, "all is delivered, files are spare"
+        )
+
+    def count_reused(self) -> None:
+        """Note how many images were written over others since the start."""
+        self.reused += self.bench.router.status()["spool"]["reused"]
 
     def start(self, wait: bool) -> None:
         """Start the router; a safe build, unless ``program`` was changed."""
@@ -117,7 +140,9 @@ class Rounds:
         known = {image.identity for image in self.bench.sent}
         foreign = [identity for identity in received(*self.bench.ends) if identity not in known]
         digests = {image.sha256 for image in self.bench.sent}
+        orphans = [path for path in (self.bench.router.data_dir / "orphans").rglob("*") if path.is_file()]
         foreign_files = [name for digest, name in self.written() if digest not in digests]
+        foreign_files += [path.name for path in orphans if data_digest(path.read_bytes()) not in digests]
         assert not foreign, f"never sent like this: {foreign[:3]}"
         assert not foreign_files, f"never sent like this: {foreign_files[:3]}"
 

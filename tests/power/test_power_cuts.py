@@ -15,12 +15,14 @@ LONG = pytest.mark.long
 
 
 def one_round(rounds: Rounds, turn: int) -> None:
-    """Mostly under load; also during recovery, and while results and releases are written."""
+    """Mostly under load; also during recovery, while results and releases are written, while files are reused."""
     chance = rounds.chance
     if turn % 5 == 2:
         rounds.while_starting(chance.randrange(40))
     elif turn % 5 == 4:
         rounds.while_settling(chance.randrange(160))
+    elif turn % 5 == 1:
+        rounds.while_reusing(chance.randrange(10, 200))
     else:
         rounds.under_load(chance.randrange(10, 400), large=turn % 10 == 3)
 
@@ -48,9 +50,11 @@ def test_nothing_acknowledged_is_lost(
     bench.assert_nothing_lost()
     rounds.assert_nothing_foreign()
     assert bench.acknowledged
+    assert rounds.reused
     assert totals["received"] >= len(bench.acknowledged)
     assert totals["held"] == totals["failed"] == 0
     print(
         f"{cuts} power cuts ({'torn' if tear else 'dropped'}): {len(bench.acknowledged)} of {len(bench.sent)} images "
-        f"acknowledged, 0 lost; {rounds.lost.lost} of {rounds.lost.pending} unsynced writes and names were lost"
+        f"acknowledged, 0 lost, {rounds.reused} written over others; "
+        f"{rounds.lost.lost} of {rounds.lost.pending} unsynced writes and names were lost"
     )

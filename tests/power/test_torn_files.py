@@ -18,7 +18,13 @@ from tests.support.router import run_cli
 from tests.support.synthetic import image, mixed
 
 CUTS = 5
-WORDS = {"missing": "missing", "length": "bytes, ", "header": "header", "checksum": "checksum"}
+WORDS = {
+    "another image": "another image",
+    "missing": "missing",
+    "length": "bytes, ",
+    "header": "header",
+    "checksum": "checksum",
+}
 
 
 def without_folder(rounds: Rounds) -> Rounds:
@@ -30,14 +36,20 @@ def without_folder(rounds: Rounds) -> Rounds:
     return rounds
 
 
-def tear(rounds: Rounds, what: list[list[Image]]) -> tuple[list[Image], set[str]]:
-    """Send, cut the power; what was acknowledged, and the digests of the data sets whose files are as before."""
+def tear(rounds: Rounds, what: list[list[Image]], first: bool = False) -> tuple[list[Image], set[str]]:
+    """Send, cut the power; what was acknowledged, and the digests of the data sets whose files are as before.
+
+    ``first``: after a wave that is delivered, whose files may be used again.
+    """
     bench = rounds.bench
+    rounds.start(wait=True)
+    if first:
+        rounds.wave()
     for end in bench.ends:
         end.stop()
-    rounds.start(wait=True)
     fleet = bench.start_senders(what)
     fleet.join().assert_clean()
+    rounds.count_reused()
     before = {path: path.read_bytes() for path in bench.router.spool_files()}
     rounds.cut(fleet)
     whole = {data_digest(data) for path, data in before.items() if path.exists() and path.read_bytes() == data}
@@ -54,7 +66,7 @@ def reasons(rounds: Rounds) -> Counter[str]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("program", ["file", "streamed-file"])
+@pytest.mark.parametrize("program", ["file", "file+spare", "streamed-file"])
 def test_damaged_files_are_never_sent(
     disk: PowerDisk, make_router: MakeRouter, receivers: ReceiverHost, program: str
 ) -> None:
@@ -65,7 +77,10 @@ def test_damaged_files_are_never_sent(
     expected: list[Image] = []
     for turn in range(CUTS):
         small = [mixed(f"{turn}/{n}", 6) for n in range(2)]
-        acknowledged, whole = tear(rounds, small if program == "file" else [[image(f"{turn}", 0, LARGE)]])
+        what = [[image(f"{turn}", 0, LARGE)]] if program == "streamed-file" else small
+        before = len(bench.acknowledged)
+        acknowledged, whole = tear(rounds, what, first="+" in program)
+        expected += bench.acknowledged[before : -len(acknowledged)]
         expected += [one for one in acknowledged if one.sha256 in whole]
         rounds.settle()
         bench.router.stop()
@@ -81,3 +96,4 @@ def test_damaged_files_are_never_sent(
     )
     assert damaged == found.total()
     assert damaged
+    assert bool(rounds.reused) == ("+" in program)

@@ -15,6 +15,7 @@ from tests.support.power_fs import PowerDisk
 from tests.support.synthetic import image, mixed
 
 ON_THE_WAY = ["file", "streamed-file", "folder", "new-folder", "spool-folder", "data-folder", "journal"]
+OVER_OTHERS = ["file", "folder", "journal"]
 WRITTEN = ["written-file", "written-name", "written-folder"]
 MOST_CUTS = 3
 
@@ -75,3 +76,43 @@ def test_a_sync_less_on_the_way_in_loses_images(rounds: Rounds, program: str) ->
 @pytest.mark.parametrize("program", WRITTEN)
 def test_a_sync_less_in_a_folder_destination_loses_images(rounds: Rounds, program: str) -> None:
     assert losses(rounds, True, program)
+
+
+def one_cut_over_others(rounds: Rounds) -> int:
+    """Images that are lost when those that were written over delivered ones meet a power cut."""
+    bench = rounds.bench
+    rounds.start(wait=True)
+    rounds.wave()
+    for end in bench.ends:
+        end.stop()
+    fleet = rounds.send(large=False)
+    fleet.join().assert_clean()
+    rounds.count_reused()
+    rounds.cut(fleet)
+    for end in bench.ends:
+        end.start()
+    rounds.settle()
+    lost = rounds.missing()
+    bench.router.kill()
+    return len(lost)
+
+
+def losses_over_others(rounds: Rounds, program: str) -> int:
+    rounds.bench.router.program = ("tests.support.unsafe_build", f"{program}+spare")
+    lost = 0
+    while not lost and rounds.cuts < MOST_CUTS:
+        lost = one_cut_over_others(rounds)
+    assert rounds.reused
+    acknowledged = len(rounds.bench.acknowledged)
+    print(f"{program}: {rounds.reused} images written over others, {lost} of {acknowledged} acknowledged lost")
+    rounds.assert_nothing_foreign()
+    return lost
+
+
+def test_a_safe_build_loses_nothing_that_was_written_over_others(rounds: Rounds) -> None:
+    assert losses_over_others(rounds, "nothing") == 0
+
+
+@pytest.mark.parametrize("program", OVER_OTHERS)
+def test_a_sync_less_loses_what_was_written_over_others(rounds: Rounds, program: str) -> None:
+    assert losses_over_others(rounds, program)

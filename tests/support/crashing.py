@@ -17,6 +17,7 @@ from tests.support.exact_sender import Fleet
 from tests.support.fixtures import MakeRouter
 from tests.support.images import Image
 from tests.support.router import Router, environment
+from tests.support.waiting import wait_until
 
 LARGE = synthetic.Kind(size=20_000_000)
 
@@ -60,7 +61,7 @@ class Bench:
         self._assert_nothing_foreign()
         missing = {image.sha256 for image in self.acknowledged} - self._written()
         assert not missing, f"{len(missing)} images lost on the way to the folder"
-        assert not self.router.spool_files()
+        wait_until(lambda: not self.router.spool_files(), 20, "no spare file is left", self.router.spool_files)
 
     def _assert_nothing_foreign(self) -> None:
         known = {image.identity for image in self.sent}

@@ -1,5 +1,6 @@
 """The program with one of its syncs switched off: ``python -m tests.support.unsafe_build WHAT serve -c FILE``.
 
+``WHAT+spare``: besides, spare files wait for as long as it takes.
 A test that claims to see lost images has to see those of each of these builds. Nothing of this is in the product.
 """
 
@@ -18,7 +19,7 @@ from asyncroute.core.model import Instance
 from asyncroute.forward import folder
 from asyncroute.forward.folder import FolderForwarder
 from asyncroute.journal import place, sqlite
-from asyncroute.spool import local
+from asyncroute.spool import local, spare
 from asyncroute.spool.streamed import StreamedFile
 from asyncroute.spool.tree import Tree
 
@@ -114,5 +115,7 @@ SWITCHES: dict[str, Callable[[], None]] = {
 """What each sync would have made durable."""
 
 if __name__ == "__main__":
-    SWITCHES[sys.argv.pop(1)]()
+    what, plus, _ = sys.argv.pop(1).partition("+")
+    SWITCHES[what]()
+    spare.STAY = 3600.0 if plus else spare.STAY
     main()
