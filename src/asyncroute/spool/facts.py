@@ -42,10 +42,18 @@ class Packed(NamedTuple):
 def pack(instance: Instance, size: int = UNFINISHED, checksum: int = 0) -> bytes:
     """The facts of ``instance``; ``size`` and ``checksum`` of its data set as given. The length is even."""
     names = _names(instance.source)
+    before, after = _around_uid(instance.sop_class_uid, instance.transfer_syntax, names)
     rest = (instance.id, size, checksum, instance.received_at)
-    uids = _uids(instance.sop_class_uid, instance.sop_instance_uid, instance.transfer_syntax)
-    crc = crc32(uids + names, crc32(_FIXED.pack(MAGIC, VERSION, len(names), 0, *rest)))
+    crc = crc32(
+        b"".join((_FIXED.pack(MAGIC, VERSION, len(names), 0, *rest), before, _uids(instance.sop_instance_uid), after))
+    )
     return _FIXED.pack(MAGIC, VERSION, len(names), crc, *rest) + names
+
+
+@lru_cache(maxsize=1024)
+def _around_uid(sop_class_uid: str, transfer_syntax: str, names: bytes) -> tuple[bytes, bytes]:
+    """What the CRC covers before and behind an image's own UID: the same for many images."""
+    return _uids(sop_class_uid) + b"\n", b"\n" + _uids(transfer_syntax) + names
 
 
 def unpack(data: bytes, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str) -> Packed | None:

@@ -132,9 +132,15 @@ def headline(snapshot: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{snapshot['node']}: {state}",
         "   ".join(f"{name} {count}" for name, count in snapshot["totals"].items()),
-        f"spool: {spool['files']} files, {size(spool['bytes'])}; {size(spool['free_bytes'])} free",
+        f"spool: {spool['files']} files, {size(spool['bytes'])}{_spare(spool)}; {size(spool['free_bytes'])} free",
     ]
     return [*lines, _process(snapshot["process"])] if "process" in snapshot else lines
+
+
+def _spare(spool: Mapping[str, Any]) -> str:
+    """What is on the disk besides: files of images that are gone, which the next ones take over."""
+    files = spool.get("spare_files", 0)
+    return f", {files} spare ({size(spool['spare_bytes'])})" if files else ""
 
 
 def _process(figures: Mapping[str, Any]) -> str:

@@ -129,6 +129,8 @@ def test_a_running_router() -> None:
     assert lines[0] == "edge-1: running for 1h2m"
     assert lines[1].split() == ["received", "20", "delivered", "17", "waiting", "3", "held", "0", "failed", "0"]
     assert lines[2] == "spool: 3 files, 3.0 MiB; 5.0 GiB free"
+    spare = {"files": 3, "bytes": 3 << 20, "spare_files": 2, "spare_bytes": 1 << 20, "free_bytes": 5 << 30}
+    assert render.headline(snapshot(spool=spare))[2] == "spool: 3 files, 3.0 MiB, 2 spare (1.0 MiB); 5.0 GiB free"
     assert lines[-1].split() == ["pacs", "dicom", "up", "3", "1", "0", "17", "1m", "2/10", "1.2"]
     assert "associations" not in render.text(snapshot())
 
