@@ -65,9 +65,9 @@ def new_folder() -> None:
     """The spool's root, when a folder of a thousand images is made."""
     whole = Tree._sync
 
-    def sync(self: Tree, how: Callable[[int], None], number: int, path: str) -> None:
+    def sync(self: Tree, how: Callable[[int], None], number: int, path: str, **more: bool) -> None:
         if path != str(self.root):
-            whole(self, how, number, path)
+            whole(self, how, number, path, **more)
 
     replace(Tree, "_sync", sync)
 
