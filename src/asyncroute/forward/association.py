@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from asyncroute.core import outcomes
@@ -357,11 +357,8 @@ async def connect(target: Target, proposal: negotiate.Proposal, shared: Shared) 
             await _negotiate(requestor, proposal, shared)
     except TimeoutError:
         requestor.abort()
-        raise Failed(
-            outcomes.lost(
-                f"no answer to the association request in {target.connect_timeout:g} s", image_in_flight=False
-            )
-        ) from None
+        words = f"no answer to the association request in {target.connect_timeout:g} s"
+        raise Failed(outcomes.lost(words, image_in_flight=False)) from None
     except BaseException:
         requestor.abort()
         raise
@@ -369,31 +366,42 @@ async def connect(target: Target, proposal: negotiate.Proposal, shared: Shared) 
 
 
 async def _negotiate(requestor: Requestor, proposal: negotiate.Proposal, shared: Shared) -> None:
-    loop = requestor.loop
-    rq = await loop.run_in_executor(shared.pool, negotiate.request, proposal)
+    """Ask and conclude; what was asked and answered before costs no hand-over to the pool."""
+    rq = negotiate.request_cached(proposal)
+    if rq is None:
+        rq = await requestor.loop.run_in_executor(shared.pool, negotiate.request, proposal)
     requestor.write(rq)
     requestor.stream.watch_read()
     try:
-        answer = await asyncio.shield(requestor.answered)
+        answer = await requestor.answered
     except PeerFault as fault:
-        if requestor.stream.tls and str(fault).startswith("TLS"):  # TLS 1.3: the server's verdict on our certificate
-            why = str(fault).removeprefix("TLS: ")
-            raise Failed(outcomes.tls_failed(f"refused by the destination: {why}")) from None
-        raise Failed(
-            outcomes.lost(f"{fault} instead of an answer to the association request", image_in_flight=False)
-        ) from None
-    result = await loop.run_in_executor(shared.pool, negotiate.conclude, proposal, answer)
-    if isinstance(result, negotiate.Refused):
-        refusal = outcomes.rejected(
-            result.result, result.source, result.reason, proposal.calling_aet, proposal.called_aet
-        )
-        requestor.close()
-        raise Failed(refusal)
-    if isinstance(result, negotiate.Broken):
-        if result.pdu:
-            requestor.write(result.pdu)
-        raise Failed(outcomes.lost(result.text, image_in_flight=False))
+        raise Failed(_instead_of_answer(requestor, fault)) from None
+    result: negotiate.Established | negotiate.Refused | negotiate.Broken | None
+    result = negotiate.conclude_cached(proposal, answer)
+    if result is None:
+        conclude: Callable[..., negotiate.Established | negotiate.Refused | negotiate.Broken] = negotiate.conclude
+        result = await requestor.loop.run_in_executor(shared.pool, conclude, proposal, answer)
+    if not isinstance(result, negotiate.Established):
+        raise Failed(_not_established(requestor, proposal, result))
     if requestor.ended:
         raise Failed(outcomes.lost("association ended as soon as it was accepted", image_in_flight=False))
     requestor.peer = result
     requestor.deadline = requestor._until = NEVER
+
+
+def _instead_of_answer(requestor: Requestor, fault: PeerFault) -> Outcome:
+    words = str(fault)
+    if requestor.stream.tls and words.startswith("TLS"):  # TLS 1.3: the server's verdict on our certificate
+        return outcomes.tls_failed(f"refused by the destination: {words.removeprefix('TLS: ')}")
+    return outcomes.lost(f"{words} instead of an answer to the association request", image_in_flight=False)
+
+
+def _not_established(
+    requestor: Requestor, proposal: negotiate.Proposal, result: negotiate.Refused | negotiate.Broken
+) -> Outcome:
+    if isinstance(result, negotiate.Broken):
+        if result.pdu:
+            requestor.write(result.pdu)
+        return outcomes.lost(result.text, image_in_flight=False)
+    requestor.close()
+    return outcomes.rejected(result.result, result.source, result.reason, proposal.calling_aet, proposal.called_aet)

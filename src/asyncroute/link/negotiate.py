@@ -8,14 +8,13 @@ work is linear in the size of the PDU; what is remembered is bounded (`KEPT_ENTR
 Failures: they are results: `Rejected` and `Aborted` inbound, `Refused` and `Broken` outbound.
 
 `accept`, `request` and `conclude` take milliseconds where there are many contexts: call them in a pool of threads.
-`accept_cached`, `peek`, `reject` and `abort` are fit for the event loop. Importing this module takes 0.25 s of CPU.
+`accept_cached`, `request_cached`, `conclude_cached`, `peek`, `reject` and `abort` are fit for the event loop. Importing
+this module takes 0.25 s of CPU.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -69,6 +68,7 @@ from asyncroute.link.associate import (
     splice,
     uid,
 )
+from asyncroute.link.recent import KEPT_BYTES, KEPT_ENTRIES, Agreed, Recent
 from asyncroute.wire import pdata
 
 __all__ = [
@@ -92,14 +92,13 @@ __all__ = [
     "accept",
     "accept_cached",
     "conclude",
+    "conclude_cached",
     "peek",
     "reject",
     "reject_text",
     "request",
+    "request_cached",
 ]
-
-KEPT_ENTRIES: Final = 256
-KEPT_BYTES: Final = 16384
 
 _APPLICATION_CONTEXT: Final = "1.2.840.10008.3.1.1.1"
 _VERIFICATION: Final = "1.2.840.10008.1.1"
@@ -388,30 +387,7 @@ def _answer(rq: bytes, policy: AcceptorPolicy) -> Accepted | Rejected:
     return request.refusal() or _negotiate(rq, request, policy)
 
 
-class _Recent:
-    """Answers to the latest requests: senders that associate anew for every image repeat theirs to the byte."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[bytes, AcceptorPolicy], Accepted] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def get(self, key: tuple[bytes, AcceptorPolicy]) -> Accepted | None:
-        with self._lock:
-            if (answer := self._kept.get(key)) is not None:
-                self._kept.move_to_end(key)
-            return answer
-
-    def keep(self, key: tuple[bytes, AcceptorPolicy], answer: Accepted) -> None:
-        with self._lock:
-            self._kept[key] = answer
-            if len(self._kept) > KEPT_ENTRIES:
-                self._kept.popitem(last=False)
-
-
-_recent: Final = _Recent()
+_recent: Final = Recent[tuple[bytes, AcceptorPolicy], Accepted]()
 
 
 def accept_cached(rq: bytes, policy: AcceptorPolicy) -> Accepted | None:
@@ -442,16 +418,24 @@ def accept(rq: bytes, policy: AcceptorPolicy) -> Accepted | Rejected | Aborted:
 # --- outbound ---------------------------------------------------------------------------------------------------------
 
 
-@lru_cache(KEPT_ENTRIES)
+_agreed: Final = Agreed()
+request_cached = _agreed.request
+conclude_cached = _agreed.conclusion
+
+
 def request(proposal: Proposal) -> bytes:
     """The A-ASSOCIATE-RQ PDU for a proposal. No roles are proposed: we are SCU (PS3.7 D.3.3.4)."""
+    if (known := request_cached(proposal)) is not None:
+        return known
     association = _Association(proposal, requestor=True)
     association.requestor.ae_title = proposal.calling_aet
     association.acceptor.ae_title = proposal.called_aet
     association.acse.send_request()
     rq = A_ASSOCIATE_RQ(association.sent).encode()
     # The contexts are added here: pynetdicom would take 20 ms for many of them, and warn of UIDs with leading zeros.
-    return splice(rq, rq[10:VARIABLE], starmap(_proposed, proposal.numbered()))
+    pdu = splice(rq, rq[10:VARIABLE], starmap(_proposed, proposal.numbered()))
+    _agreed.keep_request(proposal, pdu)
+    return pdu
 
 
 def _proposed(number: int, abstract: str, syntaxes: Iterable[str]) -> bytes:
@@ -461,10 +445,14 @@ def _proposed(number: int, abstract: str, syntaxes: Iterable[str]) -> bytes:
 
 def conclude(proposal: Proposal, pdu: bytes) -> Established | Refused | Broken:
     """What the peer's answer to `request(proposal)` means. Never raises for anything in `pdu`."""
-    return (_conclude if len(pdu) <= KEPT_BYTES else _conclude.__wrapped__)(proposal, pdu)
+    if (known := conclude_cached(proposal, pdu)) is not None:
+        return known
+    conclusion = _conclude(proposal, pdu)
+    if isinstance(conclusion, Established):
+        _agreed.keep_conclusion(proposal, pdu, conclusion)
+    return conclusion
 
 
-@lru_cache(KEPT_ENTRIES)
 def _conclude(proposal: Proposal, pdu: bytes) -> Established | Refused | Broken:
     try:
         kind = _kind_of_answer(pdu)

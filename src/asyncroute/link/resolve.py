@@ -11,6 +11,7 @@ import asyncio
 import ipaddress
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 TTL = 5.0
@@ -37,8 +38,9 @@ class Resolver:
         Raises:
             OSError: nowhere.
         """
-        if _numeric(host):
-            return _look_up(host, port)
+        found = _in_numbers(host, port)
+        if found is not None:
+            return found
         found = await self._asked_for(host, port)
         if len(found) == 1 or not self._avoided:
             return found
@@ -75,12 +77,27 @@ class Resolver:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _in_numbers(host: str, port: int) -> Addresses | None:
+    """The address that ``host`` is, without asking anybody; None: it is a name."""
+    if not _numeric(host):
+        return None
+    return (
+        _look_up(host, port) if "%" in host else list(_looked_up(host, port))
+    )  # the number of an interface may change
+
+
+@lru_cache(256)
 def _numeric(host: str) -> bool:
     try:
         ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return False
     return True
+
+
+@lru_cache(256)
+def _looked_up(host: str, port: int) -> Addresses:
+    return _look_up(host, port)
 
 
 def _look_up(host: str, port: int) -> Addresses:

@@ -25,6 +25,7 @@ from asyncroute.link.negotiate import (
     peek,
     request,
 )
+from asyncroute.link.recent import Recent
 from asyncroute.wire import part10
 from tests.unit.link.pdus import (
     APPLICATION,
@@ -57,7 +58,7 @@ from tests.unit.link.pdus import (
 
 @pytest.fixture(autouse=True)
 def _forget() -> None:
-    negotiate._recent = negotiate._Recent()  # type: ignore[misc]
+    negotiate._recent = Recent()  # type: ignore[misc]
 
 
 # --- what is accepted -------------------------------------------------------------------------------------------------
