@@ -59,14 +59,14 @@ def answer_before_commit() -> None:
 
 def settle_before_answer() -> None:
     """A delivery counts as delivered when it is given to a lane."""
-    whole = Channel._begin
+    whole = Channel._give
 
-    def begin(self: Channel, lane: Any, flow: Any) -> None:
-        whole(self, lane, flow)
+    def give(self: Channel, lane: Any, *what: Any) -> None:
+        whole(self, lane, *what)
         ledger: Any = self._ledger
         ledger._settle(Settlement(self.sending[lane].instance_id, self.name, DeliveryState.DELIVERED, 1, time()))
 
-    replace(Channel, "_begin", begin)
+    replace(Channel, "_give", give)
 
 
 def release_before_commit() -> None:

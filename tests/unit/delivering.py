@@ -67,10 +67,14 @@ class Reports:
     def __init__(self) -> None:
         self.finishes: list[tuple[int, Outcome]] = []
         self.closes = 0
+        self.opens: list[float] = []
         self.pairs: list[Pair] = []
 
     def finished(self, lane: object, delivery: Delivery, outcome: Outcome) -> None:
         self.finishes.append((delivery.instance_id, outcome))
+
+    def opened(self, lane: object, seconds: float) -> None:
+        self.opens.append(seconds)
 
     def closed(self, lane: object) -> None:
         self.closes += 1

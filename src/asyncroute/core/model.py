@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from asyncroute.core.states import DeliveryState
 
@@ -89,8 +90,7 @@ class Delivery:
     """The image's bytes while they are still in memory (a ``link.buffers`` image), else ``None``: read the file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """The result of one attempt at one delivery, on its way into the journal.
 
     ``state`` is DELIVERED, FAILED, DISCARDED or READY (a retry: with ``not_before``). ``status`` is the DIMSE status,

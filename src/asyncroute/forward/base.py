@@ -53,6 +53,10 @@ class Reports(Protocol):
         """What became of the delivery; the lane is free for the next one, which may begin within this call."""
         ...
 
+    def opened(self, lane: Lane, seconds: float) -> None:
+        """Its association, for the delivery that it was given, is there ``seconds`` after it was asked for."""
+        ...
+
     def closed(self, lane: Lane) -> None:
         """The lane's connection is gone while it had nothing to do."""
         ...

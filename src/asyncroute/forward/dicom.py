@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from asyncroute.core import outcomes
@@ -19,7 +20,7 @@ from asyncroute.core.model import Delivery
 from asyncroute.core.outcomes import Action, Kind, Outcome
 from asyncroute.crashpoints import crash_point
 from asyncroute.forward.association import Failed, Requestor, Shared, Target, connect
-from asyncroute.forward.base import Key, Reports
+from asyncroute.forward.base import Key, Pair, Reports
 from asyncroute.forward.reading import Readers, Reading, unreadable
 from asyncroute.link.buffers import ImageBytes, Memory
 from asyncroute.link.negotiate import Proposal
@@ -98,7 +99,7 @@ class DicomLane:
         self._reports = reports
         self._association: Requestor | None = None
         self._title = ""
-        self._opened_at = 0.0
+        self._asked_at = self._opened_at = self._free_at = 0.0
         self._delivery: Delivery | None = None
         self._image: ImageBytes | None = None
         self._task: asyncio.Task[None] | None = None
@@ -124,18 +125,20 @@ class DicomLane:
     def begin(self, delivery: Delivery, title: str, probe: bool) -> None:
         """See ``forward.base.Lane``."""
         self._delivery = delivery
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
-        if self.carries((title, delivery.sop_class_uid, delivery.transfer_syntax)) and not self._too_old():
-            self._store()
-            return
-        if self._association is not None:
-            self._forwarder.release(self._association)
+        pair = delivery.sop_class_uid, delivery.transfer_syntax
+        association = self._association
+        if association is not None and association.peer is not None and title == self._title and not association.ended:
+            context_id = association.peer.contexts.get(pair)
+            if (context_id is not None or self.carries((title, *pair))) and not self._too_old():
+                self._store(association, delivery, context_id)
+                return
+        if association is not None:
+            self._forwarder.release(association)
             self._association = None
         self.open = True
         self._title = title
-        self._task = self._loop.create_task(self._open(delivery, probe), name=f"open {self._forwarder.name}")
+        self._asked_at = self._loop.time()
+        self._task = self._loop.create_task(self._open(delivery, probe), name="open association")
 
     def close(self) -> None:
         """See ``forward.base.Lane``."""
@@ -211,9 +214,8 @@ class DicomLane:
         chosen = list(pairs)[: policy.max_contexts]
         if probe:
             chosen = [(VERIFICATION, IMPLICIT_LE), *chosen[: max(policy.max_contexts - 1, 1)]]
-        contexts = tuple((abstract, (syntax,)) for abstract, syntax in chosen)
         target = self._forwarder.target
-        return Proposal(self._title, target.called_aet, target.max_pdu, contexts)
+        return _proposing(self._title, target.called_aet, target.max_pdu, tuple(chosen))
 
     def _established(self, association: Requestor, probe: bool) -> None:
         if self._delivery is None:  # cut off meanwhile
@@ -221,6 +223,7 @@ class DicomLane:
             return
         self._association = association
         self._opened_at = self._loop.time()
+        self._reports.opened(self, self._opened_at - self._asked_at)
         association.owner = self
         if association.ended:
             self.lost(outcomes.lost("association ended as soon as it was accepted", image_in_flight=False))
@@ -230,16 +233,20 @@ class DicomLane:
         if self._probing:
             association.echo()
         else:
-            self._store()
+            self._store_first()
 
     # ---- storing
 
-    def _store(self) -> None:
+    def _store_first(self) -> None:
+        """The delivery that the association was opened for."""
         delivery, association = self._delivery, self._association
         assert delivery is not None
         assert association is not None
         assert association.peer is not None
-        context_id = association.peer.contexts.get((delivery.sop_class_uid, delivery.transfer_syntax))
+        pair = delivery.sop_class_uid, delivery.transfer_syntax
+        self._store(association, delivery, association.peer.contexts.get(pair))
+
+    def _store(self, association: Requestor, delivery: Delivery, context_id: int | None) -> None:
         if context_id is None:
             self._loop.call_soon(self._no_context, delivery)
             return
@@ -316,7 +323,7 @@ class DicomLane:
         """See ``forward.association.Owner``."""
         if self._probing:
             self._probing = False
-            self._store()
+            self._store_first()
             return
         crash_point("sent-unsettled")
         association = self._association
@@ -324,6 +331,9 @@ class DicomLane:
             association.images += 1
             if association.ended:
                 self._shut(Requestor.abort)
+        if status == 0 and not early:
+            self._report(outcomes.SUCCESS)
+            return
         outcome = outcomes.classify(status, self._forwarder.policy.overrides, comment)
         if early and outcome.delivered:  # it cannot have what was not sent yet
             outcome = outcomes.lost(f"{outcome.text} answered before the whole image was sent", image_in_flight=True)
@@ -351,10 +361,11 @@ class DicomLane:
         self._let_image_go()
         if delivery is None:
             return
-        if self._association is not None and self._too_old():
+        self._free_at = self._loop.time()
+        if self._association is not None and self._free_at - self._opened_at >= self._forwarder.policy.max_age:
             self._shut(self._forwarder.release)
         self._reports.finished(self, delivery, outcome)
-        if self._free():
+        if self._idle is None and self._free():
             self._idle = self._loop.call_later(self._forwarder.policy.idle_close, self._idle_over)
 
     def _free(self) -> bool:
@@ -366,7 +377,19 @@ class DicomLane:
             self._means.memory.sent(image)
 
     def _idle_over(self) -> None:
+        """The timer is not moved for every image: it looks whether there was one meanwhile."""
         self._idle = None
-        if self._free():
+        if not self._free():
+            return
+        left = self._free_at + self._forwarder.policy.idle_close - self._loop.time()
+        if left > 0:
+            self._idle = self._loop.call_later(left, self._idle_over)
+        else:
             self._shut(self._forwarder.release)
             self._reports.closed(self)
+
+
+@lru_cache(512)
+def _proposing(calling_aet: str, called_aet: str, max_pdu: int, pairs: tuple[Pair, ...]) -> Proposal:
+    """Raises ValueError for what cannot be proposed."""
+    return Proposal(calling_aet, called_aet, max_pdu, tuple((abstract, (syntax,)) for abstract, syntax in pairs))

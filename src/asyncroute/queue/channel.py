@@ -5,6 +5,9 @@ The journal holds every delivery; a channel holds a bounded number of them and r
 ``queue.verdict`` decides. Guarantees: no delivery is on two lanes at once; every delivery is settled through the
 journal or stays ready there; a destination that is down costs no image an attempt. Failures of the journal's reader
 are logged and tried again.
+
+The usual case (an image whose title has an idle lane, a result that is a success, more of the same title) goes straight
+from lane to lane in ``offer`` and ``finished``; everything else goes through ``pump``.
 """
 
 from __future__ import annotations
@@ -20,13 +23,15 @@ from time import time
 from typing import Any
 
 from asyncroute.core.model import Delivery
-from asyncroute.core.outcomes import Outcome
+from asyncroute.core.outcomes import SUCCESS, Outcome
 from asyncroute.core.retry import Backoff
 from asyncroute.forward.base import Forwarder, Key, Lane, Pair
 from asyncroute.journal.base import Reader
 from asyncroute.queue.breaker import Breaker
-from asyncroute.queue.flows import Flow, Flows
+from asyncroute.queue.choice import Choice
+from asyncroute.queue.flows import Flow
 from asyncroute.queue.limits import Backlog, Outbound
+from asyncroute.queue.turns import Stint
 from asyncroute.queue.verdict import Ledger, Verdict
 
 log = logging.getLogger(__name__)
@@ -36,9 +41,6 @@ READY_MOST = 1000
 
 READY_LOW = 200
 """It refills when it holds fewer."""
-
-SKIPS = 64
-"""How many younger deliveries may go before one that needs another association."""
 
 TURN = 2.0
 """Seconds after which a lane that others wait for gives its association back, between two images."""
@@ -68,7 +70,6 @@ class Channel:
         self.breaker = Breaker(retry, random)
         self.verdict = Verdict(self, retry, ledger)
         self.lanes: list[Lane] = []
-        self.idle: list[Lane] = []
         self.sending: dict[Lane, Delivery] = {}
         self.stopping = False
         self._outdated: set[Lane] = set()
@@ -77,7 +78,10 @@ class Channel:
         self._reader = reader
         self._ledger = ledger
         self._outbound = outbound
-        self._flows = Flows()
+        self._choice = Choice()
+        self.idle = self._choice.idle
+        self._flows = self._choice.flows
+        self._turns = self._choice.turns
         self._known: set[int] = set()
         self._delayed: list[tuple[float, int, Delivery]] = []
         self._order = count()
@@ -105,9 +109,37 @@ class Channel:
                 self.pump()
             return False
         self._known.add(delivery.instance_id)
-        self._add(delivery)
-        self.pump()
+        key = self.forwarder.key(delivery)
+        if not (self.verdict.calm and self._begin_at_once(key, delivery)):
+            self._queue_up(key, delivery)
         return True
+
+    def _begin_at_once(self, key: Key, delivery: Delivery) -> bool:
+        """The usual case of an arrival: nothing is before it and a lane of its title is idle. False: it is not so."""
+        title = key[0]
+        if self.stopping or self._ledger.stalled or self._outbound.wanted or len(self.sending) >= self.window:
+            return False
+        if self._flows.of(title):
+            return False
+        for lane in reversed(self.idle):
+            stint = self._turns.stints[lane]
+            if stint.title == title and (stint.key == key or lane.carries(key)):
+                now = self._loop.time()
+                if now >= stint.until and self._flows.lined:
+                    return False
+                if stint.key != key:
+                    self._remember(key)
+                self._turns.goes_on(stint, key, now)
+                self.idle.remove(lane)
+                self._give(lane, delivery, title, False)
+                return True
+        return False
+
+    def _queue_up(self, key: Key, delivery: Delivery) -> None:
+        """It has to wait, or a lane be found for it. Behind others of its key it changes nothing."""
+        new = self._choice.add(key, delivery, self._loop.time())
+        if new and (self.idle or len(self.lanes) < self.window or self._delayed):
+            self.pump()
 
     def change(self, forwarder: Forwarder, lanes: int, retry: Backoff) -> None:
         """New settings: idle lanes end, those that send end with the image at hand."""
@@ -120,7 +152,8 @@ class Channel:
             if lane in self.idle:
                 lane.close()
                 self._lane_closed(lane)
-        waiting, self._flows = sorted(self._flows, key=lambda d: d.instance_id), Flows()
+        waiting = sorted(self._flows, key=lambda d: d.instance_id)
+        self._flows.clear()
         for delivery in waiting:
             self._add(delivery)
         self._pairs.clear()
@@ -129,7 +162,8 @@ class Channel:
     def forget(self) -> None:
         """Hold nothing any more; what is owed stays in the journal."""
         held = [*self._flows, *(e[2] for e in self._delayed), *self._arrivals]
-        self._flows, self._delayed, self._arrivals = Flows(), [], []
+        self._flows.clear()
+        self._delayed, self._arrivals = [], []
         for delivery in held:
             self._ledger.finished_with(delivery)
 
@@ -175,17 +209,17 @@ class Channel:
         if self.stopping:
             return
         now = self._loop.time()
-        self._wake_delayed(now)
+        if self._delayed:
+            self._wake_delayed(now)
         if self._behind and self._refill is None and self._has_room():
             self._begin_refill()
-        while len(self._flows) and len(self.sending) < self._allowed(now):
-            chosen = self._choose(now)
-            if chosen is None:
-                break
-            self._begin(*chosen)
-        if self._outbound.wanted_beside(self):
+        self._choice.turn_at = inf
+        while len(self._flows) and len(self.sending) < self._allowed(now) and self._begin_one(now):
+            pass
+        if self._outbound.wanted and self._outbound.wanted_beside(self):
             self._make_room()
-        self._set_timer(now, self.verdict.paused_until(now))
+        if self._delayed or len(self._flows):
+            self._set_timer(now, self.verdict.paused_until(now))
 
     def _has_room(self) -> bool:
         """Whether more should be read from the journal. Results that are not durable yet count, too."""
@@ -204,49 +238,36 @@ class Channel:
                 lane.close()
                 self._lane_closed(lane)
 
-    def _choose(self, now: float) -> tuple[Lane, Flow] | None:
-        """A lane and the flow whose head it shall take; None if nothing can begin now."""
-        titles = self.verdict.paused_titles(now)
-        allowed = (lambda key: key[0] not in titles) if titles else None
-        oldest = self._flows.oldest(allowed)
-        if oldest is None:
-            return None
-        for lane in reversed(self.idle):
-            if lane.carries(oldest.key):
-                return lane, oldest
-        if len(self.lanes) < self.window and self._outbound.room:
-            return self._new_lane(), oldest
-        for lane in self.idle if oldest.skipped < SKIPS else ():
-            other = self._flows.oldest(lambda key, lane=lane: lane.carries(key) and key[0] not in titles)  # type: ignore[misc]
-            if other is not None:
-                oldest.skipped += 1
-                return lane, other
-        for lane in self.idle:
-            if lane.open or self._outbound.room:
-                return lane, oldest
-        if not self._outbound.room:
+    def _begin_one(self, now: float) -> bool:
+        """One delivery more begins; False: none can now."""
+        spare = len(self.lanes) < self.window and self._outbound.room
+        chosen = self._choice.choose(now, self.verdict.paused_titles(now), spare)
+        if chosen is not None:
+            self._begin(chosen[0] or self._new_lane(), chosen[1], now)
+        elif not self.idle and not self._outbound.room:
             self._outbound.wait(self, starving=not self._opened)
-        return None
+        return chosen is not None
 
     def _new_lane(self) -> Lane:
-        for lane in self.idle:
-            if not lane.open:
-                return lane
         lane = self.forwarder.lane(self)
         self.lanes.append(lane)
         self.idle.append(lane)
         return lane
 
-    def _begin(self, lane: Lane, flow: Flow) -> None:
+    def _begin(self, lane: Lane, flow: Flow, now: float) -> None:
         key = flow.key
+        self._choice.chosen(lane, flow, now)
         delivery = self._flows.take(flow)
         self.idle.remove(lane)
-        self.sending[lane] = delivery
         if not lane.open:
             self._outbound.taken()
-            self._opened[lane] = self._loop.time()
+            self._opened[lane] = now
         self._remember(key)
-        lane.begin(delivery, key[0], self.breaker.open)
+        self._give(lane, delivery, key[0], self.breaker.open)
+
+    def _give(self, lane: Lane, delivery: Delivery, title: str, probe: bool) -> None:
+        self.sending[lane] = delivery
+        lane.begin(delivery, title, probe)
 
     def _remember(self, key: Key) -> None:
         pair = (key[0], (key[1], key[2]))
@@ -267,14 +288,43 @@ class Channel:
     def finished(self, lane: Lane, delivery: Delivery, outcome: Outcome) -> None:
         """See ``forward.base.Reports``."""
         del self.sending[lane]
+        stint = self._turns.stints[lane]
+        stint.opening = False
+        usual = outcome is SUCCESS and self.verdict.calm and lane.open and not self._outdated
+        if usual and not self._outbound.wanted and not self.stopping:
+            self.verdict.passed(delivery)
+            self._next(lane, stint)
+        else:
+            self._finished_otherwise(lane, stint, delivery, outcome)
+
+    def _next(self, lane: Lane, stint: Stint) -> None:
+        """``lane`` goes on with the same key; if there is no more of it, or others have a say, ``pump`` decides."""
+        flows, now = self._flows, self._loop.time()
+        if len(flows) and not self._delayed and not self._ledger.stalled:
+            flow = flows.only(stint.key)
+            refilling = self._behind and len(flows) <= READY_LOW
+            if flow is not None and not refilling and (now < stint.until or not (flows.lined or self._turns.several)):
+                self._give(lane, flows.take(flow), stint.title, False)
+                return
+        stint.free = now
+        self.idle.append(lane)
+        if len(flows) or self._behind or self._delayed:
+            self.pump()
+
+    def _finished_otherwise(self, lane: Lane, stint: Stint, delivery: Delivery, outcome: Outcome) -> None:
+        now = stint.free = self._loop.time()
         self.idle.append(lane)
         if lane.open and (lane in self._outdated or self._must_share(lane)):
             lane.close()
         self._outdated.discard(lane)
         if not lane.open:
             self._lane_closed(lane)
-        self.verdict.on(delivery, self.forwarder.key(delivery)[0], outcome, self._loop.time())
+        self.verdict.on(delivery, stint.title, outcome, now)
         self.pump()
+
+    def opened(self, lane: Lane, seconds: float) -> None:
+        """See ``forward.base.Reports``."""
+        self._turns.opened(lane, seconds, self._loop.time())
 
     def _must_share(self, lane: Lane) -> bool:
         """Others wait for an association: who has none gets one of our several at once; else it goes by turns."""
@@ -293,6 +343,7 @@ class Channel:
         if lane in self.idle:
             self.idle.remove(lane)
             self.lanes.remove(lane)
+        self._choice.leave(lane, self._loop.time())
         self._opened.pop(lane, None)
         self._outbound.returned()
 
@@ -300,11 +351,10 @@ class Channel:
 
     def again(self, delivery: Delivery, *, first: bool) -> None:
         """Ready again, at once: in front or at the end."""
-        key = self.forwarder.key(delivery)
         if first:
-            self._flows.put_back(key, delivery)
+            self._flows.put_back(self.forwarder.key(delivery), delivery, self._loop.time())
         else:
-            self._flows.add(key, delivery)
+            self._add(delivery)
 
     def later(self, delivery: Delivery, seconds: float) -> None:
         """Ready again after ``seconds``; beyond our bound the journal remembers it for us."""
@@ -316,7 +366,7 @@ class Channel:
             heapq.heappush(self._delayed, (self._loop.time() + seconds, next(self._order), delivery))
 
     def _add(self, delivery: Delivery) -> None:
-        self._flows.add(self.forwarder.key(delivery), delivery)
+        self._choice.add(self.forwarder.key(delivery), delivery, self._loop.time())
 
     def _wake_delayed(self, now: float) -> None:
         while self._delayed and self._delayed[0][0] <= now:
@@ -369,11 +419,12 @@ class Channel:
     # ---- time
 
     def _set_timer(self, now: float, pause: float) -> None:
-        """Come back when a pause, a breaker, a title or a delayed delivery is due."""
-        times = [t for t in (pause, self.breaker.until, self.verdict.next_title(now)) if now < t < inf]
+        """Come back when a pause, a breaker, a title, a lane's turn or a delayed delivery is due."""
+        due = (pause, self.breaker.until, self.verdict.next_title(now), self._choice.turn_at)
+        times = [t for t in due if now < t < inf]
         if self._delayed:
             times.append(self._delayed[0][0])
-        if not times or not (self._delayed or len(self._flows)):
+        if not times:
             return
         at = min(times)
         if self._timer is not None:

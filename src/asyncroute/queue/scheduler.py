@@ -36,7 +36,8 @@ class Tally:
     failed: int = 0
     delivered: int = 0
     oldest_at: float | None = None
-    recent: deque[tuple[float, int]] = field(default_factory=deque)
+    recent: deque[list[int]] = field(default_factory=deque)
+    """[second (loop time), deliveries in it]."""
 
 
 class Scheduler:
@@ -165,9 +166,9 @@ class Scheduler:
         second = int(self._loop.time())
         recent = tally.recent
         if recent and recent[-1][0] == second:
-            recent[-1] = (second, recent[-1][1] + 1)
+            recent[-1][1] += 1
         else:
-            recent.append((second, 1))
+            recent.append([second, 1])
             while recent[0][0] < second - RATE_SECONDS:
                 recent.popleft()
 

@@ -67,6 +67,8 @@ class Verdict:
     def __init__(self, queue: Queue, retry: Backoff, ledger: Ledger) -> None:
         self.last_error = ""
         self.held: str | None = None
+        self.calm = False
+        """Nothing pauses, waits or recovers: a success changes nothing but counts (``passed``)."""
         self._queue = queue
         self._retry = retry
         self._ledger = ledger
@@ -131,12 +133,25 @@ class Verdict:
 
     # ---- outcomes
 
+    def passed(self, delivery: Delivery) -> None:
+        """Delivered, while ``calm``: the usual case of ``on``."""
+        number = delivery.instance_id
+        self._passed += 1
+        if self._strikes:
+            self._strikes.pop(number, None)
+        attempts = delivery.attempts + 1
+        settlement = Settlement(number, delivery.destination, DeliveryState.DELIVERED, attempts, time(), 0)
+        self._ledger.settle(settlement, delivery)
+        self._ledger.finished_with(delivery)
+
     def on(self, delivery: Delivery, title: str, outcome: Outcome, now: float) -> None:
         """Act on the outcome of one attempt under the calling AE title ``title``."""
         kind = outcome.kind
         if kind is Kind.DELIVERED or kind is Kind.DELIVERED_WITH_WARNING:
             self._delivered(delivery, outcome, now)
+            self.calm = self._is_calm(now)
             return
+        self.calm = False
         self.last_error = outcome.text
         if kind in (Kind.IMAGE_FAILED, Kind.IMAGE_RETRY) and not outcome.ours:
             self._answered(now)
@@ -164,6 +179,12 @@ class Verdict:
         self._refused_studies.clear()
         text = outcome.text if outcome.kind is Kind.DELIVERED_WITH_WARNING else ""
         self._settle(delivery, DeliveryState.DELIVERED, delivery.attempts + 1, outcome.status, text)
+
+    def _is_calm(self, now: float) -> bool:
+        """After a success, so that the destination is neither away nor told to be down."""
+        breaker = self._queue.breaker
+        recovered = breaker.lanes is None and not breaker.failures
+        return recovered and not self._titles and not self.paused_until(now)
 
     def _answered(self, now: float) -> None:
         """The destination is there and answers: associations work."""

@@ -434,6 +434,9 @@ class Reports:
     def finished(self, lane: object, delivery: Delivery, outcome: Outcome) -> None:
         self.finishes.append((delivery.instance_id, outcome))
 
+    def opened(self, lane: object, seconds: float) -> None:
+        raise AssertionError("a folder has no associations")
+
     def closed(self, lane: object) -> None:
         raise AssertionError
 

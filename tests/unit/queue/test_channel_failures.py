@@ -107,7 +107,7 @@ def test_a_paused_title_does_not_pause_the_others(tmp_path: Path) -> None:
             assert channel.describe()["state"] == "title-rejected"
             channel.verdict.resume()
             channel.look_again()
-            assert pacs.sending == [1]
+            await until(lambda: pacs.sending == [1], "the lane turns to it")
 
     body()
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from asyncroute.core.model import Delivery
 from asyncroute.forward.base import Key
-from asyncroute.queue.flows import Flow, Flows
+from asyncroute.queue.flows import STALE, Flow, Flows
 from tests.unit.parts import delivery
 
 A: Key = ("CT_A", "1.2", "1.2.1")
@@ -52,9 +52,9 @@ def test_what_is_put_back_comes_first() -> None:
         flows.add(A, delivery(number))
     first, second = flows.take(oldest(flows)), flows.take(oldest(flows))
     flows.add(B, delivery(9))
-    flows.put_back(B, delivery(8))
-    flows.put_back(A, first)
-    flows.put_back(A, second)
+    flows.put_back(B, delivery(8), 0.0)
+    flows.put_back(A, first, 0.0)
+    flows.put_back(A, second, 0.0)
     assert drained(flows) == [0, 1, 8, 2, 3, 9], "and in the order in which they were received"
 
 
@@ -86,14 +86,83 @@ def test_keys_by_their_oldest() -> None:
     assert flows.keys() == [C, A, B]
 
 
-def test_being_passed_over_is_forgotten_once_it_went() -> None:
+def test_who_came_first_is_first_in_line_and_who_lost_a_lane_is_last() -> None:
     flows = Flows()
-    flows.add(A, delivery(1))
-    flows.add(A, delivery(2))
-    flow = oldest(flows)
-    flow.skipped = 5
-    flows.take(flow)
-    assert flow.skipped == 0
+    for number, key in enumerate([A, B, C]):
+        flow = flows.add(key, delivery(number))
+        assert flow is not None
+        flows.line_up(flow, float(number))
+    assert flows.add(A, delivery(3)) is None
+    first = flows.first()
+    assert first is not None
+    assert (first.key, first.since) == (A, 0.0)
+    flows.step_out(first)
+    flows.line_up(first, 9.0)
+    assert in_line(flows) == [B, C, A]
+
+
+def test_who_is_put_back_is_first_in_line() -> None:
+    flows = Flows()
+    for number, key in ((4, A), (5, B)):
+        flow = flows.add(key, delivery(number))
+        assert flow is not None
+        flows.line_up(flow, 0.0)
+    flows.put_back(C, delivery(3), 1.0)
+    flows.put_back(B, delivery(2), 1.0)
+    assert in_line(flows) == [B, C, A]
+
+
+def test_who_steps_back_has_the_same_place() -> None:
+    flows = Flows()
+    for number, key in enumerate([A, B]):
+        flow = flows.add(key, delivery(number))
+        assert flow is not None
+        flows.line_up(flow, 5.0)
+    first = flows.first()
+    assert first is not None
+    rank = first.rank
+    assert rank is not None
+    flows.step_out(first)
+    flows.step_back(first, rank)
+    assert first.since == 5.0
+    assert in_line(flows) == [A, B]
+
+
+def test_the_line_does_not_grow_with_what_is_gone() -> None:
+    flows = Flows()
+    eldest = flows.add(A, delivery(1))
+    assert eldest is not None
+    flows.line_up(eldest, 0.0)
+    for number in range(2, 2000):
+        flow = flows.add(B, delivery(number))
+        assert flow is not None
+        flows.line_up(flow, 0.0)
+        flows.take(flow)
+    assert len(flows._line) <= STALE + 4
+    assert in_line(flows) == [A]
+
+
+def test_flows_of_a_title() -> None:
+    flows = Flows()
+    for number, key in enumerate([A, B, C, B]):
+        flows.add(key, delivery(number))
+    assert [flow.key for flow in flows.of("CT_B")] == [B, C]
+    assert flows.only(B) is None
+    only = flows.only(A)
+    assert only is not None
+    flows.take(only)
+    assert (flows.only(A), list(flows.of("CT_A"))) == (None, [])
+    flows.clear()
+    assert (len(flows), flows.first(), list(flows)) == (0, None, [])
+
+
+def in_line(flows: Flows) -> list[Key]:
+    """Who is in line; empties it."""
+    found = []
+    while (flow := flows.first()) is not None:
+        found.append(flow.key)
+        flows.step_out(flow)
+    return found
 
 
 def test_taking_out() -> None:
@@ -123,7 +192,10 @@ def test_any_order_of_events(steps: list[tuple[str, int, int]]) -> None:
         if what == "add" or what == "back":
             number += 1
             entry = (key, delivery(number))
-            (flows.add if what == "add" else flows.put_back)(*entry)
+            if what == "add":
+                flows.add(*entry)
+            else:
+                flows.put_back(*entry, 0.0)
             if what == "back":  # in front, in the order of their numbers
                 model.insert(sum(d.instance_id in put_back for _, d in model), entry)
                 put_back.add(number)

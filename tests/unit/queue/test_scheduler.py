@@ -193,7 +193,7 @@ def test_rates_are_of_the_last_seconds(tmp_path: Path) -> None:
             tally = queue.scheduler.tallies["pacs"]
             for n in range(len(tally.recent)):
                 at, count = tally.recent[n]
-                tally.recent[n] = (at - 3600, count)
+                tally.recent[n] = [at - 3600, count]
             assert line(queue, "pacs")["rate_per_s"] == 0
             queue.admit([21])
             await until(lambda: pacs.log[-1] == 21 and not pacs.busy, "one more")

@@ -1,0 +1,125 @@
+"""Which calling title each lane of a destination serves, and when it turns to another one.
+
+Images of different calling AE titles never share an association, so a lane that serves another title releases its
+association and opens one. With more titles than lanes that must not happen for every image: a lane stays with its title
+for a dwell, which grows with what opening an association costs here, also while nothing is ready for a moment, because
+its sender is about to send the next image. A title that sent one image and no more is not waited for.
+Guarantees: who waits gets a lane in the order of waiting, as soon as a dwell is over; while nobody waits no lane turns.
+Pure: no I/O, times are passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from asyncroute.forward.base import Key, Lane
+
+DWELL = 0.02
+"""Seconds for which a lane stays with a title while others wait, at least: a few images' time."""
+
+DWELL_MOST = 0.5
+"""And at most, however long it takes to open an association."""
+
+DWELL_COSTS = 4
+"""Opening times that a dwell lasts: a lane spends a fifth of its time on them at most."""
+
+LINGER = 0.008
+"""Seconds for which an idle lane waits for a title of which nothing is known yet; longer where opening takes longer,
+since turning away too early costs just that."""
+
+
+class Stint:
+    """What a lane does: the title that it serves, until when it stays, how long it waits for more of it when idle."""
+
+    __slots__ = ("free", "key", "opening", "patience", "title", "until")
+
+    def __init__(self, key: Key, until: float, patience: float) -> None:
+        self.title = key[0]
+        self.key = key
+        """Of the latest delivery."""
+        self.until = until
+        self.patience = patience
+        self.free = 0.0
+        self.opening = True
+
+
+class Turns:
+    """See module. Times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self.dwell = DWELL
+        self.linger = LINGER
+        self.stints: dict[Lane, Stint] = {}
+        self._titles: dict[str, dict[Lane, None]] = {}
+        self._cost = 0.0
+
+    def begins(self, lane: Lane, key: Key, now: float, waited: float, ready: int) -> Stint:
+        """``lane`` opens an association for ``key``, of which ``ready`` deliveries came in ``waited`` seconds."""
+        self.leaves(lane)
+        stint = self.stints[lane] = Stint(key, now + self.dwell, self._patience(waited, ready))
+        self._titles.setdefault(key[0], {})[lane] = None
+        return stint
+
+    def _patience(self, waited: float, ready: int) -> float:
+        """None for a title whose next image is not to be expected while others could be served."""
+        if ready > 1 and waited <= ready * self.dwell / 2:
+            return self.dwell
+        return self.linger if waited < 2 * self.linger else 0.0
+
+    def opened(self, lane: Lane, seconds: float, now: float) -> None:
+        """Its association is there, ``seconds`` after it was asked for. The dwell counts from now."""
+        self._cost += (seconds - self._cost) / 4 if self._cost else seconds
+        self.dwell = min(max(DWELL, DWELL_COSTS * self._cost), DWELL_MOST)
+        self.linger = min(max(LINGER, self._cost), self.dwell)
+        stint = self.stints.get(lane)
+        if stint is not None:
+            stint.opening = False
+            stint.until = now + self.dwell
+
+    def goes_on(self, stint: Stint, key: Key, now: float) -> None:
+        """An idle lane found more of its title; who sent soon will send again."""
+        stint.key = key
+        if now - stint.free < self.dwell:
+            stint.patience = self.dwell
+
+    def leaves(self, lane: Lane) -> str | None:
+        """``lane`` serves nobody now; the title that it has left."""
+        stint = self.stints.pop(lane, None)
+        if stint is None:
+            return None
+        lanes = self._titles[stint.title]
+        del lanes[lane]
+        if not lanes:
+            del self._titles[stint.title]
+        return stint.title
+
+    def lanes(self, title: str) -> Collection[Lane]:
+        """Those that serve ``title``."""
+        return self._titles.get(title, ())
+
+    def serves(self, key: Key) -> bool:
+        """Whether some lane carries ``key``, or will when its association is there."""
+        for lane in self._titles.get(key[0], ()):
+            stint = self.stints[lane]
+            if stint.opening or lane.carries(key):
+                return True
+        return False
+
+    @property
+    def several(self) -> bool:
+        """Whether lanes serve more than one title."""
+        return len(self._titles) > 1
+
+    def over(self, lane: Lane, since: float) -> float:
+        """When the dwell of ``lane`` is over for a title that has waited since then: not at once even if the lane has
+        served long, lest all lanes turn by turns where there is one title too many."""
+        return max(self.stints[lane].until, since + self.dwell / 2)
+
+    def due(self, lane: Lane, title: str, since: float | None) -> float:
+        """When ``lane``, which is idle, may turn to ``title``, which has waited since then (None: it has a lane, and
+        would like one more)."""
+        stint = self.stints[lane]
+        if stint.title == title:  # what its association does not carry: the next one does
+            return 0.0
+        tired = stint.free + stint.patience
+        return tired if since is None else min(self.over(lane, since), tired)

@@ -1,0 +1,341 @@
+"""Which calling title each lane serves: bounds on associations and on waiting, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from asyncroute.core import outcomes
+from asyncroute.core.retry import Backoff
+from asyncroute.queue.turns import DWELL, DWELL_COSTS, DWELL_MOST, LINGER, Turns
+from tests.unit.lanes import TimedLane, Town
+from tests.unit.parts import CT, JPEG, MR
+from tests.unit.virtual import virtually
+
+# --- how long a lane stays --------------------------------------------------------------------------------------------
+
+A, B = ("CT_A", CT, "1.2"), ("CT_B", CT, "1.2")
+
+
+def a_lane(*pairs: tuple[str, ...]) -> TimedLane:
+    made = TimedLane(None, None)  # type: ignore[arg-type]
+    made.open, made.title, made.pairs = True, "CT_A", set(pairs)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("seconds", "dwell", "linger"),
+    [
+        (0.001, DWELL, LINGER),
+        (0.02, DWELL_COSTS * 0.02, 0.02),
+        (0.1, DWELL_COSTS * 0.1, 0.1),
+        (3.0, DWELL_MOST, DWELL_MOST),
+    ],
+)
+def test_where_associations_are_dear_lanes_stay_longer(seconds: float, dwell: float, linger: float) -> None:
+    turns, lane = Turns(), a_lane()
+    stint = turns.begins(lane, A, 10.0, 0.0, 1)
+    assert stint.until == 10.0 + DWELL
+    turns.opened(lane, seconds, 11.0)
+    assert turns.dwell == pytest.approx(dwell)
+    assert turns.linger == pytest.approx(linger)
+    assert stint.until == 11.0 + turns.dwell
+
+
+def test_the_usual_opening_time_counts_not_a_single_one() -> None:
+    turns, lane = Turns(), a_lane()
+    for _ in range(20):
+        turns.opened(lane, 0.01, 0.0)
+    turns.opened(lane, 0.3, 0.0)
+    assert turns.dwell < 0.4
+    for _ in range(20):
+        turns.opened(lane, 0.01, 0.0)
+    assert turns.dwell == pytest.approx(0.04, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("waited", "ready", "patience"),
+    [(0.0, 1, LINGER), (0.3, 1, 0.0), (0.03, 4, DWELL), (3.0, 4, 0.0), (0.0, 2, DWELL)],
+    ids=["unknown", "one image and no more", "busy", "some now and then", "several at once"],
+)
+def test_who_is_likely_to_send_more_is_waited_for(waited: float, ready: int, patience: float) -> None:
+    turns, lane = Turns(), a_lane()
+    stint = turns.begins(lane, A, 0.0, waited, ready)
+    stint.until, stint.free = 100.0, 50.0
+    assert turns.due(lane, "CT_B", 50.0) == 50.0 + patience
+    assert turns.over(lane, 50.0) == 100.0
+
+
+def test_who_sent_again_soon_is_waited_for() -> None:
+    turns, lane = Turns(), a_lane()
+    stint = turns.begins(lane, A, 0.0, 1.0, 1)
+    stint.free = 5.0
+    turns.goes_on(stint, A, 6.0)
+    assert stint.patience == 0.0
+    turns.goes_on(stint, A, 5.0 + DWELL / 2)
+    assert stint.patience == DWELL
+
+
+def test_a_lane_that_has_served_long_does_not_leave_for_who_has_only_come() -> None:
+    turns, lane = Turns(), a_lane()
+    turns.begins(lane, A, 0.0, 0.0, 1)
+    assert turns.over(lane, 100.0) == 100.0 + DWELL / 2
+
+
+def test_who_serves_whom() -> None:
+    turns, lane, other = Turns(), a_lane(A[1:]), a_lane(A[1:])
+    assert not turns.serves(A)
+    turns.begins(lane, A, 0.0, 0.0, 1)
+    assert turns.serves(A)
+    assert turns.serves(("CT_A", MR, "1.2")), "whatever its association will carry"
+    turns.stints[lane].opening = False
+    assert (turns.serves(A), turns.serves(("CT_A", MR, "1.2"))) == (True, False)
+    turns.begins(other, B, 0.0, 0.0, 1)
+    assert (list(turns.lanes("CT_A")), list(turns.lanes("CT_B")), turns.several) == ([lane], [other], True)
+    turns.begins(other, A, 0.0, 0.0, 1)
+    assert (len(turns.lanes("CT_A")), turns.lanes("CT_B"), turns.several) == (2, (), False)
+    assert [turns.leaves(lane), turns.leaves(other), turns.leaves(lane)] == ["CT_A", "CT_A", None]
+    assert turns.stints == {}
+
+
+# --- many titles ------------------------------------------------------------------------------------------------------
+
+
+async def busy(town: Town, titles: int, count: int, gap: float) -> float:
+    """So many senders at once; the seconds that they took."""
+    await asyncio.sleep(0.1)
+    begun = town.loop.time()
+    senders = [town.sender(f"SITE{n}", count, gap, n * gap / titles) for n in range(titles)]
+    await asyncio.gather(*senders)
+    await town.empty()
+    return town.loop.time() - begun
+
+
+def test_ten_busy_titles_over_four_lanes() -> None:
+    """Associations by time, not by image; the median stays near that of one title."""
+
+    async def body() -> None:
+        town = Town(lanes=4)
+        seconds = await busy(town, 10, 300, 0.006)
+        assert len(town.order) == 3000
+        assert len(town.opened) <= 4 * seconds / (DWELL + town.opening) + 10
+        assert town.median < 0.02
+        assert town.longest < 0.1
+
+    virtually(body)
+
+
+def test_one_title_too_many() -> None:
+    """It does not set all lanes turning: one association for each half dwell at most."""
+
+    async def body() -> None:
+        town = Town(lanes=10)
+        seconds = await busy(town, 11, 300, 0.006)
+        assert len(town.opened) <= seconds / (DWELL / 2) + 22
+        assert town.longest < 0.05
+
+    virtually(body)
+
+
+def test_thirty_titles_over_ten_lanes() -> None:
+    async def body() -> None:
+        town = Town(lanes=10)
+        await busy(town, 30, 100, 0.01)
+        assert len(town.waits) == 30
+        assert town.longest < 0.2
+
+    virtually(body)
+
+
+def test_thirty_titles_over_ten_lanes_to_a_destination_far_away() -> None:
+    """Associations that take long to open are kept longer, and still nobody waits for two seconds."""
+
+    async def body() -> None:
+        town = Town(lanes=10, service=0.01, opening=0.15)
+        seconds = await busy(town, 30, 80, 0.06)
+        assert len(town.opened) <= 10 * (seconds / DWELL_MOST + 1)
+        assert town.longest < 2
+
+    virtually(body)
+
+
+def test_thirty_titles_and_one_lane() -> None:
+    async def body() -> None:
+        town = Town(lanes=1)
+        await busy(town, 30, 30, 0.06)
+        assert len(town.waits) == 30
+        assert town.longest < 2
+
+    virtually(body)
+
+
+@pytest.mark.parametrize("lanes", [1, 4, 10])
+def test_two_hundred_titles_with_an_image_a_second(lanes: int) -> None:
+    """An association for each image, as it must be; no lane waits for a second one."""
+
+    async def body() -> None:
+        town = Town(lanes)
+        await busy(town, 200, 5, 1.0)
+        assert len(town.order) == 1000
+        assert town.median < 0.05
+        assert town.longest < 0.2
+
+    virtually(body)
+
+
+def test_an_endless_backlog_and_single_images_of_others() -> None:
+    """They wait for a dwell and the image at hand, not for 64 images; and the backlog is not held up for them."""
+
+    async def body() -> None:
+        town = Town(lanes=1, service=0.004)
+        town.send("BACKLOG", 900)
+        await asyncio.gather(*(town.sender(f"SITE{n}", 5, 0.5, 0.1 + n * 0.1) for n in range(4)))
+        await town.empty()
+        singles = [wait for title, waits in town.waits.items() if title != "BACKLOG" for wait in waits]
+        assert len(singles) == 20
+        assert max(singles) < 2 * DWELL + 3 * (town.opening + town.service)
+        assert len(town.opened) <= 41
+        assert max(town.waits["BACKLOG"]) < 900 * town.service + 20 * (DWELL + 3 * town.opening)
+
+    virtually(body)
+
+
+def test_two_backlogs_share_the_lanes() -> None:
+    """The later one gets half of them, though every image of the first is older."""
+
+    async def body() -> None:
+        town = Town(lanes=4, service=0.01)
+        town.send("FIRST", 400)
+        await asyncio.sleep(0.2)
+        town.send("SECOND", 100)
+        await asyncio.sleep(0.2)
+        sending = sorted(delivery.calling_aet for delivery in town.channel.sending.values())
+        assert sending == ["FIRST", "FIRST", "SECOND", "SECOND"]
+        await town.empty()
+        assert len(town.opened) < 20
+
+    virtually(body)
+
+
+def test_slow_images() -> None:
+    """Half a second each: a dwell is over after each one, and the lane turns to who has waited longest."""
+
+    async def body() -> None:
+        town = Town(lanes=1, service=0.5)
+        await asyncio.sleep(0.1)
+        for title in ("A", "A", "A", "B", "C", "B"):
+            town.send(title)
+        await town.empty()
+        assert town.order == ["A", "B", "C", "A", "B", "A"]
+
+    virtually(body)
+
+
+def test_nobody_waits_nothing_turns() -> None:
+    async def body() -> None:
+        town = Town(lanes=4)
+        await busy(town, 4, 200, 0.05)
+        assert (len(town.opened), town.closed) == (4, 0)
+
+    virtually(body)
+
+
+def test_a_class_that_the_association_does_not_carry_is_not_kept_waiting() -> None:
+    """The next association of the same title carries both, so nothing is lost by turning at once."""
+
+    async def body() -> None:
+        town = Town(lanes=1)
+        await asyncio.sleep(0.1)
+        town.send("A")
+        await town.empty()
+        town.send("A", transfer_syntax=JPEG)
+        await town.empty()
+        assert len(town.opened) == 2
+        assert town.waits["A"][-1] == pytest.approx(town.opening + town.service)
+        town.send("A")
+        town.send("A", transfer_syntax=JPEG)
+        await town.empty()
+        assert len(town.opened) == 2
+
+    virtually(body)
+
+
+def test_a_paused_title_keeps_its_place_and_nobody_waits_for_it() -> None:
+    async def body() -> None:
+        town = Town(lanes=1)
+        await asyncio.sleep(0.1)
+        verdict = town.channel.verdict
+        verdict._titles["A"] = town.loop.time() + 1.0
+        verdict.calm = False
+        town.send("A")
+        town.send("B", 3)
+        await asyncio.sleep(0.5)
+        assert town.order == ["B", "B", "B"]
+        town.send("C")
+        await asyncio.sleep(0.4)
+        assert town.order == ["B", "B", "B", "C"]
+        await town.empty()
+        assert town.order[-1] == "A"
+
+    virtually(body)
+
+
+def test_a_reload_while_titles_wait() -> None:
+    async def body() -> None:
+        town = Town(lanes=1, service=0.05)
+        await asyncio.sleep(0.1)
+        for title in ("A", "B", "C"):
+            town.send(title, 2)
+        town.channel.change(town, 2, Backoff())
+        await asyncio.sleep(0.03)
+        assert len(town.channel.sending) == 2
+        await town.empty()
+        assert sorted(town.order) == ["A", "A", "B", "B", "C", "C"]
+        assert len(town.channel.lanes) <= 2
+
+    virtually(body)
+
+
+def test_a_destination_that_went_away_finds_all_that_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        town = Town(lanes=2)
+        await asyncio.sleep(0.1)
+        town.channel.breaker._random = lambda: 0.0
+        lost = outcomes.refused()
+        answers = [lost, lost, lost, lost]
+        sent = TimedLane._sent
+
+        def some_fail(self: TimedLane, delivery: object) -> None:
+            if not answers:
+                sent(self, delivery)  # type: ignore[arg-type]
+                return
+            self.open = False
+            self.reports.finished(self, delivery, answers.pop())  # type: ignore[arg-type]
+
+        monkeypatch.setattr(TimedLane, "_sent", some_fail)
+        for n in range(20):
+            town.send(f"SITE{n % 5}")
+        await town.empty()
+        assert len(town.order) == 20
+        assert town.channel.verdict.calm
+        assert not town.channel._flows.lined or town.channel._flows.first() is None
+
+    virtually(body)
+
+
+def test_associations_that_others_want_are_shared() -> None:
+    """Two channels, one association between them: each has its turn, whatever its lanes' dwell."""
+
+    async def body() -> None:
+        town = Town(lanes=2, outbound=1)
+        other = Town(lanes=2)
+        other.channel._outbound = other.outbound = town.outbound
+        await asyncio.sleep(0.1)
+        town.send("A", 3)
+        other.send("A", 3)
+        await asyncio.gather(town.empty(), other.empty())
+        assert (town.order, other.order) == (["A"] * 3, ["A"] * 3)
+        assert town.outbound._left + sum(len(t.channel._opened) for t in (town, other)) == 1
+
+    virtually(body)
