@@ -1,4 +1,4 @@
-"""From what the sender and the sinks remember to figures, and to the proof that nothing was lost, doubled or changed."""
+"""From what sender and sinks remember to figures, and to the proof that nothing was lost, doubled or changed."""
 
 from __future__ import annotations
 

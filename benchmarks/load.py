@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from benchmarks.corpus import SIZES
-from benchmarks.wire import Tcp
+from benchmarks.wire import KIND, Tcp
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Load:
     per_study: int = 0
     per_association: int = 0
     max_pdu: int = 128 << 10
-    senders: Tcp = Tcp()
-    sinks: Tcp = Tcp()
+    senders: Tcp = KIND
+    sinks: Tcp = KIND
     delays: tuple[float, ...] = (0.0,)
     options: Mapping[str, str] = field(default_factory=dict)
     timeout: float = 300.0

@@ -13,12 +13,16 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 QUIET = 0.03
 """CPU seconds in half a second below which a router is idle."""
+
+STEADY = 4
+"""Half seconds of equal work that are taken for polling."""
 
 _PR_SET_CHILD_SUBREAPER = 36
 _PARENT, _SESSION, _TIMES, _RSS = 1, 3, slice(11, 15), 21
@@ -107,16 +111,18 @@ class Tree:
     def settle(self, most: float = 15.0) -> float:
         """Wait until it is idle, ``most`` seconds at most: deleting and databases are its work, too. CPU seconds then.
 
-        What it uses up while it is idle (polling) is not taken off; half a second of it is counted at most.
+        Some poll while they are idle: four equal half seconds in a row are that, and are not counted.
         """
-        end, before = time.monotonic() + most, self.sample()
+        end, seen = time.monotonic() + most, [self.sample()]
         while time.monotonic() < end:
             time.sleep(0.5)
-            now = self.sample()
-            if now - before < QUIET:
-                return now
-            before = now
-        return before
+            seen.append(self.sample())
+            steps = [b - a for a, b in pairwise(seen)][-STEADY:]
+            if steps[-1] < QUIET:
+                break
+            if len(steps) == STEADY and max(steps) - min(steps) < 0.2 * max(steps) + 0.02:
+                return seen[-STEADY - 1]
+        return seen[-1]
 
     def end(self) -> None:
         """End the processes of this session, which we started, and only those."""

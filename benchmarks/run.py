@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -60,7 +60,7 @@ def environment(more: Mapping[str, str]) -> dict[str, str]:
 class Bench:
     """See module. Use as a context manager."""
 
-    def __init__(self, peer: Peer, load: Load, quiet: float = 5.0) -> None:
+    def __init__(self, peer: Peer, load: Load, quiet: float = 2.0) -> None:
         self.peer = peer
         self.load = load
         self.folder = Path(tempfile.mkdtemp(prefix="asyncroute-bench-"))
@@ -100,6 +100,10 @@ class Bench:
             shutil.rmtree(self.folder, ignore_errors=True)
         shutil.rmtree(self.memory, ignore_errors=True)
 
+    def with_options(self, **options: str) -> Place:
+        """The router's place, with these options besides the load's."""
+        return replace(self.place, options={**self.place.options, **options})
+
     # ---- processes
 
     def start_sinks(self, down: bool = False) -> None:
@@ -129,8 +133,8 @@ class Bench:
     def _sink_report(self, number: int) -> Path:
         return self.folder / f"sink{number}.json"
 
-    def start_router(self) -> Tree:
-        """Start the router and wait until it takes associations."""
+    def start_router(self, patience: float = 5.0) -> Tree:
+        """Start the router, wait until it takes associations and is idle (for ``patience`` seconds at most)."""
         command = self.peer.command(self.place)
         with (self.folder / "router.log").open("ab") as log:
             self.router = subprocess.Popen(
@@ -148,7 +152,7 @@ class Bench:
             if self.router.poll() is not None or time.monotonic() > end:
                 raise BenchError(f"{self.peer.name} did not start; see {self.folder}/router.log")
             time.sleep(0.05)
-        self.tree.settle(5.0)
+        self.tree.settle(patience)
         return self.tree
 
     def stop_router(self) -> None:

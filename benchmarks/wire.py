@@ -31,6 +31,9 @@ class Tcp:
     pieces: bool = False
 
 
+KIND = Tcp()
+
+
 class Peer:
     """See module; a subclass has ``fragment`` and ``pdu`` (``pdata.Sink``)."""
 
