@@ -1,4 +1,4 @@
-"""The checks: ``nox`` runs lint, types and tests; ``nox -s long`` the tests that take minutes.
+"""The checks: ``nox`` runs lint, types and tests; ``nox -s long`` tests that take minutes; ``nox -s bench`` measures.
 
 Each session has an environment of its own (.nox), installed anew only when pyproject.toml or the Python changes. The
 real programs that the tests talk to (dcmtk, Orthanc) come from the system: bin/test installs them.
@@ -63,6 +63,13 @@ def tests(session: nox.Session) -> None:
         return
     session.run("pytest", "-n", WORKERS, "--dist", "worksteal", "--cov", "-m", "not long and not alone")
     session.run("pytest", "-m", "alone and not long")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """asyncroute measured against the routers that are installed: about ten minutes; ``-- --full`` takes hours."""
+    install(session, "--editable", ".")
+    session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session

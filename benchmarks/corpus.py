@@ -127,8 +127,15 @@ def _cut(number: int, size: int) -> list[memoryview]:
 
 
 IMAGE, STUDY, SERIES = (uid("place of", name) for name in ("image", "study", "series"))
-NUMBER, PATIENT, ACCESSION = "999999", "P9999999", "A9999999"
+NUMBER, PATIENT, ACCESSION = "777777", "P9999999", "A8888888"
 """What stands in the template where each image has its own; each of the length that all of them have."""
+
+
+def _only(data: bytes, text: str) -> int:
+    """Where the text stands; it must stand there only."""
+    if data.count(text.encode()) != 1:
+        raise ValueError(f"{text!r} stands {data.count(text.encode())} times in the template")
+    return data.index(text.encode())
 
 
 class Template:
@@ -136,7 +143,7 @@ class Template:
 
     def __init__(self, data: bytes) -> None:
         self.bytes = data
-        self._places = {text: data.index(text.encode()) for text in (IMAGE, STUDY, SERIES, NUMBER, PATIENT, ACCESSION)}
+        self._places = {text: _only(data, text) for text in (IMAGE, STUDY, SERIES, NUMBER, PATIENT, ACCESSION)}
 
     def put(self, head: bytearray, name: str, value: str) -> None:
         """Replace a value; one of another length would move all that follows."""

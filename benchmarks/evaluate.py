@@ -63,16 +63,19 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that is known of a run's images: the sender's report, what came at each sink."""
+    """All that is known of a run's images: the sender's report, what came at each sink; CPU seconds of the sinks."""
 
     corpus: Corpus
     report: Mapping[str, Any]
     sinks: Sequence[Stored]
+    sinks_cpu_s: float = 0.0
 
     @classmethod
     def read(cls, corpus: Corpus, report: Path, sinks: Sequence[Path]) -> Evidence:
         """From the files that sender and sinks wrote."""
-        return cls(corpus, json.loads(report.read_text()), [json.loads(s.read_text())["stored"] for s in sinks])
+        found = [json.loads(sink.read_text()) for sink in sinks]
+        stored = [each["stored"] for each in found]
+        return cls(corpus, json.loads(report.read_text()), stored, sum(each["cpu_s"] for each in found))
 
     @property
     def acknowledged(self) -> list[int]:

@@ -80,7 +80,7 @@ def short(value: float) -> str:
 def ticks(low: float, high: float) -> list[float]:
     """Round numbers from ``low`` to ``high``: powers of ten; and twice and five times them where those are few."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    steps = (1, 2, 5) if last - first <= 2 else (1,)
+    steps = (1, 2, 5) if high / low <= 100 else (1,)
     found = [step * 10.0**power for power in range(first, last + 1) for step in steps]
     return [tick for tick in found if low * 0.999 <= tick <= high * 1.001]
 

@@ -163,10 +163,15 @@ def row(case: str, peer: str, x: float, outcomes: Sequence[Outcome]) -> Row:
     """Medians of the runs that came to their end (of all, if none did); of what must not happen, the worst."""
     good = [each for each in outcomes if each.figures and not each.trouble] or [o for o in outcomes if o.figures]
     names = good[0].figures if good else ()
-    figures = {name: statistics.median(each.figures[name] for each in good if name in each.figures) for name in names}
+    figures = {name: _median([each.figures[name] for each in good if name in each.figures]) for name in names}
     worst = {name: max(asdict(each.proof)[name] for each in outcomes) for name in asdict(Proof())}
     trouble = next((each.trouble for each in outcomes if each.trouble), "")
     return Row(case, peer, x, len(good), figures, Proof(**worst), trouble)
+
+
+def _median(values: Sequence[float]) -> float:
+    """With as many digits as may mean something."""
+    return float(f"{statistics.median(values):.5g}")
 
 
 def tell(check: Check, result: Result) -> Told | None:

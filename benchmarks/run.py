@@ -60,7 +60,7 @@ def environment(more: Mapping[str, str]) -> dict[str, str]:
 class Bench:
     """See module. Use as a context manager."""
 
-    def __init__(self, peer: Peer, load: Load, quiet: float = 2.0) -> None:
+    def __init__(self, peer: Peer, load: Load, quiet: float = 1.0) -> None:
         self.peer = peer
         self.load = load
         self.folder = Path(tempfile.mkdtemp(prefix="asyncroute-bench-"))
@@ -83,7 +83,7 @@ class Bench:
         self.sender: subprocess.Popen[bytes] | None = None
         self.last_report: dict[str, Any] = {}
         wait_quiet(quiet)
-        self._busy_before = machine_cpu()
+        self._since = machine_cpu(), time.monotonic()
 
     def __enter__(self) -> Bench:
         return self
@@ -95,6 +95,8 @@ class Bench:
             if process is not None and process.poll() is None:
                 process.kill()
                 process.wait()
+            if process is not None and process.stdout is not None:
+                process.stdout.close()
         self.stop_router()
         if kind is None or not issubclass(kind, BenchError):
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -182,6 +184,7 @@ class Bench:
                 **changed,
             }
         )
+        self._since = machine_cpu(), time.monotonic()
         self.sender = self._python("benchmarks.sender", settings)
 
     @property
@@ -239,9 +242,9 @@ class Bench:
             raise BenchError(f"the sender wrote no report; see {self.folder}/sender.log")
         return Evidence.read(self.corpus, self.report, [self._sink_report(n) for n in range(len(self.sinks))])
 
-    def others(self, router_cpu: float) -> float:
-        """CPU seconds that the bench's own processes and others have used meanwhile."""
-        return machine_cpu() - self._busy_before - router_cpu
+    def busy(self) -> tuple[float, float]:
+        """CPU seconds of the whole machine, and seconds, since the sender was started."""
+        return machine_cpu() - self._since[0], time.monotonic() - self._since[1]
 
 
 def measure(peer: Peer, load: Load) -> Outcome:
@@ -253,9 +256,10 @@ def measure(peer: Peer, load: Load) -> Outcome:
         bench.start_sender()
         trouble = bench.wait_sent() or bench.wait_delivered()
         cpu = tree.settle() - before
-        others = bench.others(cpu)
+        busy, seconds = bench.busy()
         peak = tree.peak
         bench.stop_router()
         bench.stop_sinks()
         evidence = bench.evidence()
-        return Outcome(evidence.figures(cpu, peak) | {"others_cpu_s": others}, evidence.proof(), trouble)
+        others = (busy - cpu - evidence.report["cpu_s"] - evidence.sinks_cpu_s) / seconds
+        return Outcome(evidence.figures(cpu, peak) | {"others": max(others, 0.0)}, evidence.proof(), trouble)

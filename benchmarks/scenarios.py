@@ -71,21 +71,29 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured: images per run for fast and for slow cases, rounds, what the others take part in."""
+    """How much is measured: rounds; images per run when routers are compared (of 34 KB, of 0.5 MB, one association
+    each), and when asyncroute is alone (``alone``, ``sizes``); backlogs; ``whole``: also what the short version leaves
+    out.
+    """
 
     rounds: int
     small: int
     medium: int
     calls: int
-    few: int
+    alone: int
     backlogs: Sequence[int]
     sizes: Mapping[str, int]
-    more_peers: Sequence[str] = ()
+    whole: bool = False
+
+    @property
+    def others(self) -> Sequence[str]:
+        """The routers that take part in what shows how cost grows."""
+        return (OURS, *OTHERS) if self.whole else (OURS,)
 
 
 SHORT = Scale(2, 600, 200, 60, 1500, (10, 1000, 100_000), {"small": 1500, "medium": 300, "large": 6, "huge": 1})
 FULL = Scale(
-    5, 2000, 600, 200, 4000, (10, 1000, 100_000), {"small": 4000, "medium": 800, "large": 20, "huge": 2}, OTHERS
+    5, 2000, 600, 200, 4000, (10, 1000, 100_000), {"small": 4000, "medium": 800, "large": 20, "huge": 2}, whole=True
 )
 TINY = Scale(1, 40, 8, 10, 40, (5, 20), {"small": 20, "medium": 4})
 """For a test of the benchmark itself: the figures say nothing."""
@@ -95,22 +103,25 @@ def peers(scale: Scale) -> Scenario:
     """The routers side by side."""
     cases = [
         Case("34 KB", Load("small", scale.small), EVERY),
-        Case("0.5 MB", Load("medium", scale.medium), EVERY),
+        Case("0.5 MB", Load("medium", scale.medium), EVERY if scale.whole else ()),
         Case("0.5 MB to four", Load("medium", scale.medium, destinations=4), EVERY),
     ]
+    cases = [case for case in cases if case.peers]
     return Scenario("peers", "Routers side by side, 10 sending associations", "images", cases, scale.rounds)
 
 
 def calls(scale: Scale) -> Scenario:
     """An association per image."""
     load = Load("small", scale.calls, per_association=1)
-    return Scenario("calls", "An association for each image", "images", [Case("34 KB", load, EVERY)], scale.rounds)
+    rounds = max(scale.rounds // 2, 1)
+    return Scenario("calls", "An association for each image", "images", [Case("34 KB", load, EVERY)], rounds)
 
 
 def associations(scale: Scale) -> Scenario:
     """How cost grows with senders."""
+    few = (1, 10, 50, 200, 500) if scale.whole else (10, 500)
     cases = [
-        Case(f"{n}", Load("small", max(scale.few, n), n), (OURS, FIXED, *scale.more_peers), n)
+        Case(f"{n}", Load("small", max(scale.alone, n), n), (*scale.others, FIXED) if n in few else scale.others, n)
         for n in (1, 10, 50, 200, 500)
     ]
     checks = [
@@ -122,9 +133,7 @@ def associations(scale: Scale) -> Scenario:
 
 def destinations(scale: Scale) -> Scenario:
     """How cost grows with destinations."""
-    cases = [
-        Case(f"{n}", Load("small", scale.few // 2, destinations=n), (OURS, *scale.more_peers), n) for n in (1, 4, 16)
-    ]
+    cases = [Case(f"{n}", Load("small", scale.alone // 2, destinations=n), scale.others, n) for n in (1, 4, 16)]
     return Scenario("destinations", "Destinations", "destinations", cases, scale.rounds)
 
 
@@ -135,7 +144,7 @@ def backlog(scale: Scale) -> Scenario:
     cases = [
         Case(
             f"{n:,}",
-            Load("small", n, min(n, 10), per_study=20, options=options, timeout=1800.0),
+            Load("small", n, min(n, 50), per_study=20, options=options, timeout=1800.0),
             x=n,
             course=courses.backlog,
         )
@@ -157,7 +166,7 @@ def sizes(scale: Scale) -> Scenario:
     labels = {"small": "34 KB", "medium": "0.5 MB", "large": "30 MB", "huge": "1 GB"}
     x = {"small": 0.034, "medium": 0.5, "large": 30.0, "huge": 1000.0}
     cases = [
-        Case(labels[kind], Load(kind, n, min(n, 10), stall=60.0), (OURS, *scale.more_peers), x[kind])
+        Case(labels[kind], Load(kind, n, min(n, 10), stall=60.0), scale.others, x[kind])
         for kind, n in scale.sizes.items()
     ]
     return Scenario("sizes", "Images of all sizes", "MB", cases, scale.rounds)
@@ -165,10 +174,7 @@ def sizes(scale: Scale) -> Scenario:
 
 def pdus(scale: Scale) -> Scenario:
     """Senders with short PDUs."""
-    cases = [
-        Case(f"{size} KiB", Load("medium", scale.medium * 2, max_pdu=size << 10), (OURS, FIXED), size)
-        for size in (16, 128)
-    ]
+    cases = [Case(f"{size} KiB", Load("medium", scale.medium * 2, max_pdu=size << 10), x=size) for size in (16, 128)]
     check = Check("CPU per image, senders' PDUs of 16 KiB against 128 KiB", CPU, "16 KiB", 1.2, "128 KiB")
     return Scenario("pdus", "Senders' PDUs", "KiB", cases, scale.rounds + 1, [check])
 
@@ -220,7 +226,7 @@ def nagle(scale: Scale) -> Scenario:
         for end in ("senders", "destinations")
     ]
     title = "Nagle's algorithm and delayed acknowledgements at the other end"
-    return Scenario("nagle", title, "Nagle", cases, scale.rounds, checks)
+    return Scenario("nagle", title, "Nagle", cases, max(scale.rounds // 2, 1), checks)
 
 
 def nagle_dcmtk(scale: Scale) -> Scenario:
@@ -239,7 +245,7 @@ def nagle_dcmtk(scale: Scale) -> Scenario:
         for end in ("storescu", "storescp")
     ]
     title = "Nagle's algorithm in dcmtk's storescu and storescp"
-    return Scenario("nagle-dcmtk", title, "Nagle", cases, scale.rounds, checks, courses.dcmtk_missing)
+    return Scenario("nagle-dcmtk", title, "Nagle", cases, max(scale.rounds // 2, 1), checks, courses.dcmtk_missing)
 
 
 MAKERS: Mapping[str, Callable[[Scale], Scenario]] = {

@@ -108,7 +108,7 @@ class Sink:
     def run(self) -> None:
         """Serve until ``stop``."""
         while not self.over:
-            timeout = max(self.due[0][0] - time.monotonic(), 0) if self.due else 1.0
+            timeout = max(self.due[0][0] - time.monotonic(), 0) if self.due else 0.1
             for number, events in self.epoll.poll(timeout):
                 guest = self.guests.get(number)
                 if guest is None:

@@ -22,6 +22,7 @@ COLUMNS = {
     "e2e_p99_ms": "p99 ",
 }
 """Figures by name, with their headings."""
+OTHERS = {"others": "others' cores"}
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,10 @@ def number(value: float) -> str:
 
 def absolute(result: Result) -> Table:
     """Every row's figures as they are."""
-    present = [name for name in COLUMNS if any(name in row.figures for row in result.rows)]
+    columns = COLUMNS | OTHERS
+    present = [name for name in columns if any(name in row.figures for row in result.rows)]
     rows = [[row.case, row.peer, *(_cell(row, name) for name in present), _remark(row)] for row in result.rows]
-    return Table(result.title, [result.axis, "router", *(COLUMNS[name] for name in present), "arrived"], rows)
+    return Table(result.title, [result.axis, "router", *(columns[name] for name in present), "arrived"], rows)
 
 
 def _cell(row: Row, name: str) -> str:
