@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -101,6 +102,7 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     adopt_orphans()
     options.out.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
     try:
         found = _measure(options)
     except BenchError as error:
@@ -108,6 +110,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     drawn = report.draw(found, options.out)
     _say(f"\n{report.console(found)}\n\n{options.out / report.RESULTS} and {len(drawn)} pictures beside it")
+    _say(f"measured in {(time.monotonic() - began) / 60:.1f} minutes")
     for line in found.unclean:
         _say(f"NOT CLEAN: {line}")
     return 1 if found.unclean else 0

@@ -45,6 +45,14 @@ class Picture:
         what = f' class="{kind}"' if kind else ""
         self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{what}>{escape(text)}</text>')
 
+    def above(self, x: float, y: float, text: str, room: float) -> None:
+        """Write a bar's value over it; upright where the bar is too slender."""
+        if room < 7.0 * len(text):
+            turned = f'transform="rotate(-90 {x + 4:.1f} {y:.1f})"'
+            self.parts.append(f'<text x="{x + 4:.1f}" y="{y:.1f}" {turned}>{escape(text)}</text>')
+        else:
+            self.text(x, y, text)
+
     def line(self, x1: float, y1: float, x2: float, y2: float, kind: str) -> None:
         """A line of the frame."""
         self.parts.append(f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>')
@@ -135,5 +143,5 @@ def bars(title: str, unit: str, groups: Mapping[str, Mapping[str, float]]) -> st
             picture.parts.append(
                 f'<rect x="{x:.1f}" y="{top:.1f}" width="{wide * 0.9:.1f}" height="{tall:.1f}" fill="{colour}"/>'
             )
-            picture.text(x + wide * 0.45, top - 4, short(value))
+            picture.above(x + wide * 0.45, top - 4, short(value), wide)
     return picture.svg()

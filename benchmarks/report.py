@@ -57,14 +57,19 @@ def pictures(results: Results) -> Iterator[tuple[str, str]]:
     if results.stages:
         yield "stages", plots.bars("One image's path by stage", "ms", _by_stage(results))
     if results.profile:
-        rooms = next(iter(results.profile.values()))["rooms"]
-        shown = {room: {"CPU time": share * 100} for room, share in list(rooms.items())[:9]}
-        yield "profile", plots.bars("CPU time by room", "%", shown)
+        yield "profile", plots.bars("CPU time by room", "%", _by_room(results))
 
 
 def _by_stage(results: Results) -> dict[str, dict[str, float]]:
     loads = {name: each["stages_ms"] for name, each in results.stages.items()}
     return {stage: {name: ms[stage] for name, ms in loads.items()} for stage in stages.STAGES}
+
+
+def _by_room(results: Results, most: int = 8) -> dict[str, dict[str, float]]:
+    """Per cent, for the rooms that cost most."""
+    loads = {name: each["rooms"] for name, each in results.profile.items()}
+    largest = list(next(iter(loads.values())))[:most]
+    return {room: {name: 100 * rooms[room] for name, rooms in loads.items() if room in rooms} for room in largest}
 
 
 def _bars(result: Result, title: str, unit: str, figure: str) -> str:

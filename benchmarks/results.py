@@ -154,7 +154,7 @@ def run_scenario(scenario: Scenario, wanted: Sequence[str], say: Say) -> Result:
 def brief(outcome: Outcome) -> str:
     """One run in a line."""
     figures = outcome.figures
-    known = {"images_per_s": "{:.0f} images/s", "cpu_ms_per_image": "{:.2f} ms CPU each", "peak_mb": "{:.0f} MB"}
+    known = {"images_per_s": "{:.3g} images/s", "cpu_ms_per_image": "{:.2f} ms CPU each", "peak_mb": "{:.0f} MB"}
     told = [text.format(figures[name]) for name, text in known.items() if name in figures]
     return ", ".join([*told, outcome.trouble or str(outcome.proof)])
 

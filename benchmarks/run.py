@@ -61,6 +61,7 @@ class Bench:
     """See module. Use as a context manager."""
 
     def __init__(self, peer: Peer, load: Load, quiet: float = 1.0) -> None:
+        wait_quiet(quiet)
         self.peer = peer
         self.load = load
         self.folder = Path(tempfile.mkdtemp(prefix="asyncroute-bench-"))
@@ -82,7 +83,6 @@ class Bench:
         self.tree: Tree | None = None
         self.sender: subprocess.Popen[bytes] | None = None
         self.last_report: dict[str, Any] = {}
-        wait_quiet(quiet)
         self._since = machine_cpu(), time.monotonic()
 
     def __enter__(self) -> Bench:

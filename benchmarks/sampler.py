@@ -18,7 +18,8 @@ from typing import Any
 
 INTERVAL = 0.002
 PACKAGE = "asyncroute"
-ELSEWHERE = "event loop, interpreter"
+ELSEWHERE = "interpreter"
+"""What runs without a function of ours: the event loop, the starting of threads' work."""
 START = "start-up"
 """Importing, the command line, the configuration."""
 _STARTING = frozenset({"cli", "config", "__init__", "__main__"})

@@ -22,7 +22,15 @@ COLUMNS = {
     "e2e_p99_ms": "p99 ",
 }
 """Figures by name, with their headings."""
-OTHERS = {"others": "others' cores"}
+MORE = {
+    "arriving_peak_mb": "peak MB arriving",
+    "core_share": "cores",
+    "buffer_bytes": "bytes of buffers each",
+    "memory_bytes": "bytes of memory each",
+    "wall_s": "s",
+    "others": "others' cores",
+}
+"""Figures that some courses give, or that are no matter of ratios."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ def number(value: float) -> str:
 
 def absolute(result: Result) -> Table:
     """Every row's figures as they are."""
-    columns = COLUMNS | OTHERS
+    columns = COLUMNS | MORE
     present = [name for name in columns if any(name in row.figures for row in result.rows)]
     rows = [[row.case, row.peer, *(_cell(row, name) for name in present), _remark(row)] for row in result.rows]
     return Table(result.title, [result.axis, "router", *(columns[name] for name in present), "arrived"], rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from types import FrameType
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from benchmarks import profile, stages
 from benchmarks.launch import wrap
 from benchmarks.run import BenchError
-from benchmarks.sampler import ELSEWHERE, START, place_of
+from benchmarks.sampler import ELSEWHERE, START, Sampler, place_of
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize(
@@ -65,3 +67,19 @@ def test_shares_are_of_all_but_the_start() -> None:
     found = profile.shares(raw)
     assert list(found["rooms"].items()) == [("spool", 0.7), ("wire", 0.3)]
     assert found["functions"] == {"a": 0.7, "b": 0.3}
+
+
+def test_what_a_thread_uses_up_is_put_to_where_it_is() -> None:
+    sampler = Sampler()
+    sampler.look()
+    before = sampler.rooms[ELSEWHERE]
+
+    def more() -> bool:
+        until = time.thread_time() + 0.05
+        while time.thread_time() < until:
+            pass
+        sampler.look()
+        return sampler.rooms[ELSEWHERE] > before
+
+    wait_until(more, 20, "the kernel's account of this thread grows")
+    assert set(sampler.rooms) == {ELSEWHERE}  # none of the program's functions ran
