@@ -15,11 +15,11 @@ COLUMNS = {
     "cpu_s_per_gb": "CPU s/GB",
     "peak_mb": "peak MB",
     "ack_p50_ms": "ack p50 ms",
-    "ack_p95_ms": "p95",
-    "ack_p99_ms": "p99",
+    "ack_p95_ms": "ack p95",
+    "ack_p99_ms": "ack p99",
     "e2e_p50_ms": "e2e p50 ms",
-    "e2e_p95_ms": "p95 ",
-    "e2e_p99_ms": "p99 ",
+    "e2e_p95_ms": "e2e p95",
+    "e2e_p99_ms": "e2e p99",
 }
 """Figures by name, with their headings."""
 MORE = {
@@ -59,7 +59,7 @@ class Table:
         """Without the title."""
         left = self._names()
         rule = ["---" if n < left else "---:" for n in range(len(self.columns))]
-        lines = [[column.strip() for column in self.columns], rule, *self.rows]
+        lines = [self.columns, rule, *self.rows]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
     def _names(self) -> int:
