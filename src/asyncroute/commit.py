@@ -2,7 +2,8 @@
 
 What comes while the committing threads are busy waits and goes as one group: all files are written and synced, their
 folders too, one journal transaction is committed; back on the loop every image is answered and queued. Two threads
-overlap one group's syncing with the next one's writing.
+overlap one group's syncing with the next one's writing. Senders wait for images, nobody waits for results and for what
+the journal may write later: those go with every so many images, together, because a row costs little beside a group.
 
 Guarantees: promise 1 (nothing is answered "success" before its group is committed) and promise 2 (a file is removed
 only after the transaction that settled its last delivery). Failures: a failed image gets its own reason; when the
@@ -36,8 +37,11 @@ MOST_BYTES = 24 << 20
 WORTH_A_THREAD = 4
 """Images that make a second group worth starting while another one is under way."""
 
-LINGER = 0.02
-"""Seconds that results wait for company when there is nothing else to commit."""
+LINGER = 0.05
+"""Seconds that results wait for company."""
+
+MANY_RESULTS = 128
+"""Results, or files released, that wait no longer."""
 
 RETRY = 1.0
 """Seconds between tries while the journal cannot be written."""
@@ -55,6 +59,12 @@ class Batch:
     refused: dict[int, str] = field(default_factory=dict)
     committed: Committed | None = None
     fault: AsyncrouteError | None = None
+
+    @property
+    def urgent(self) -> bool:
+        """Whether there is nothing in it but images on their way to a destination, whose senders wait."""
+        alone = not (self.settlements or self.released or self.actions or self.events)
+        return alone and all(received.instance.hits for received in self.images)
 
 
 class Committer:
@@ -77,6 +87,7 @@ class Committer:
         self._called = False
         self._next = Batch()
         self._bytes = 0
+        self._results_since = 0.0  # loop time, where there are any
         self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -98,20 +109,20 @@ class Committer:
 
     def settle(self, settlement: Settlement, event: Event | None = None) -> None:
         """Record a result; ``on_settled`` follows once it is durable."""
+        self._wait_with_results()
         self._next.settlements.append(settlement)
         if event is not None:
             self._next.events.append(event)
-        self._soon()
 
     def release(self, instance_ids: Iterable[int]) -> None:
         """These images' files have been removed."""
+        self._wait_with_results()
         self._next.released.extend(instance_ids)
-        self._soon()
 
     def record(self, event: Event) -> None:
         """Write down something worth telling."""
+        self._wait_with_results()
         self._next.events.append(event)
-        self._soon()
 
     async def act(self, action: Action) -> int:
         """Carry out a person's word; the number of deliveries or images it touched.
@@ -133,8 +144,8 @@ class Committer:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            self._kick()
             self._idle.clear()
+            self._kick()
             await self._idle.wait()
 
     def close(self) -> None:
@@ -149,12 +160,27 @@ class Committer:
         n = self._next
         return bool(n.images or n.settlements or n.released or n.actions or n.events)
 
-    def _soon(self) -> None:
-        """Results wait a little for company, unless a group is leaving anyway or many wait already."""
-        if len(self._next.settlements) >= MOST_IMAGES:
-            self._kick()
-        elif self._timer is None and not self._busy:
+    def _wait_with_results(self) -> None:
+        """A result is coming: it waits a little for company, unless many wait already."""
+        if not self._results():
+            self._results_since = self._loop.time()
+        if self._timer is None:
             self._timer = self._loop.call_later(LINGER, self._lingered)
+        elif self._many_results():
+            self._kick()
+
+    def _results(self) -> bool:
+        n = self._next
+        return bool(n.settlements or n.released or n.events)
+
+    def _many_results(self) -> bool:
+        return len(self._next.settlements) >= MANY_RESULTS or len(self._next.released) >= MANY_RESULTS
+
+    def _results_due(self) -> bool:
+        """Whether they go with the next group: many, old enough, or before a person's word or a stop."""
+        if self._next.actions or self._many_results() or not self._idle.is_set():
+            return True
+        return self._results() and self._loop.time() - self._results_since >= 0.9 * LINGER
 
     def _round_over(self) -> None:
         self._called = False
@@ -163,25 +189,34 @@ class Committer:
     def _lingered(self) -> None:
         self._timer = None
         self._kick(probe=self.trouble is not None)
+        if self._timer is None and self._results():
+            self._timer = self._loop.call_later(LINGER, self._lingered)
 
     def _kick(self, probe: bool = False) -> None:
         """Begin a group if one is due. ``probe``: an empty one will do, to learn whether the journal works again."""
         new = self._next
         if self._busy >= THREADS or not (self._pending() or probe):
             return
-        if self._busy and len(new.images) < WORTH_A_THREAD and len(new.settlements) < MOST_IMAGES:
+        due = self._results_due()
+        if not (new.images or new.actions or due or probe):
+            return
+        if self._busy and len(new.images) < WORTH_A_THREAD and not (due and self._many_results()):
             return
         if self.trouble and not new.images and not new.actions and self._timer is not None:
             return  # a retry is due soon enough
-        batch = self._cut()
+        batch = self._cut(due)
         self._busy += 1
         self._workers.submit(partial(self._work, batch), partial(self._done, batch))
 
-    def _cut(self) -> Batch:
-        """The next group: everything that waits, up to the bounds."""
-        batch = self._next
+    def _cut(self, results: bool) -> Batch:
+        """The next group: everything that waits, up to the bounds; ``results``: those, too."""
+        batch, self._next = self._next, Batch()
+        if not results:
+            self._next.settlements, batch.settlements = batch.settlements, []
+            self._next.released, batch.released = batch.released, []
+            self._next.events, batch.events = batch.events, []
         if len(batch.images) <= self._most_images and self._bytes <= MOST_BYTES:
-            self._next, self._bytes = Batch(), 0
+            self._bytes = 0
             return batch
         size = n = 0
         for received in batch.images[: self._most_images]:
@@ -189,10 +224,9 @@ class Committer:
             if n and size > MOST_BYTES:
                 break
             n += 1
-        rest = Batch(images=batch.images[n:])
+        self._next.images = rest = batch.images[n:]
         del batch.images[n:]
-        self._next = rest
-        self._bytes = sum(r.instance.size for r in rest.images)
+        self._bytes = sum(r.instance.size for r in rest)
         return batch
 
     # ---- in a committing thread
@@ -213,6 +247,7 @@ class Committer:
                     batch.released,
                     [a for a, _ in batch.actions],
                     batch.events,
+                    later=batch.urgent,
                 )
             )
         except AsyncrouteError as fault:
@@ -263,15 +298,12 @@ class Committer:
                 self._idle.set()
 
     def _kick_or_wait(self) -> None:
-        new = self._next
         if self.trouble:
             self._idle.set()
             if self._timer is None:
                 self._timer = self._loop.call_later(RETRY, self._lingered)
-        elif new.images or new.actions or not self._idle.is_set():
-            self._kick()
         else:
-            self._soon()
+            self._kick()
 
     def _succeeded(self, batch: Batch) -> None:
         if self.trouble:

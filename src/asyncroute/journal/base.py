@@ -66,7 +66,8 @@ Action = Retry | Discard | Reroute | FileLost
 class Group:
     """What one transaction writes. ``released``: instances whose files have left the spool.
 
-    Times of actions (``Reroute``, ``Discard``, ...) are ``at``, seconds since the epoch; 0: now.
+    Times of actions (``Reroute``, ``Discard``, ...) are ``at``, seconds since the epoch; 0: now. ``later``: headers of
+    the images, and the comparison with earlier copies, may wait for another group.
     """
 
     admits: Sequence[Instance] = ()
@@ -75,6 +76,7 @@ class Group:
     actions: Sequence[Action] = ()
     events: Sequence[Event] = ()
     at: float = 0.0
+    later: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Headers of images as the journal keeps them: those of one group compressed together, alike ones next to each other.
 
 Neighbours of a series differ in a few bytes, so that all headers of a group take little more room, and time, than one.
-Guarantees: what ``unpack`` returns is the header that ``pack`` was given, or None: damage (a checksum tells it) costs a
-header and nothing else. A pack holds at most ``MOST_IMAGES`` headers of ``MOST_BYTES`` bytes in all, before
+Guarantees: what ``unpack`` returns is the header that ``packed`` was given, or None: damage (a checksum tells it) costs
+a header and nothing else. A pack holds at most ``MOST_IMAGES`` headers of ``MOST_BYTES`` bytes in all, before
 compression; a larger one stands alone.
 Failures: none.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -31,29 +31,13 @@ class Pack(NamedTuple):
     data: bytes
 
 
-def pack(images: Iterable[Instance]) -> Iterator[tuple[Pack, list[Instance]]]:
-    """The headers of ``images`` (those that have one), in packs; with each pack its images."""
-    for together in _divided(sorted((it for it in images if it.header is not None), key=_likeness)):
-        yield _packed({it.id: it.header or b"" for it in together}), together
+def packed(images: Iterable[Instance]) -> Pack:
+    """The headers of ``images``, all of which have one."""
+    return _packed({it.id: it.header or b"" for it in sorted(images, key=_likeness)})
 
 
 def _likeness(image: Instance) -> tuple[str, str, int]:
     return image.study_uid, image.series_uid, image.id
-
-
-def _divided(images: Iterable[Instance]) -> Iterator[list[Instance]]:
-    """``images`` in runs within the bounds."""
-    run: list[Instance] = []
-    size = 0
-    for image in images:
-        length = len(image.header or b"")
-        if run and (len(run) == MOST_IMAGES or size + length > MOST_BYTES):
-            yield run
-            run, size = [], 0
-        run.append(image)
-        size += length
-    if run:
-        yield run
 
 
 def unpack(instance_id: int, images: object, lengths: object, data: object) -> bytes | None:

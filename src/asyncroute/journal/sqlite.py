@@ -177,9 +177,11 @@ class SqliteJournal:
                 if self.broken:
                     self._leave_as_it_is()
                 else:
+                    if self._writer.waiting:
+                        self._transact(Group(), careful=False)
                     self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
                 self._connection.close()
-            except sqlite3.Error as error:
+            except (sqlite3.Error, StorageFault) as error:
                 _log.warning("closing %s: %s", self.path, error)
             self._lock_file.close()
 
@@ -213,6 +215,7 @@ class SqliteJournal:
             done = self._writer.write(group, careful)
             _pass_points(group, "journal-written", "settle-written", None)
             connection.execute("COMMIT")
+            self._writer.committed()
         except BaseException:
             self._roll_back()
             raise

@@ -17,11 +17,12 @@ from collections.abc import Iterable, Sequence
 
 from asyncroute.core.model import Instance, Settlement
 from asyncroute.core.states import DeliveryState
-from asyncroute.journal import headers, select
+from asyncroute.journal import select
 from asyncroute.journal.base import Action, Committed, Discard, Event, FileLost, Group, Reroute, Retry
 from asyncroute.journal.bulk import Row, Rows
 from asyncroute.journal.clock import RunClock
 from asyncroute.journal.faults import ROW_FAULTS
+from asyncroute.journal.later import Later
 from asyncroute.journal.statements import load, script
 from asyncroute.journal.values import clean, json_ids, signed, uid_key
 
@@ -37,9 +38,7 @@ _log = logging.getLogger(__name__)
 
 _BULK = {name: Rows(SQL[name]) for name in ("admit", "enter", "settle", "insert_delivery")}
 _TO_NOBODY: Row = (None,) * 3
-_UNPACKED: Row = (False, None, None, None)
-_IN_THAT_PACK: Row = (True, None, None, None)
-_AS_BEFORE: Row = (None,) * 21
+_AS_BEFORE: Row = (None,) * 18
 _NO_STUDY: Row = (None,) * 5
 
 
@@ -52,22 +51,33 @@ class GroupWriter:
         self._destinations: dict[str, int] = {}
         for statement in script("gates.sql"):
             connection.execute(statement)
+        self._later = Later(connection.execute(SQL["next_pack"]).fetchone()[0])
         self.forget()
 
     def forget(self) -> None:
-        """Read the destinations anew: a transaction that made some has been rolled back."""
+        """A transaction has been rolled back: what it made, such as destinations, is not there."""
+        self._later.undone()
         _read_destinations(self._connection, self._destinations)
+
+    def committed(self) -> None:
+        """The transaction is durable."""
+        self._later.committed()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a group is still to write what earlier ones left for later."""
+        return self._later.waiting
 
     def write(self, group: Group, careful: bool = False) -> Committed:
         """Everything that ``group`` asks for."""
-        work = _Work(self._connection, self._destinations, group.at or time.time(), self._clock(), careful)
+        work = _Work(self._connection, self._destinations, group.at or time.time(), self._clock(), careful, self._later)
         if group.admits:
             work.admit(group.admits)
         if group.settlements:
             work.settle(group.settlements)
         for action in group.actions:
             work.done.acted.append(work.act(action))
-        work.finish(group.released, group.events)
+        work.finish(group.released, group.events, now=not group.later or self._later.full)
         clock = self._clock.due()
         if clock is not None:
             self._connection.execute(SQL["set_clock"], (clock,))
@@ -78,13 +88,13 @@ class _Work:
     """One group's progress: what was touched, what has to be counted."""
 
     __slots__ = (
-        "_admitted",
         "_at",
         "_careful",
         "_connection",
         "_counts",
         "_destinations",
         "_events",
+        "_later",
         "_since",
         "_studies",
         "_touched",
@@ -92,16 +102,22 @@ class _Work:
     )
 
     def __init__(
-        self, connection: sqlite3.Connection, destinations: dict[str, int], at: float, since: float, careful: bool
+        self,
+        connection: sqlite3.Connection,
+        destinations: dict[str, int],
+        at: float,
+        since: float,
+        careful: bool,
+        later: Later,
     ) -> None:
         self._connection = connection
         self._destinations = destinations
         self._at = at
         self._since = since
         self._careful = careful
+        self._later = later
         self._counts: Counter[tuple[str, int]] = Counter()
         self._touched: set[int] = set()
-        self._admitted: list[int] = []
         self._studies: list[Row] = []
         self._events: list[Event] = []
         self.done = Committed()
@@ -116,27 +132,21 @@ class _Work:
             self._insert(images)
         self._counts["received", _OF_NO_DESTINATION] += len(images)
         self._studies = _studies(images)
-        self._admitted += [image.id for image in images]
         self._touched.update(image.id for image in images if not image.hits and image.hold_reason is None)
 
     def _insert(self, images: Sequence[Instance]) -> None:
         rows: list[Row] = []
-        for pack, together in headers.pack(images):
-            head: Row = (True, *pack)
-            for image in together:
-                rows += self._rows(image, head)
-                head = _IN_THAT_PACK
         for image in images:
-            if image.header is None:
-                rows += self._rows(image, _UNPACKED)
+            rows += self._rows(image)
         self._run("admit", rows)
 
-    def _rows(self, image: Instance, head: Row) -> list[Row]:
+    def _rows(self, image: Instance) -> list[Row]:
         """An image with its first delivery, if it has one; its other ones."""
+        pack = self._later.place(image)
         facts = (image.id, image.size, image.received_at)
         owed = [(*facts, self._number(hit.destination), hit.route, self._since) for hit in image.hits]
         first = owed[0] if owed else (*facts, *_TO_NOBODY)
-        return [(*first, *head, *_identity(image)), *((*more, *_AS_BEFORE) for more in owed[1:])]
+        return [(*first, pack, *_identity(image)), *((*more, *_AS_BEFORE) for more in owed[1:])]
 
     def _run(self, name: str, rows: list[Row]) -> int:
         """Execute a statement with many rows; the number of rows changed."""
@@ -149,6 +159,7 @@ class _Work:
             self._insert([image])
         except ROW_FAULTS as error:
             self._connection.execute("ROLLBACK TO one")
+            self._later.take_back(image)
             _read_destinations(self._connection, self._destinations)
             self.done.refused[image.id] = f"the journal cannot hold this image: {error}"
         self._connection.execute("RELEASE one")
@@ -257,28 +268,33 @@ class _Work:
 
     # -- the end of a group
 
-    def finish(self, released: Sequence[int], events: Sequence[Event]) -> None:
-        """Files released, studies, counters; what has become releasable; conflicts with earlier copies; events."""
+    def finish(self, released: Sequence[int], events: Sequence[Event], now: bool) -> None:
+        """Files released, studies, counters; what has become releasable; events.
+
+        ``now``: also headers and conflicts with earlier copies, of this group and of those before.
+        """
         counts = [(name, number, value) for (name, number), value in self._counts.items() if value]
         if counts or released or self._studies:
             once = (json_ids(released), json.dumps(counts))
             first, *more = self._studies or [_NO_STUDY]
             self._run("enter", [(*once, *first), *((None, None, *study) for study in more)])
-        if self._touched or self._admitted:
-            self._look_at_outcome()
+        packs, admitted = self._later.write() if now else ([], [])
+        for number, pack in packs:
+            self._connection.execute(SQL["insert_pack"], (number, *pack))
+        if self._touched or admitted:
+            self._look_at_outcome(admitted)
         for event in (*events, *self._events):
             self._write_event(event)
 
-    def _look_at_outcome(self) -> None:
-        values = {"touched": json_ids(self._touched), "admitted": json_ids(self._admitted)}
+    def _look_at_outcome(self, admitted: list[int]) -> None:
+        values = {"touched": json_ids(self._touched), "admitted": json_ids(admitted)}
         ((releasable, conflicts),) = self._connection.execute(SQL["outcome"], values).fetchall()
         self.done.releasable = [(id_, path) for id_, path in json.loads(releasable)]
         pairs = json.loads(conflicts)
         if pairs:
-            self._note_conflicts(pairs)
+            self._note_conflicts(pairs, set(admitted))
 
-    def _note_conflicts(self, pairs: Iterable[tuple[int, int]]) -> None:
-        mine = set(self._admitted)
+    def _note_conflicts(self, pairs: Iterable[tuple[int, int]], mine: set[int]) -> None:
         found = [(new, old) for new, old in pairs if old < new or old not in mine]
         self.done.conflicts += [new for new, _ in found]
         text = "this SOP Instance UID was received before with other bytes (image {})"

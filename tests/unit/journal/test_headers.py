@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import shutil
 import sqlite3
 import zlib
 from pathlib import Path
 
 import pytest
 
+from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import Instance
 from asyncroute.journal import headers, migrate, statements
-from asyncroute.journal.base import Group
+from asyncroute.journal.base import Event, Group
+from asyncroute.journal.later import MOST_WAITING, Later
 from asyncroute.journal.reader import SqliteReader
 from asyncroute.journal.salvage import Salvage
 from asyncroute.journal.sqlite import SqliteJournal
+from asyncroute.journal.write import _Work
 from tests.contract.made import T0, delivered, image
 
 COMMON = random.Random(3).randbytes(2000)
@@ -26,9 +31,16 @@ def header(number: int) -> bytes:
     return COMMON[:1000] + b"%08d" % number + COMMON[1000:]
 
 
+def packs(images: list[Instance]) -> list[tuple[headers.Pack, list[Instance]]]:
+    """What a group of ``images`` writes, and whose headers are in it."""
+    later = Later(7)
+    numbers = {it.id: later.place(it) for it in images}
+    return [(made, [it for it in images if numbers[it.id] == number]) for number, made in later.write()[0]]
+
+
 def unpacked(images: list[Instance]) -> dict[int, bytes | None]:
     """What comes back of all packs."""
-    return {it.id: headers.unpack(it.id, *made) for made, some in headers.pack(images) for it in some}
+    return {it.id: headers.unpack(it.id, *made) for made, some in packs(images) for it in some}
 
 
 def read(folder: Path, *numbers: int) -> list[bytes | None]:
@@ -52,18 +64,18 @@ def read(folder: Path, *numbers: int) -> list[bytes | None]:
 def test_each_comes_back(count: int) -> None:
     images = [image(n, header=header(n)[: n * 11]) for n in range(count)]
     assert unpacked(images) == {n: header(n)[: n * 11] for n in range(count)}
-    assert len(list(headers.pack(images))) == -(-count // headers.MOST_IMAGES)
+    assert len(packs(images)) == -(-count // headers.MOST_IMAGES)
 
 
 def test_only_those_that_have_one() -> None:
     assert unpacked([image(1), image(2, header=b""), image(3, header=b"x"), image(4)]) == {2: b"", 3: b"x"}
-    assert list(headers.pack([image(1), image(2)])) == []
+    assert packs([image(1), image(2)]) == []
 
 
 def test_a_pack_is_bounded_and_one_that_is_larger_stands_alone() -> None:
     sizes = [headers.MOST_BYTES // 2, headers.MOST_BYTES // 2, 1, headers.MOST_BYTES + 1, 5]
     images = [image(n, header=bytes(size)) for n, size in enumerate(sizes)]
-    assert [[it.id for it in some] for _, some in headers.pack(images)] == [[0, 1], [2], [3], [4]]
+    assert [[it.id for it in some] for _, some in packs(images)] == [[0, 1], [2], [3], [4]]
     assert {n: len(found or b"") for n, found in unpacked(images).items()} == dict(enumerate(sizes))
 
 
@@ -72,14 +84,14 @@ def test_alike_ones_are_neighbours() -> None:
     chance = random.Random(5)
     kinds = [chance.randbytes(20_000) for _ in range(2)]
     images = [image(n, study_uid=f"1.{n % 2}", header=kinds[n % 2] + bytes([n])) for n in range(20)]
-    ((made, some),) = headers.pack(images)
-    assert [it.id for it in some] == [*range(0, 20, 2), *range(1, 20, 2)]
+    ((made, _),) = packs(images)
+    assert json.loads(made.images) == [*range(0, 20, 2), *range(1, 20, 2)]
     assert len(made.data) < 45_000
 
 
 @pytest.mark.parametrize("spoil", ["images", "lengths", "data", "length", "other", "cut", "longer", "bomb"])
 def test_damage_costs_a_header_and_nothing_else(spoil: str) -> None:
-    ((made, _),) = headers.pack([image(n, header=header(n)) for n in range(5)])
+    ((made, _),) = packs([image(n, header=header(n)) for n in range(5)])
     spoiled = {
         "images": made._replace(images=made.images[:-1]),
         "lengths": made._replace(lengths='{"a": 1}'),
@@ -128,7 +140,7 @@ def test_those_of_refused_images_leave_nothing_behind(tmp_path: Path) -> None:
     journal = filled(tmp_path)
     done = journal.commit(Group([image(n, "a", header=header(n)) for n in (11, 5, 12)]))
     assert list(done.refused) == [5]
-    assert ask(journal, "SELECT images FROM header_group WHERE id > 1 ORDER BY id") == [("[11]",), ("[12]",)]
+    assert ask(journal, "SELECT images FROM header_group WHERE id > 1 ORDER BY id") == [("[11,12]",)]
     journal.close()
     assert read(tmp_path, 5, 11, 12) == [header(5), header(11), header(12)]
 
@@ -158,7 +170,7 @@ def test_a_forgotten_image_leaves_nothing_of_its_header(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("gone", [{1, 2, 3}, set(range(5))])
 def test_taking_out_of_what_is_damaged_or_of_all(gone: set[int]) -> None:
-    ((made, _),) = headers.pack([image(n, header=header(n)) for n in range(5)])
+    ((made, _),) = packs([image(n, header=header(n)) for n in range(5)])
     assert (headers.without(gone, *made) is None) == (len(gone) == 5)
     assert headers.without(gone, *made._replace(data=made.data[:-1])) is None
 
@@ -246,3 +258,61 @@ def test_an_older_journals_headers_are_salvaged(old: Path) -> None:
     assert salvage.unreadable == 0
     salvage.close()
     assert [it is not None and it.header for it in found] == [header(1), None]
+
+
+# --- written later ----------------------------------------------------------------------------------------------------
+
+
+def test_what_waits_is_written_with_the_next_group_that_does_not(tmp_path: Path) -> None:
+    """Headers of several groups share a pack, and copies are compared over all of them."""
+    journal = SqliteJournal.open(tmp_path, "process-crash")
+    for n in (1, 2):
+        done = journal.commit(Group([image(n, "a", header=header(n), sop_instance_uid="1.5", size=n)], later=True))
+        assert done.conflicts == []
+    assert ask(journal, "SELECT count(*) FROM header_group") == [(0,)]
+    assert journal.commit(Group(settlements=[delivered(1, "a")])).conflicts == [2]
+    assert ask(journal, "SELECT images FROM header_group") == [("[1,2]",)]
+    assert journal.commit(Group(settlements=[delivered(2, "a")])).conflicts == []
+    journal.close()
+    assert read(tmp_path, 1, 2) == [header(1), header(2)]
+
+
+def test_not_many_wait(tmp_path: Path) -> None:
+    journal = SqliteJournal.open(tmp_path, "process-crash")
+    for n in range(1, 200):
+        journal.commit(Group([image(n, "a", header=header(n))], later=True))
+        assert len(journal._writer._later._waiting) < MOST_WAITING
+    assert ask(journal, "SELECT count(*) FROM header_group") == [(3,)]
+    journal.close()
+    assert read(tmp_path, *range(1, 200)) == [header(n) for n in range(1, 200)]
+
+
+def test_a_group_that_fails_leaves_nothing_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it wrote what waited, or would have waited itself: images of a failed group are refused."""
+    journal = SqliteJournal.open(tmp_path, "process-crash")
+    journal.commit(Group([image(1, "a", header=header(1))], later=True))
+    with monkeypatch.context() as patch:
+        patch.setattr(_Work, "_write_event", failing)
+        for later in (True, False):
+            with pytest.raises(StorageFault):
+                journal.commit(Group([image(2, "a", header=header(2))], events=[Event(T0, "x", "")], later=later))
+    journal.commit(Group([image(3, "a", header=header(3))]))
+    assert ask(journal, "SELECT images FROM header_group") == [("[1]",), ("[3]",)]
+    journal.close()
+    assert read(tmp_path, 1, 3) == [header(1), header(3)]
+
+
+def failing(*_: object) -> None:
+    raise sqlite3.OperationalError("database or disk is full")
+
+
+def test_a_crash_costs_headers_alone_and_no_other_image_gets_them(tmp_path: Path) -> None:
+    """The number of a pack that was never written is given again."""
+    journal = SqliteJournal.open(tmp_path, "process-crash")
+    journal.commit(Group([image(1, "a", header=header(1))], later=True))
+    shutil.copytree(tmp_path, tmp_path / "crashed")
+    journal.close()
+    journal = SqliteJournal.open(tmp_path / "crashed", "process-crash")
+    journal.commit(Group([image(2, "a", header=header(2))]))
+    journal.close()
+    assert read(tmp_path / "crashed", 1, 2) == [None, header(2)]

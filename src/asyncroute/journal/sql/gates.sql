@@ -1,28 +1,25 @@
 -- What a group writes into several tables goes through these, in one execution each. They belong to the writing
 -- connection (TEMP), not to the journal: no other program meets them, and they may change without a migration.
 
--- Images with their deliveries. A row without `uid_key` is a further delivery of the image before it. One with `data`
--- begins a pack of headers; those behind it that are `packed` belong to it. Two routes that name one destination make
--- one delivery: the first's.
+-- Images with their deliveries. A row without `uid_key` is a further delivery of the image before it. Two routes that
+-- name one destination make one delivery: the first's.
 CREATE TEMP VIEW admission (
-    id, size, received_at, destination, route, since, packed, images, lengths, data, uid_key, sop_instance_uid,
+    id, size, received_at, destination, route, since, header_group, uid_key, sop_instance_uid,
     sop_class_uid, transfer_syntax, study_uid, series_uid, patient_id, accession, modality, calling_aet, called_aet,
     listener, peer, path, data_offset, checksum, hold_reason
 ) AS SELECT
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
     NULL, NULL, NULL, NULL, NULL, NULL;
 
 CREATE TEMP TRIGGER admit INSTEAD OF INSERT ON admission BEGIN
-    INSERT INTO header_group (images, lengths, data)
-    SELECT NEW.images, NEW.lengths, NEW.data WHERE NEW.data IS NOT NULL;
     INSERT INTO instance (id, uid_key, sop_instance_uid, sop_class_uid, transfer_syntax, study_uid, series_uid,
         patient_id, accession, modality, calling_aet, called_aet, listener, peer, received_at, path, data_offset, size,
         checksum, hold_reason, header_group)
     SELECT NEW.id, NEW.uid_key, NEW.sop_instance_uid, NEW.sop_class_uid, NEW.transfer_syntax, NEW.study_uid,
         NEW.series_uid, NEW.patient_id, NEW.accession, NEW.modality, NEW.calling_aet, NEW.called_aet, NEW.listener,
         NEW.peer, NEW.received_at, NEW.path, NEW.data_offset, NEW.size, NEW.checksum, NEW.hold_reason,
-        CASE WHEN NEW.packed THEN (SELECT max(id) FROM header_group) END
+        NEW.header_group
     WHERE NEW.uid_key IS NOT NULL;
     INSERT INTO delivery (instance, destination, state, route, size, queued_at, since)
     SELECT NEW.id, NEW.destination, 1, NEW.route, NEW.size, NEW.received_at, NEW.since
