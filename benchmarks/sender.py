@@ -256,7 +256,7 @@ class Call(Peer):
             sender.report.digests[number] = image.digest()
         self.image = image
         out: list[bytes | memoryview] = [
-            command_pdus(1, dimse.store_request(SOP_CLASS, image.uid, self._message), self._room)
+            command_pdus(1, dimse.store_request(SOP_CLASS, dimse.padded_uid(image.uid), self._message), self._room)
         ]
         DataCutter(1, image.size, self._room).cut(image.parts, out)
         if not sender.report.started[number]:

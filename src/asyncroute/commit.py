@@ -189,8 +189,8 @@ class Committer:
     def _lingered(self) -> None:
         self._timer = None
         self._kick(probe=self.trouble is not None)
-        if self._timer is None and self._results():
-            self._timer = self._loop.call_later(LINGER, self._lingered)
+        if self._results():
+            self._timer = self._timer or self._loop.call_later(LINGER, self._lingered)
 
     def _kick(self, probe: bool = False) -> None:
         """Begin a group if one is due. ``probe``: an empty one will do, to learn whether the journal works again."""

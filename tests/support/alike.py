@@ -15,10 +15,10 @@ def facts(scan: Scan) -> dict[str, object]:
     return {**found, **how, "codecs": scan.codecs(), "unknown": scan.unknown_encoding}
 
 
-def scan_both(scanner: HeaderScanner, data: bytes, syntax: str, complete: bool = True) -> Scan | None:
+def scan_both(scanner: HeaderScanner, data: bytes, syntax: str, complete: bool = True, key: str = KEY) -> Scan | None:
     """The scan of one that has learned from what it scanned before; asserts that it is what a new one would say."""
     plain = HeaderScanner(scanner.wanted).scan(data, syntax, complete)
-    scan = scanner.scan(data, syntax, complete, KEY)
+    scan = scanner.scan(data, syntax, complete, key)
     if plain is None or scan is None:
         assert scan is plain
         return None

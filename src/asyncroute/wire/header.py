@@ -18,7 +18,7 @@ from itertools import count
 from asyncroute.wire import charset
 from asyncroute.wire.elements import PIXELS, Odd, Walk, tag_text
 from asyncroute.wire.layout import Match
-from asyncroute.wire.layouts import Layouts
+from asyncroute.wire.layouts import Key, Layouts
 from asyncroute.wire.lenient import WINDOW, actual_encoding, read_leniently
 from asyncroute.wire.syntax import EXPLICIT_LE, Encoding, syntax_of
 from asyncroute.wire.values import dictionary_vr, short_texts
@@ -174,7 +174,7 @@ class HeaderScanner:
         return scan
 
     def _scan(
-        self, view: memoryview, encoding: Encoding, *, whole: bool, final: bool, key: Hashable = None
+        self, view: memoryview, encoding: Encoding, *, whole: bool, final: bool, key: Key | None = None
     ) -> Scan | None:
         """`whole`: the data set ends with `view`; `final`: there will not be more of it in any case."""
         limit = len(view)

@@ -19,6 +19,7 @@ MAX_HEADERS = 1024  # in one layout
 MAX_ALL_HEADERS = 1 << 14  # in all layouts of a scanner (some 5 MB)
 MAX_KEYS = 64
 MAX_LAYOUTS = 8  # under one key
+MAX_SHARED = 16  # that other keys may use as well
 
 _LEARNING = 16  # what learning costs, in images that fit or are passed over
 _CREDIT = 8 * _LEARNING
@@ -134,16 +135,21 @@ class _Place:
         return sum(len(each.same) for each in self.layouts)
 
 
+Key = tuple[str, Hashable]
+"""A transfer syntax, and what images have in common that look alike (a sender and a kind of image)."""
+
+
 class Layouts:
-    """The layouts that one scanner has learned, by keys under which images look alike (a sender and a kind of image).
+    """The layouts that one scanner has learned, by keys; a few of them are tried for other keys, too.
 
     `fits` counts the data sets that one of them fitted, `learned` those that one was made of. Not for several threads.
     """
 
-    __slots__ = ("_places", "_size", "fits", "learned")
+    __slots__ = ("_places", "_shared", "_size", "fits", "learned")
 
     def __init__(self) -> None:
-        self._places: dict[Hashable, _Place] = {}  # the oldest first
+        self._places: dict[Key, _Place] = {}  # the oldest first
+        self._shared: list[tuple[str, Layout]] = []  # with their transfer syntax, the latest first
         self._size = 0
         self.fits = 0
         self.learned = 0
@@ -153,11 +159,11 @@ class Layouts:
         """How many keys and how many headers are remembered."""
         return len(self._places), self._size
 
-    def match(self, key: Hashable, data: Data, whole: bool) -> Match | None:
+    def match(self, key: Key, data: Data, whole: bool) -> Match | None:
         """What the first layout that fits finds, if any."""
         place = self._places.get(key)
         if place is None:
-            return None
+            place = self._new_place(key)
         for number, layout in enumerate(place.layouts):
             match = layout.match(data, whole)
             if match is not None:
@@ -168,9 +174,29 @@ class Layouts:
                 place.used = True
                 self.fits += 1
                 return match
+        return self._match_of_others(key[0], place, data, whole)
+
+    def _match_of_others(self, syntax: str, place: _Place, data: Data, whole: bool) -> Match | None:
+        """Another sender may have the same device: what was learned from its images need not be learned again."""
+        for encoded, layout in self._shared:
+            match = None if encoded != syntax or layout in place.layouts else layout.match(data, whole)
+            if match is not None:
+                self._keep(place, layout)
+                self.fits += 1
+                return match
         return None
 
-    def learn(self, key: Hashable, walk: Walk, encoding: Encoding, whole: bool) -> None:
+    def _keep(self, place: _Place, layout: Layout) -> None:
+        """``layout`` comes first under a key, in the place of one of the same elements."""
+        self._size -= place.size
+        others = [each for each in place.layouts if each.same != layout.same]
+        place.layouts = [layout, *others[: MAX_LAYOUTS - 1]]
+        place.used = True
+        self._size += place.size
+        while self._size > MAX_ALL_HEADERS:
+            self._forget_one()
+
+    def learn(self, key: Key, walk: Walk, encoding: Encoding, whole: bool) -> None:
         """See the function `learn`: of data that nothing fitted, but seldom from images that are never alike."""
         place = self._places.get(key) or self._new_place(key)
         if place.debt > _CREDIT:
@@ -180,14 +206,11 @@ class Layouts:
         layout = learn(walk, encoding, whole, place.layouts)
         if layout is not None:
             self.learned += 1
-            others = [each for each in place.layouts if each.same != layout.same]
-            self._size -= place.size
-            place.layouts = [layout, *others[: MAX_LAYOUTS - 1]]
-            self._size += place.size
-            while self._size > MAX_ALL_HEADERS:
-                self._forget_one()
+            others = [each for each in self._shared if each[1].same != layout.same]
+            self._shared = [(key[0], layout), *others[: MAX_SHARED - 1]]
+            self._keep(place, layout)
 
-    def _new_place(self, key: Hashable) -> _Place:
+    def _new_place(self, key: Key) -> _Place:
         """Whoever makes up keys inherits what learning for them has cost."""
         debt = self._forget_one() if len(self._places) >= MAX_KEYS else 0
         place = self._places[key] = _Place(debt)

@@ -13,7 +13,7 @@ import pytest
 
 from asyncroute.wire import layout
 from asyncroute.wire.header import HeaderScanner
-from asyncroute.wire.layouts import MAX_ALL_HEADERS, MAX_HEADERS, MAX_KEYS
+from asyncroute.wire.layouts import MAX_ALL_HEADERS, MAX_HEADERS, MAX_KEYS, MAX_SHARED
 from tests.support.alike import KEY, recognized, scan_both
 from tests.support.encoding import (
     BIG,
@@ -150,11 +150,29 @@ def test_several_kinds_of_images_under_one_key() -> None:
     assert [recognized(scanner, kind, EXPLICIT) for kind in kinds * 3] == [True] * 12
 
 
-def test_only_under_its_own_key_and_transfer_syntax() -> None:
+def test_only_in_its_own_transfer_syntax() -> None:
     scanner = taught(image(EXPLICIT), syntax=EXPLICIT)
-    for syntax, key in ((EXPLICIT, "another"), ("1.2.840.10008.1.2.4.70", KEY), (EXPLICIT, None)):
+    for syntax, key in (("1.2.840.10008.1.2.4.70", KEY), (EXPLICIT, None)):
         scanner.scan(image(EXPLICIT), syntax, True, key)
     assert scanner.layouts.fits == 0
+
+
+def test_what_one_sender_taught_serves_others_with_the_same_device() -> None:
+    scanner = taught(image(EXPLICIT), syntax=EXPLICIT)
+    learned = scanner.layouts.learned
+    for other in ("B", "C", "B"):
+        scan_both(scanner, image(EXPLICIT), EXPLICIT, key=other)
+    assert (scanner.layouts.fits, scanner.layouts.learned) == (3, learned)
+
+
+def test_few_layouts_are_shared() -> None:
+    """Each sender's own stay under its own key, however many there are."""
+    scanner = HeaderScanner({0x00100020})
+    kinds = [image(EXPLICIT, behind=element(0x00400300 + n, "LO", b"x ")) for n in range(3 * MAX_SHARED)]
+    for n, data in enumerate(kinds):
+        scanner.scan(data, EXPLICIT, True, n)
+    assert len(scanner.layouts._shared) == MAX_SHARED
+    assert scanner.layouts.size[0] <= MAX_KEYS
 
 
 def test_scans_of_the_same_values_have_the_same_token() -> None:
