@@ -164,10 +164,14 @@ class Committer:
         """A result is coming: it waits a little for company, unless many wait already."""
         if not self._results():
             self._results_since = self._loop.time()
+        if self._many_results():
+            self._kick()
+        else:
+            self._linger()
+
+    def _linger(self) -> None:
         if self._timer is None:
             self._timer = self._loop.call_later(LINGER, self._lingered)
-        elif self._many_results():
-            self._kick()
 
     def _results(self) -> bool:
         n = self._next
@@ -190,7 +194,7 @@ class Committer:
         self._timer = None
         self._kick(probe=self.trouble is not None)
         if self._results():
-            self._timer = self._timer or self._loop.call_later(LINGER, self._lingered)
+            self._linger()
 
     def _kick(self, probe: bool = False) -> None:
         """Begin a group if one is due. ``probe``: an empty one will do, to learn whether the journal works again."""
