@@ -40,7 +40,7 @@ MEANING = {
     "answer": "back to the loop, success answered",
     "queue": "for a lane, and for its association if there is none",
     "send": "to the destination, until it has the last byte",
-    "settle": "the destination's answer, and the result durable, in a group that waits 20 ms for company",
+    "settle": "the destination's answer, and the result durable, in a group that waits 50 ms for company",
 }
 
 LOADS = {

@@ -85,7 +85,8 @@ class Requestor(Link):
         self.images = 0
         self.busy = False
         self._command = b""
-        self._usual = dimse.Alike()  # what its successful responses look like
+        self._all_usual, self._who = shared.usual, (target.host, target.port, target.called_aet)
+        self._usual = shared.usual.get(self._who) or dimse.Alike()  # what its successful responses look like
         self._hoped = b""  # the whole of one to the message under way
         self._message_id = 0
         self._all_sent = False
@@ -186,7 +187,7 @@ class Requestor(Link):
         self.deadline = self._until = NEVER
         comment = command.text(dimse.ERROR_COMMENT)
         if status == dimse.SUCCESS and not comment and field == dimse.C_STORE_RSP and instance:
-            self._usual = dimse.Alike.like(data, dimse.RESPONDED_TO)
+            self._usual = self._all_usual[self._who] = dimse.Alike.like(data, dimse.RESPONDED_TO)
         owner.responded(status, comment)
 
     def _early(self, status: int, comment: str) -> None:

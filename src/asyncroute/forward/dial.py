@@ -11,7 +11,7 @@ import asyncio
 import socket
 import ssl
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from asyncroute.core import outcomes
@@ -21,6 +21,7 @@ from asyncroute.link import tls
 from asyncroute.link.deadlines import Deadlines
 from asyncroute.link.resolve import Addresses, Resolver
 from asyncroute.link.stream import Stream, TlsStream
+from asyncroute.wire.command import Alike
 
 MOST_ADDRESSES = 8
 """Addresses of one name that are tried in one go."""
@@ -48,6 +49,8 @@ class Shared:
     pool: Executor
     """Negotiates (pynetdicom)."""
     resolver: Resolver
+    usual: dict[tuple[str, int, str], Alike] = field(default_factory=dict)
+    """What successful responses look like, by host, port and AE title of who sends them."""
 
 
 class Failed(PeerFault):
@@ -64,17 +67,17 @@ async def dial(target: Target, resolver: Resolver) -> Stream:
     Raises:
         Failed: none does; the outcome is the last one's, or TLS trouble, if there was any.
     """
-    failure = Failed(outcomes.unresolved(f"{target.host} has no address"))
-    found = (await _addresses(target, resolver))[:MOST_ADDRESSES]
+    failure: Failed | None = None
+    found = (resolver.known(target.host, target.port) or await _addresses(target, resolver))[:MOST_ADDRESSES]
     for address in found:
         try:
             return await _connected(address, target, several=len(found) > 1)
         except Failed as failed:
             resolver.avoid(address)
-            if not failure.outcome.loud:
+            if failure is None or not failure.outcome.loud:
                 failure = failed
     resolver.forget(target.host, target.port)  # it may have moved
-    raise failure
+    raise failure or Failed(outcomes.unresolved(f"{target.host} has no address"))
 
 
 async def _addresses(target: Target, resolver: Resolver) -> Addresses:
@@ -94,9 +97,11 @@ async def _connected(address: tuple[Any, ...], target: Target, several: bool) ->
     sock: socket.socket | None = None
     shaking = False
     try:
+        sock = socket.socket(family, kind, proto)
+        sock.setblocking(False)
+        if target.tls is None and not sock.connect_ex(at):  # a neighbour may be there at once
+            return Stream(sock, str(at[0]))
         async with asyncio.timeout(target.connect_timeout):
-            sock = socket.socket(family, kind, proto)
-            sock.setblocking(False)
             await asyncio.get_running_loop().sock_connect(sock, at)
             shaking = True
             return await _secured(sock, target, str(at[0]))

@@ -32,6 +32,10 @@ class Resolver:
         self._asked: dict[tuple[str, int], tuple[float, asyncio.Future[Addresses]]] = {}
         self._avoided: dict[tuple[Any, ...], float] = {}
 
+    def known(self, host: str, port: int) -> Addresses | None:
+        """Where ``host`` is, if that is no name; None: it has to be looked up."""
+        return _in_numbers(host, port)
+
     async def addresses(self, host: str, port: int) -> Addresses:
         """Where ``host`` is.
 

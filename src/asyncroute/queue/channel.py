@@ -83,6 +83,8 @@ class Channel:
         self._flows = self._choice.flows
         self._turns = self._choice.turns
         self._known: set[int] = set()
+        self._left_to_journal: set[int] = set()
+        """Waiting for another try there, once the journal knows until when: before, a refill would bring them back."""
         self._delayed: list[tuple[float, int, Delivery]] = []
         self._order = count()
         self._pairs: dict[tuple[str, Pair], None] = {}
@@ -178,10 +180,12 @@ class Channel:
 
     def settled(self, instance_id: int, final: bool) -> None:
         """A result is durable; ``final``: the delivery is over (delivered, failed, discarded)."""
-        if final:
+        if final or instance_id in self._left_to_journal:
+            self._left_to_journal.discard(instance_id)
             self._known.discard(instance_id)
             if self._refill is not None:
                 self._settled_meanwhile.add(instance_id)
+                self._missed = self._missed or not final
             elif self._behind and not self.sending:
                 self.pump()
 
@@ -359,7 +363,7 @@ class Channel:
     def later(self, delivery: Delivery, seconds: float) -> None:
         """Ready again after ``seconds``; beyond our bound the journal remembers it for us."""
         if len(self._delayed) >= READY_MOST:
-            self._known.discard(delivery.instance_id)
+            self._left_to_journal.add(delivery.instance_id)
             self._ledger.finished_with(delivery)
             self._behind = self._missed = True
         else:
