@@ -109,8 +109,8 @@ def leak() -> None:
 
 
 def _file_of(connection: sqlite3.Connection) -> Path:
-    ((_, _, path),) = connection.execute("PRAGMA database_list").fetchall()
-    return Path(path)
+    paths = {name: path for _, name, path in connection.execute("PRAGMA database_list").fetchall()}
+    return Path(paths["main"])
 
 
 BREACHES: dict[str, Callable[[], None]] = {

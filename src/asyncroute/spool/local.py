@@ -32,6 +32,9 @@ from asyncroute.wire.part10 import PRIVATE_CREATOR_UID, Meta, NotPart10, parse_m
 ORPHANS = "orphans"
 ORPHAN_NAME = re.compile(r"(\d{8,})\.dcm(?:\.\d+)?", re.ASCII)
 _PIECE = 1 << 20
+EARLY = 256 << 10
+"""Bytes of a file whose writing begins before its sync; for less the call costs more than it saves."""
+
 _LONGEST_HEAD = 64 << 10
 _log = logging.getLogger(__name__)
 
@@ -336,7 +339,7 @@ class _Group:
             if before > length:
                 crash_point("spare-overwritten")
                 os.ftruncate(number, length)
-            if self._several:
+            if self._several and length >= EARLY:
                 self._tree.start_writing(number)
         except Exception as error:  # whatever it is, it is this image's alone
             self._failed(instance, error, "writing")
