@@ -14,7 +14,7 @@ from collections.abc import Collection
 
 from asyncroute.forward.base import Key, Lane
 
-DWELL = 0.03
+DWELL = 0.05
 """Seconds for which a lane stays with a title while others wait, at least: a few images' time."""
 
 DWELL_MOST = 0.5
