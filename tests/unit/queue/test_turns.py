@@ -46,12 +46,12 @@ def test_where_associations_are_dear_lanes_stay_longer(seconds: float, dwell: fl
 def test_the_usual_opening_time_counts_not_a_single_one() -> None:
     turns, lane = Turns(), a_lane()
     for _ in range(20):
-        turns.opened(lane, 0.01, 0.0)
+        turns.opened(lane, 0.02, 0.0)
     turns.opened(lane, 0.3, 0.0)
     assert turns.dwell < 0.4
     for _ in range(20):
-        turns.opened(lane, 0.01, 0.0)
-    assert turns.dwell == pytest.approx(0.04, rel=0.05)
+        turns.opened(lane, 0.02, 0.0)
+    assert turns.dwell == pytest.approx(0.08, rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -113,15 +113,15 @@ async def busy(town: Town, titles: int, count: int, gap: float) -> float:
 
 
 def test_ten_busy_titles_over_four_lanes() -> None:
-    """Associations by time, not by image; the median stays near that of one title."""
+    """Associations by time, not by image; half of the images wait less than a dwell."""
 
     async def body() -> None:
         town = Town(lanes=4)
         seconds = await busy(town, 10, 300, 0.006)
         assert len(town.order) == 3000
         assert len(town.opened) <= 4 * seconds / (DWELL + town.opening) + 10
-        assert town.median < 0.02
-        assert town.longest < 0.1
+        assert town.median < DWELL
+        assert town.longest < 3 * DWELL
 
     virtually(body)
 
@@ -133,7 +133,7 @@ def test_one_title_too_many() -> None:
         town = Town(lanes=10)
         seconds = await busy(town, 11, 300, 0.006)
         assert len(town.opened) <= seconds / (DWELL / 2) + 22
-        assert town.longest < 0.05
+        assert town.longest < 2 * DWELL
 
     virtually(body)
 
