@@ -19,7 +19,7 @@ from collections.abc import Callable
 CLASSES = (8 << 10, 64 << 10, 256 << 10, 1 << 20)
 """Capacities, in bytes, of receive buffers."""
 
-SPARE = 16 << 20
+SPARE = 8 << 20
 """Bytes of unused buffers that are kept for the next image."""
 
 
@@ -90,7 +90,7 @@ class Memory:
 
     def __init__(self, limit: int, keep: int | None = None) -> None:
         self.limit = limit
-        self.keep = keep if keep is not None else min(limit // 4, 48 << 20)
+        self.keep = keep if keep is not None else min(limit // 4, 32 << 20)
         self.used = 0
         self._spare: dict[int, list[Buffer]] = {c: [] for c in CLASSES}
         self._spare_bytes = 0
