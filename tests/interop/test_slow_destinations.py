@@ -60,6 +60,7 @@ def in_company(make_router: MakeRouter, host: ReceiverHost, down: ExactReceiver,
     return measure(router, third, seed)
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_the_third_is_not_held_up(make_router: MakeRouter, receivers: ReceiverHost) -> None:
     single, joint = [], []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import socket
 import time
@@ -154,5 +155,10 @@ def command(values: dict[int, bytes] | None = None) -> Command:
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
-    """Every file below ``folder``, by its relative name."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Every file below ``folder``, by its relative name; but for those that go while we look."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with contextlib.suppress(FileNotFoundError):
+                found[str(path.relative_to(folder))] = path.read_bytes()
+    return found
