@@ -60,19 +60,32 @@ def test_it_listens_at_once_and_delivers(make_router: MakeRouter, receivers: Rec
     router.kill()
 
 
+def seconds_per_move(spool: Path) -> float:
+    """What it takes this machine to rename a file of the spool, measured there and back."""
+    files = [path for _, path in zip(range(5000), spool.rglob("*.dcm"), strict=False)]
+    began = monotonic()
+    for path in files:
+        aside = spool.parent / path.name
+        path.rename(aside)
+        aside.rename(path)
+    return (monotonic() - began) / (2 * len(files))
+
+
 def test_the_journal_is_lost(make_router: MakeRouter, receivers: ReceiverHost, queued: Path) -> None:
     """All those files are orphans then: set aside, before it listens."""
     for name in os.listdir(queued):
         if name.startswith("journal.db"):
             (queued / name).unlink()
     before = sum(len(names) for _, _, names in os.walk(queued / "spool"))
+    bare = before * seconds_per_move(queued / "spool")
     router, seconds = started(make_router, queued, receivers.receiver())
     memory = procfs.memory(router.pid)
+    print(f"{before} files are moved in {bare:.2f} s here")
     print(f"{before} orphans: listening after {seconds:.2f} s, {memory / procfs.MIB:.0f} MiB at most")
     assert router.status()["orphans"] == before
     assert before >= COUNT - 2 * SOME
     assert len(os.listdir(queued / "orphans")) == before
     assert not router.spool_files()
-    assert seconds < START
+    assert seconds < max(START, 5 * bare)  # some machines need most of that for the bare renaming
     assert memory < MEMORY
     router.stop()
