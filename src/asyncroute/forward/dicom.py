@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,7 +21,7 @@ from asyncroute.core.outcomes import Action, Kind, Outcome
 from asyncroute.crashpoints import crash_point
 from asyncroute.forward.association import Failed, Requestor, Shared, Target, connect
 from asyncroute.forward.base import Key, Pair, Reports
-from asyncroute.forward.reading import Readers, Reading, unreadable
+from asyncroute.forward.reading import Data, Readers, Reading, unreadable
 from asyncroute.link.buffers import ImageBytes, Memory
 from asyncroute.link.negotiate import Proposal
 from asyncroute.wire.command import IMPLICIT_LE, VERIFICATION
@@ -106,7 +106,7 @@ class DicomLane:
         self._idle: asyncio.TimerHandle | None = None
         self._probing = False
         self._reading: Reading | None = None
-        self._piece: bytes | None = None
+        self._piece: Data | None = None
         self._fetching = False
         self._loop = asyncio.get_running_loop()
 
@@ -253,11 +253,15 @@ class DicomLane:
         image = delivery.image
         if isinstance(image, ImageBytes) and self._means.memory.may_send(image):
             self._image = image
-            association.store(context_id, delivery.sop_class_uid, delivery.sop_instance_uid, delivery.size, image.parts)
+            parts: Sequence[memoryview] = image.parts
+        elif (data := self._means.readers.at_once(delivery)) is not None:
+            parts = (data,)
         else:
             self._reading = self._means.readers.open(delivery)
             self._piece = None
             self._fetch()
+            return
+        association.store(context_id, delivery.sop_class_uid, delivery.sop_instance_uid, delivery.size, parts)
 
     def _no_context(self, delivery: Delivery) -> None:
         if self._delivery is delivery:
@@ -270,7 +274,7 @@ class DicomLane:
         self._fetching = True
         reading.next(lambda data, fault: self._fetched(reading, data, fault))
 
-    def _fetched(self, reading: Reading, data: bytes | None, fault: AsyncrouteError | None) -> None:
+    def _fetched(self, reading: Reading, data: Data | None, fault: AsyncrouteError | None) -> None:
         delivery = self._delivery
         if self._reading is not reading or delivery is None:
             return
@@ -288,7 +292,7 @@ class DicomLane:
         else:
             self._give(association, data)
 
-    def _begin_from_file(self, association: Requestor, delivery: Delivery, data: bytes) -> None:
+    def _begin_from_file(self, association: Requestor, delivery: Delivery, data: Data) -> None:
         assert association.peer is not None
         context_id = association.peer.contexts[(delivery.sop_class_uid, delivery.transfer_syntax)]
         if not self._read_all():
@@ -297,7 +301,7 @@ class DicomLane:
             context_id, delivery.sop_class_uid, delivery.sop_instance_uid, delivery.size, (memoryview(data),)
         )
 
-    def _give(self, association: Requestor, data: bytes) -> None:
+    def _give(self, association: Requestor, data: Data) -> None:
         if not self._read_all():
             self._fetch()
         association.more((memoryview(data),))

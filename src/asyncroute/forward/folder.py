@@ -32,7 +32,7 @@ from asyncroute.core.rules import Attributes
 from asyncroute.crashpoints import crash_point
 from asyncroute.forward.base import Key, Reports
 from asyncroute.forward.reading import unreadable
-from asyncroute.spool.base import Spool
+from asyncroute.spool.base import Spool, other_checksum
 from asyncroute.wire.header import HeaderScanner
 from asyncroute.wire.part10 import build_meta, parse_meta
 
@@ -304,7 +304,7 @@ def _link(temporary: Path, wanted: Path) -> None:
 def _compare(digest: xxhash.xxh3_64, delivery: Delivery) -> None:
     """Raise ``StorageFault`` unless ``digest`` is that of what was received."""
     if digest.intdigest() != delivery.checksum:
-        raise StorageFault(f"spool file {delivery.path} is damaged: its checksum is not the one of what was received")
+        raise StorageFault(other_checksum(delivery.path))
 
 
 def _same_data(path: Path, delivery: Delivery) -> bool:

@@ -1,9 +1,10 @@
 """Reading images back from the spool, for lanes whose image is no longer in memory.
 
-A few threads serve all lanes; requests that wait are taken together, and results come back to the loop together. What
-comes back from disk is checked against the journal: the file's own header first (another image's bytes are never sent
-under this one's name), its length and checksum before the last byte of it is handed out: small images are read whole
-and compared, large ones piece by piece, so that the last piece of a damaged one is withheld.
+Small images that the system has in memory are read on the loop. For the others a few threads serve all lanes; requests
+that wait are taken together, and results come back to the loop together.
+What comes back is checked against the journal: the file's own header first (another image's bytes are never sent under
+this one's name), its length and checksum before the last byte of it is handed out: small images are read whole and
+compared, large ones piece by piece, so that the last piece of a damaged one is withheld.
 """
 
 from __future__ import annotations
@@ -20,17 +21,25 @@ from asyncroute.core.errors import AsyncrouteError, StorageFault
 from asyncroute.core.model import Delivery
 from asyncroute.core.outcomes import Outcome
 from asyncroute.link.workers import Workers
-from asyncroute.spool.base import Spool
+from asyncroute.spool.base import Spool, other_checksum
 
 log = logging.getLogger(__name__)
 
 WHOLE = 1 << 20
 """Images up to so many bytes are read in one piece."""
 
+AT_ONCE = 256 << 10
+"""Images up to so many bytes are read on the loop if the system still has them in memory: cheaper than to hand them to
+a thread and back, and no longer than to receive one."""
+
+COLD = 32
+"""Images that are read by threads after one that was not in memory: those of the same time are likely not to be."""
+
 PIECE = 256 << 10
 """Bytes per piece of larger ones."""
 
-Done = Callable[[bytes | None, AsyncrouteError | None], None]
+Data = bytes | memoryview
+Done = Callable[[Data | None, AsyncrouteError | None], None]
 
 
 def unreadable(fault: AsyncrouteError | None) -> Outcome:
@@ -43,14 +52,27 @@ class Readers:
     """See module. ``read`` on the loop's thread; ``done`` is called there."""
 
     def __init__(self, spool: Spool, threads: int = 4) -> None:
-        self._spool = spool
+        self.spool = spool
         self._workers = Workers(threads, "read")
+        self._cold = 0
+
+    def at_once(self, delivery: Delivery) -> memoryview | None:
+        """The whole data set, checked, if the system has it in memory; else ``open`` it."""
+        if delivery.size > AT_ONCE:
+            return None
+        if self._cold:
+            self._cold -= 1
+            return None
+        data = self.spool.at_once(delivery)
+        if data is None:
+            self._cold = COLD
+        return data
 
     def open(self, delivery: Delivery) -> Reading:
         """The delivery's data set, from its beginning. No I/O yet."""
         return Reading(self, delivery)
 
-    def submit(self, job: Callable[[], bytes], done: Done) -> None:
+    def submit(self, job: Callable[[], Data], done: Done) -> None:
         """Do ``job`` in a reading thread; ``done`` with its result follows on the loop."""
         self._workers.submit(job, partial(_read, done))
 
@@ -58,16 +80,8 @@ class Readers:
         """End the threads."""
         self._workers.close(5)
 
-    def confirm(self, delivery: Delivery) -> None:
-        """Whether the file is the one that the journal means; else a ``StorageFault``. Blocks."""
-        self._spool.confirm(delivery)
 
-    def fetch(self, path: str, offset: int, length: int) -> bytes:
-        """Bytes of a spool file. Blocks."""
-        return self._spool.read(path, offset, length)
-
-
-def _read(done: Done, data: bytes | None, error: Exception | None) -> None:
+def _read(done: Done, data: Data | None, error: Exception | None) -> None:
     """Back on the loop; what is no fault of the storage's is one of ours."""
     if error is None or isinstance(error, AsyncrouteError):
         done(data, error)
@@ -94,17 +108,21 @@ class Reading:
 
     def next(self, done: Done) -> None:
         """The next piece (all, if it is small); one at a time."""
-        offset, size = self._offset, self._delivery.size
-        length = size if size <= WHOLE else min(PIECE, size - offset)
-        self._offset = offset + length
-        self._readers.submit(lambda: self._fetch(offset, length), done)
+        offset, size, readers = self._offset, self._delivery.size, self._readers
+        if size <= WHOLE:
+            self._offset = size
+            readers.submit(partial(readers.spool.load, self._delivery), done)
+        else:
+            length = min(PIECE, size - offset)
+            self._offset = offset + length
+            readers.submit(partial(self._fetch, offset, length), done)
 
     def _fetch(self, offset: int, length: int) -> bytes:
-        d = self._delivery
+        d, spool = self._delivery, self._readers.spool
         if not offset:
-            self._readers.confirm(d)
-        data = self._readers.fetch(d.path, d.data_offset + offset, length)
+            spool.confirm(d)
+        data = spool.read(d.path, d.data_offset + offset, length)
         self._hasher.update(data)
         if offset + length >= d.size and self._hasher.intdigest() != d.checksum:
-            raise StorageFault(f"spool file {d.path} is damaged: its checksum is not the one of what was received")
+            raise StorageFault(other_checksum(d.path))
         return data

@@ -16,8 +16,8 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable
 
-CLASSES = (8 << 10, 64 << 10, 256 << 10, 1 << 20)
-"""Capacities, in bytes, of receive buffers."""
+CLASSES = (*(quarters << shift for shift in range(11, 18) for quarters in (4, 5, 6, 7)), 1 << 20)
+"""Capacities, in bytes, of receive buffers: 8 KiB to 1 MiB, four to a doubling, so that at most a fifth lies idle."""
 
 SPARE = 8 << 20
 """Bytes of unused buffers that are kept for the next image."""
@@ -92,7 +92,7 @@ class Memory:
         self.limit = limit
         self.keep = keep if keep is not None else min(limit // 4, 32 << 20)
         self.used = 0
-        self._spare: dict[int, list[Buffer]] = {c: [] for c in CLASSES}
+        self._spare: OrderedDict[int, list[Buffer]] = OrderedDict((c, []) for c in CLASSES)  # the last used last
         self._spare_bytes = 0
         self._sending = 0
         self._waiters: list[Callable[[], None]] = []
@@ -112,12 +112,23 @@ class Memory:
         if self.used > self.keep and self._kept:
             self._let_go()
         spare = self._spare[capacity]
-        if spare:
-            buffer = spare.pop()
-            buffer.refs = 1
-            self._spare_bytes -= capacity
-            return buffer
-        return Buffer(self, capacity)
+        if not spare:
+            self._make_room(capacity)
+            return Buffer(self, capacity)
+        buffer = spare.pop()
+        buffer.refs = 1
+        self._spare_bytes -= capacity
+        return buffer
+
+    def _make_room(self, capacity: int) -> None:
+        """Spare buffers of sizes that are not asked for any more leave their room to those that are."""
+        self._spare.move_to_end(capacity)
+        for size, spare in self._spare.items():
+            while spare and self._spare_bytes + capacity > SPARE:
+                self._spare_bytes -= size
+                spare.pop()
+            if self._spare_bytes + capacity <= SPARE:
+                break
 
     def when_room(self, call: Callable[[], None]) -> None:
         """Call once as soon as a tenth of the limit is free again."""

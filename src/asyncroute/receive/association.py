@@ -22,7 +22,7 @@ from asyncroute.link.deadlines import NEVER
 from asyncroute.link.link import Link
 from asyncroute.link.stream import Stream as ByteStream
 from asyncroute.receive.base import Received
-from asyncroute.receive.message import Message
+from asyncroute.receive.message import LARGEST_BUFFER, Message
 from asyncroute.wire import command as dimse
 from asyncroute.wire.pdata import (
     ASSOCIATE_RQ,
@@ -76,7 +76,7 @@ class Acceptor(Link):
         self._memory = listener.memory
         self._buffer: Buffer | None = None
         self._filled = 0
-        self.expect = SMALLEST
+        self.expect = SMALLEST  # bytes of the next image with its command set
         self._command = b""
         self._usual = dimse.Alike()
         self._command_context = 0
@@ -136,7 +136,7 @@ class Acceptor(Link):
         """
         message, memory = self.message, self._memory
         if not memory.short:
-            return self.expect if message is None else message.want(self.expect)
+            return message.want(self.expect) if message is not None else min(self.expect, LARGEST_BUFFER)
         self.listener.intake.relieve()
         if message is None:
             return SMALLEST

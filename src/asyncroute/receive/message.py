@@ -32,6 +32,8 @@ _USABLE_UID = re.compile(r"[!-)+-.0->@-\[\]-~]{1,64}")
 """Printable ASCII but for space, asterisk, slash, question mark, backslash."""
 
 LARGEST_BUFFER = 256 << 10
+ROUND_IT = 4 << 10
+"""Bytes for what comes with an image: its command set, the PDUs' headers, and that the next one is a little longer."""
 
 
 class Message:
@@ -73,9 +75,10 @@ class Message:
     # ---- bytes
 
     def want(self, expected: int) -> int:
-        """The size in bytes of the next receive buffer."""
+        """The size in bytes of the next receive buffer. ``expected``: bytes of the whole image, as far as known."""
         size = self._assembly.size if self._assembly is not None else LARGEST_BUFFER
-        return max(expected, min(size * 2, LARGEST_BUFFER), 64 << 10)
+        left = expected - size
+        return min(max(left, 8 << 10) if left > 0 else max(size * 2, 64 << 10), LARGEST_BUFFER)
 
     def add(self, buffer: Buffer, lo: int, hi: int) -> None:
         """Bytes ``lo:hi`` of ``buffer`` come next."""
@@ -149,7 +152,7 @@ class Message:
         received.image = image = assembly.take()
         received.instance.size = image.size
         received.instance.id, received.instance.path = self.owner.listener.admit.allocate()
-        self.owner.expect = min(max(image.size + 4096, 8 << 10), LARGEST_BUFFER)
+        self.owner.expect = image.size + ROUND_IT
         self.owner.waits()
         self.owner.offer(received)
 

@@ -129,6 +129,18 @@ class Spool(Protocol):
         """``length`` bytes from ``offset``; a short file is a ``StorageFault``."""
         ...
 
+    def at_once(self, delivery: Delivery) -> memoryview | None:
+        """The data set, whole and compared with ``delivery``, if it can be had without waiting for the disk.
+
+        None: not so, or something is wrong: ``load`` says what. For the loop's thread, which it does not
+        hold up for longer than such an image's bytes take to be copied.
+        """
+        ...
+
+    def load(self, delivery: Delivery) -> memoryview:
+        """The data set, whole and compared with ``delivery``; a ``StorageFault`` says what is wrong."""
+        ...
+
     def confirm(self, delivery: Delivery) -> None:
         """Compare what the file at ``delivery.path`` says about itself with ``delivery``; the data set is not read.
 
@@ -174,3 +186,8 @@ class Spool(Protocol):
     def set_aside(self, path: str) -> None:
         """Move a file to the orphans' folder beside the spool; an orphan there is never overwritten."""
         ...
+
+
+def other_checksum(path: str) -> str:
+    """What is said of a file whose data set is not what was received."""
+    return f"spool file {path} is damaged: its checksum is not the one of what was received"

@@ -21,10 +21,11 @@ import xxhash
 from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import Delivery, Instance
 from asyncroute.crashpoints import crash_point
-from asyncroute.spool import facts
+from asyncroute.spool import facts, readback
 from asyncroute.spool.base import Buffer, Facts, Found
 from asyncroute.spool.head import head, unlike
 from asyncroute.spool.present import SHARD
+from asyncroute.spool.readback import check_length, read_piece
 from asyncroute.spool.streamed import StreamedFile
 from asyncroute.spool.tree import FULL, Tree, fault, file_path, write_all
 from asyncroute.wire.part10 import PRIVATE_CREATOR_UID, Meta, NotPart10, parse_meta
@@ -136,7 +137,7 @@ class LocalSpool:
         try:
             number = self._tree.open(path)
             try:
-                data = _read(number, offset, length)
+                data = read_piece(number, offset, length)
             finally:
                 os.close(number)
         except OSError as error:
@@ -145,19 +146,27 @@ class LocalSpool:
             raise StorageFault(f"spool: {path} ends after {offset + len(data)} bytes, {offset + length} expected")
         return data
 
+    def at_once(self, delivery: Delivery) -> memoryview | None:
+        """See ``Spool.at_once``."""
+        return readback.at_once(self._tree, delivery)
+
+    def load(self, delivery: Delivery) -> memoryview:
+        """See ``Spool.load``."""
+        return readback.load(self._tree, delivery)
+
     def confirm(self, delivery: Delivery) -> None:
         """See ``Spool.confirm``."""
         path, offset = delivery.path, delivery.data_offset
         try:
             number = self._tree.open(path)
             try:
-                start = _read(number, 0, min(max(offset, 0), _LONGEST_HEAD))
+                start = read_piece(number, 0, min(max(offset, 0), _LONGEST_HEAD))
                 length = os.fstat(number).st_size
             finally:
                 os.close(number)
         except (OSError, ValueError) as error:
             raise fault(error, "reading", path) from error
-        _check_length(path, length, offset + delivery.size)
+        check_length(path, length, offset + delivery.size)
         wrong = unlike(start, delivery)
         if wrong:
             raise StorageFault(f"spool: {path} is damaged: {wrong}")
@@ -168,9 +177,9 @@ class LocalSpool:
         try:
             number = self._tree.open(path)
             try:
-                _check_length(path, os.fstat(number).st_size, data_offset + size)
+                check_length(path, os.fstat(number).st_size, data_offset + size)
                 for offset in range(data_offset, data_offset + size, _PIECE):
-                    found.update(_read(number, offset, min(_PIECE, data_offset + size - offset)))
+                    found.update(read_piece(number, offset, min(_PIECE, data_offset + size - offset)))
             finally:
                 os.close(number)
         except OSError as error:
@@ -208,7 +217,7 @@ class LocalSpool:
         try:
             number = self._tree.open(path)
             try:
-                start, length = _read(number, 0, _LONGEST_HEAD), os.fstat(number).st_size
+                start, length = read_piece(number, 0, _LONGEST_HEAD), os.fstat(number).st_size
             finally:
                 os.close(number)
         except OSError as error:
@@ -405,24 +414,6 @@ def _describe(instance: Instance, parts: Sequence[Buffer]) -> bytes:
     start = head(instance, facts.pack(instance, size, checksum))
     instance.size, instance.data_offset, instance.checksum = size, len(start), checksum
     return start
-
-
-def _read(number: int, offset: int, length: int) -> bytes:
-    """Up to ``length`` bytes; fewer only at the end of the file."""
-    data = os.pread(number, length, offset)
-    if len(data) == length or not data:
-        return data
-    pieces = [data]
-    while data and (missing := length - sum(map(len, pieces))):
-        data = os.pread(number, missing, offset + length - missing)
-        pieces.append(data)
-    return b"".join(pieces)
-
-
-def _check_length(path: str, found: int, expected: int) -> None:
-    if found != expected:
-        word = "shorter" if found < expected else "longer"
-        raise StorageFault(f"spool: {path} is {word} than it was: {found} bytes, {expected} expected")
 
 
 def _facts(path: str | None, start: bytes, length: int) -> Facts | None:

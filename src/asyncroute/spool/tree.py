@@ -39,7 +39,7 @@ from asyncroute.spool import spare
 from asyncroute.spool.base import Buffer, Found
 from asyncroute.spool.present import SHARD, Folder, Present
 from asyncroute.spool.spare import Spare, Spares
-from asyncroute.spool.system import rename_new, start_writing
+from asyncroute.spool.system import open_cached, rename_new, start_writing
 
 IOV_MAX = 1024
 OPEN_FOLDERS = 4
@@ -190,6 +190,10 @@ class Tree:
     def open(self, path: str) -> int:
         """A descriptor for reading."""
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._root)
+
+    def open_cached(self, path: str) -> int:
+        """A descriptor for reading, or -1: see ``system.open_cached``."""
+        return open_cached(path, self._root)
 
     def start_writing(self, number: int) -> None:
         """A sync of this file will follow, after others."""

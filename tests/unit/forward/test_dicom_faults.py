@@ -170,7 +170,8 @@ def test_trouble_with_our_own_disk_is_tried_again(tmp_path: Path, monkeypatch: p
                 raise StorageFault("reading: too many open files", errno.EMFILE)
 
             with monkeypatch.context() as patch:
-                patch.setattr(bench.spool, "read", busy)
+                patch.setattr(bench.spool, "at_once", lambda _: None)
+                patch.setattr(bench.spool, "load", busy)
                 outcome = await bench.send(bench.stored())
             assert (outcome.kind, outcome.ours, outcome.charge) == (Kind.IMAGE_RETRY, True, False)
             assert await bench.send(bench.stored()) == SUCCESS

@@ -478,7 +478,10 @@ def test_aborted_it_reports_nothing(bench: Bench) -> None:
         lane.begin(bench.stored(), "", False)
         lane.abort()
         await asyncio.get_running_loop().run_in_executor(bench.pool, lambda: None)
-        await until(lambda: len(bench.there()) == 1, "the file is finished")
+        await until(
+            lambda: any(not name.endswith(".part") for name in files_in(bench.out)) and len(bench.there()) == 1,
+            "the file is finished",
+        )
         await asyncio.sleep(0.01)
         assert reports.finishes == []
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import pytest
 from asyncroute.core.errors import AsyncrouteError, StorageFault
 from asyncroute.core.model import Delivery
 from asyncroute.core.outcomes import Kind
-from asyncroute.forward.reading import PIECE, WHOLE, Readers, Reading, unreadable
+from asyncroute.forward.reading import AT_ONCE, COLD, PIECE, WHOLE, Data, Readers, Reading, unreadable
+from asyncroute.spool import system
 from asyncroute.spool.local import LocalSpool
 from tests.unit.parts import delivery, instance, noise, on_loop, until
 
@@ -42,19 +44,19 @@ async def reading(folder: Path, threads: int = 2) -> AsyncIterator[Bench]:
     finally:
         bench.readers.close()
         bench.spool.close()
-        assert not any(thread.name.startswith("read-") for thread in threading.enumerate())
+        assert not any(thread.name.startswith("read_") for thread in threading.enumerate())
 
 
 async def piece(reading: Reading) -> bytes:
     """The next piece; raises the fault."""
     future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-    def done(data: bytes | None, fault: AsyncrouteError | None) -> None:
+    def done(data: Data | None, fault: AsyncrouteError | None) -> None:
         if fault is not None:
             future.set_exception(fault)
         else:
             assert data is not None
-            future.set_result(data)
+            future.set_result(bytes(data))
 
     reading.next(done)
     return await future
@@ -179,9 +181,9 @@ def test_one_who_stumbles_does_not_keep_the_others(tmp_path: Path) -> None:
     async def body() -> None:
         async with reading(tmp_path, threads=1) as bench:
             stored = bench.stored(1, b"1234")
-            found: list[bytes | None] = []
+            found: list[Data | None] = []
 
-            def stumbles(data: bytes | None, fault: AsyncrouteError | None) -> None:
+            def stumbles(data: Data | None, fault: AsyncrouteError | None) -> None:
                 raise ZeroDivisionError
 
             for n in range(20):
@@ -201,10 +203,95 @@ def test_an_unexpected_error_is_a_fault(tmp_path: Path, monkeypatch: pytest.Monk
             def broken(*_: object) -> bytes:
                 raise ZeroDivisionError("a bug")
 
-            monkeypatch.setattr(bench.spool, "read", broken)
+            monkeypatch.setattr(bench.spool, "load", broken)
             with pytest.raises(StorageFault, match="a bug"):
                 await piece(bench.readers.open(stored))
             monkeypatch.undo()
             assert await piece(bench.readers.open(stored)) == b"1234"
+
+    body()
+
+
+# --- at once ----------------------------------------------------------------------------------------------------------
+
+
+def not_in_memory(path: Path) -> None:
+    """Make the system forget what the file has."""
+    number = os.open(path, os.O_RDWR)
+    os.fsync(number)
+    os.posix_fadvise(number, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(number)
+
+
+@pytest.mark.parametrize("size", [0, 1, 34_000, AT_ONCE, AT_ONCE + 1])
+def test_small_images_in_memory_are_read_at_once(tmp_path: Path, size: int) -> None:
+    @on_loop
+    async def body() -> None:
+        async with reading(tmp_path) as bench:
+            data = noise(size)
+            found = bench.readers.at_once(bench.stored(1, data))
+            assert (found is None) == (size > AT_ONCE)
+            assert found is None or bytes(found) == data
+
+    body()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: path.write_bytes(path.read_bytes() + b"x"),
+        lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"),
+        lambda path: path.write_bytes(b"x" + path.read_bytes()[1:]),
+        lambda path: path.write_bytes(path.read_bytes().replace(b"CT_A", b"CT_B")),
+        lambda path: path.write_bytes(path.with_name("00000002.dcm").read_bytes()),
+        Path.unlink,
+        not_in_memory,
+    ],
+    ids=["shorter", "longer", "data set", "preamble", "header", "another image", "gone", "not in memory"],
+)
+def test_anything_else_is_left_to_a_thread(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    """What is wrong is told there; here it is only not handed out. The images of the same time are not tried."""
+
+    @on_loop
+    async def body() -> None:
+        async with reading(tmp_path) as bench:
+            first, second = (bench.stored(number, b"\0" + noise(5000)) for number in (1, 2))
+            assert bench.readers.at_once(first) is not None
+            damage(bench.path(first))
+            assert bench.readers.at_once(first) is None
+            assert [bench.readers.at_once(second) for _ in range(COLD)] == [None] * COLD
+            assert bench.readers.at_once(second) is not None
+            descriptors = len(os.listdir("/proc/self/fd"))
+            bench.readers.at_once(first)
+            assert len(os.listdir("/proc/self/fd")) == descriptors
+
+    body()
+
+
+def test_what_is_not_in_memory_comes_from_the_disk(tmp_path: Path) -> None:
+    @on_loop
+    async def body() -> None:
+        async with reading(tmp_path) as bench:
+            data = noise(5000)
+            stored = bench.stored(1, data)
+            not_in_memory(bench.path(stored))
+            assert bench.readers.at_once(stored) is None
+            assert await everything(bench.readers.open(stored)) == [data]
+
+    body()
+
+
+def test_a_system_that_cannot_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before Linux 5.12, or where a container forbids the call."""
+    monkeypatch.setattr(system, "_at_once", lambda *_: -1)
+
+    @on_loop
+    async def body() -> None:
+        async with reading(tmp_path) as bench:
+            data = noise(5000)
+            stored = bench.stored(1, data)
+            assert bench.readers.at_once(stored) is None
+            assert await everything(bench.readers.open(stored)) == [data]
 
     body()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from asyncroute.link import buffers
 from asyncroute.link.buffers import CLASSES, Buffer, ImageBytes, Memory
 
 KIB = 1 << 10
-SMALL, MIDDLE, LARGE, LARGEST = CLASSES
+SMALL, MIDDLE, LARGE, LARGEST = CLASSES[0], 64 * KIB, 256 * KIB, CLASSES[-1]
 
 
 def image(buffer: Buffer, lo: int, hi: int) -> ImageBytes:
@@ -37,9 +39,12 @@ def stored(memory: Memory, capacity: int = MIDDLE) -> ImageBytes:
     [
         (0, SMALL),
         (SMALL, SMALL),
-        (SMALL + 1, MIDDLE),
-        (MIDDLE + 1, LARGE),
-        (LARGE + 1, LARGEST),
+        (SMALL + 1, 10 * KIB),
+        (34_000, 40 * KIB),
+        (MIDDLE, MIDDLE),
+        (MIDDLE + 1, 80 * KIB),
+        (LARGE, LARGE),
+        (LARGEST - 1, LARGEST),
         (100 * LARGEST, LARGEST),
     ],
 )
@@ -49,6 +54,12 @@ def test_classes(size: int, capacity: int) -> None:
     assert (buffer.capacity, len(buffer.view), memory.used) == (capacity, capacity, capacity)
     buffer.drop()
     assert memory.used == 0
+
+
+def test_no_more_than_a_fifth_of_a_buffer_lies_idle() -> None:
+    assert (SMALL, LARGEST) == (8 * KIB, 1024 * KIB)
+    for smaller, larger in itertools.pairwise(CLASSES):
+        assert (smaller + 1) / larger > 0.8
 
 
 def test_a_buffer_that_comes_back_is_used_again() -> None:
@@ -67,6 +78,22 @@ def test_spare_buffers_are_bounded() -> None:
         buffer.drop()
     assert memory.used == 0
     assert memory._spare_bytes == buffers.SPARE == sum(map(len, memory._spare.values())) * LARGEST
+
+
+def test_spare_buffers_of_a_size_that_nobody_asks_for_make_room() -> None:
+    """Images of another length come from now on: what they leave behind is kept, what was there before goes."""
+    memory = Memory(1 << 30)
+    for buffer in [memory.take(LARGE) for _ in range(buffers.SPARE // LARGE)]:
+        buffer.drop()
+    assert memory._spare_bytes == buffers.SPARE
+    taken = [memory.take(LARGEST) for _ in range(4)]
+    assert memory._spare_bytes == buffers.SPARE - LARGEST
+    for buffer in taken:
+        buffer.drop()
+    assert memory._spare_bytes == buffers.SPARE
+    again = [memory.take(LARGEST), memory.take(LARGE)]
+    assert again[0] in taken
+    assert again[1].capacity == LARGE
 
 
 def test_two_images_in_one_buffer() -> None:
@@ -128,7 +155,7 @@ def test_the_oldest_kept_image_goes_first() -> None:
     newest = stored(memory)
     assert [kept.alive for kept in images] == [False, True, True]
     memory.keep_for_sending(3, newest)
-    more = memory.take(2 * MIDDLE)
+    more = memory.take(3 * MIDDLE)
     assert [kept.alive for kept in (*images, newest)] == [False, False, False, False]
     more.drop()
     assert memory.used == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import OrderedDict
 from unittest import mock
 
 from hypothesis import given
@@ -76,10 +76,17 @@ def joined(images: list[ImageBytes]) -> bytes:
     return b"".join(part for image in images for part in image.parts)
 
 
+class AnySize(OrderedDict[int, list[Buffer]]):
+    """Spare buffers of any size."""
+
+    def __missing__(self, size: int) -> list[Buffer]:
+        return self.setdefault(size, [])
+
+
 def memory() -> Memory:
     """A pool that takes buffers of any size."""
     made = Memory(1 << 30)
-    made._spare = defaultdict(list)
+    made._spare = AnySize()
     return made
 
 
