@@ -53,6 +53,8 @@ class Choice:
         if stint is not None and stint.title == flow.key[0] and lane.carries(flow.key):
             self.turns.goes_on(stint, flow.key, now)
             return
+        if stint is not None and stint.title != flow.key[0]:
+            self.turns.turned(now)
         self.leave(lane, now)
         waited = now - flow.since if flow.rank is not None else 0.0
         self.turns.begins(lane, flow.key, now, waited, len(flow.entries))

@@ -11,6 +11,7 @@ Pure: no I/O, times are passed in.
 from __future__ import annotations
 
 from collections.abc import Collection
+from math import inf
 
 from asyncroute.forward.base import Key, Lane
 
@@ -26,6 +27,15 @@ DWELL_COSTS = 4
 LINGER = 0.008
 """Seconds for which an idle lane waits for a title of which nothing is known yet; longer where opening takes longer,
 since turning away too early costs just that."""
+
+
+SHORT = 0.004
+"""Seconds that an association takes to open, and twice what it takes otherwise, where the processor is short: then a
+lane turns once in a dwell at most, or where many titles send little each the turns would take all that there is of it.
+"""
+
+CREDIT = 0.1
+"""Seconds for which turns may be ahead of that: nobody waits where it does not last."""
 
 
 class Stint:
@@ -50,8 +60,17 @@ class Turns:
         self.dwell = DWELL
         self.linger = LINGER
         self.stints: dict[Lane, Stint] = {}
+        self.paid = 0.0
+        """When the turns made so far are paid for, by time."""
         self._titles: dict[str, dict[Lane, None]] = {}
         self._cost = 0.0
+        self._least = inf  # of the openings of the last minutes
+        self._latest = 0.0
+
+    def turned(self, now: float) -> None:
+        """A lane turns from one title to another."""
+        if self._cost > max(SHORT, 2 * self._least):
+            self.paid = max(self.paid, now - CREDIT) + self.dwell / max(len(self.stints), 1)
 
     def begins(self, lane: Lane, key: Key, now: float, waited: float, ready: int) -> Stint:
         """``lane`` opens an association for ``key``, of which ``ready`` deliveries came in ``waited`` seconds."""
@@ -69,6 +88,8 @@ class Turns:
     def opened(self, lane: Lane, seconds: float, now: float) -> None:
         """Its association is there, ``seconds`` after it was asked for. The dwell counts from now."""
         self._cost += (seconds - self._cost) / 4 if self._cost else seconds
+        self._least = min(max(seconds, 0.001), self._least * (1.0 + (now - self._latest) / 60.0))
+        self._latest = now
         self.dwell = min(max(DWELL, DWELL_COSTS * self._cost), DWELL_MOST)
         self.linger = min(max(LINGER, self._cost), self.dwell)
         stint = self.stints.get(lane)
@@ -121,5 +142,5 @@ class Turns:
         stint = self.stints[lane]
         if stint.title == title:  # what its association does not carry: the next one does
             return 0.0
-        tired = stint.free + stint.patience
+        tired = max(stint.free + stint.patience, self.paid)
         return tired if since is None else min(self.over(lane, since), tired)

@@ -8,7 +8,7 @@ import pytest
 
 from asyncroute.core import outcomes
 from asyncroute.core.retry import Backoff
-from asyncroute.queue.turns import DWELL, DWELL_COSTS, DWELL_MOST, LINGER, Turns
+from asyncroute.queue.turns import CREDIT, DWELL, DWELL_COSTS, DWELL_MOST, LINGER, Turns
 from tests.unit.lanes import TimedLane, Town
 from tests.unit.parts import CT, JPEG, MR
 from tests.unit.virtual import virtually
@@ -180,6 +180,26 @@ def test_two_hundred_titles_with_an_image_a_second(lanes: int) -> None:
         assert len(town.order) == 1000
         assert town.median < 0.05
         assert town.longest < 0.2
+
+    virtually(body)
+
+
+def test_where_the_processor_is_short_images_gather() -> None:
+    """Opening takes longer than it did: of many titles that send little each, lanes take turns once in a dwell."""
+
+    async def body() -> None:
+        town = Town(lanes=4, opening=0.001)
+        await busy(town, 100, 3, 1.0)
+        assert len(town.opened) == 300
+        town.opening = 0.009
+        seconds = await busy(town, 100, 20, 0.1)
+        assert len(town.opened) - 300 <= 4 * (seconds + CREDIT) / DWELL + 8
+        assert town.longest < 3
+        town.opening = 0.001
+        await busy(town, 4, 100, 0.01)
+        already = len(town.opened)
+        await busy(town, 100, 3, 1.0)
+        assert len(town.opened) - already > 295
 
     virtually(body)
 
