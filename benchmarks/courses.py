@@ -26,13 +26,16 @@ from benchmarks.peers.asyncroute import CONFIG
 from benchmarks.peers.base import AE_TITLE
 from benchmarks.run import Bench, BenchError, environment
 
+TIDYING = 4.0
+"""Seconds after which nothing is left of images that have been delivered: files stay for new ones for 3 s at most."""
+
 WATCHED = 10.0
 """Seconds for which idle associations are looked at."""
 
 
 def backlog(peer: Peer, load: Load) -> Outcome:
     """All arrives while the destinations are down; the router is restarted, so that nothing is left in memory; then
-    they come up. What is measured begins there, but for ``arriving_*``.
+    they come up. What is measured begins there, but for ``arriving_*``, and ends when all files are gone.
     """
     with Bench(peer, load) as bench:
         bench.start_sinks(down=True)
@@ -46,6 +49,7 @@ def backlog(peer: Peer, load: Load) -> Outcome:
         before, opened = tree.sample(), time.monotonic()
         bench.open_sinks()
         trouble = trouble or bench.wait_delivered()
+        time.sleep(TIDYING)
         cpu, peak = tree.settle() - before, tree.peak
         bench.stop_router()
         bench.stop_sinks()

@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from asyncroute.core.errors import AsyncrouteError
 from asyncroute.crashpoints import crash_point
+from asyncroute.link.workers import Workers
 from asyncroute.spool.base import Spool
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class Releaser:
         self._spool = spool
         self._released = released
         self._loop = asyncio.get_running_loop()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="release")
+        self._workers = Workers(1, "release")
         self._waiting: list[Releasable] = []
         self._running = False
         self._timer: asyncio.TimerHandle | None = None
@@ -64,13 +65,15 @@ class Releaser:
             self._timer.cancel()
             self._run()
         await self._idle.wait()
-        await self._loop.run_in_executor(self._pool, self._spool.tidy, True)
+        tidied: asyncio.Future[None] = self._loop.create_future()
+        self._workers.submit(partial(self._spool.tidy, True), lambda _, error: _finished(tidied, error))
+        await tidied
 
     def close(self) -> None:
         """End the thread."""
         if self._timer is not None:
             self._timer.cancel()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._workers.close(5)
 
     def _run(self) -> None:
         self._timer = None
@@ -78,7 +81,7 @@ class Releaser:
             return
         batch, self._waiting = self._waiting, []
         self._running = True
-        self._loop.run_in_executor(self._pool, self._release, batch).add_done_callback(self._ran)
+        self._workers.submit(partial(self._release, batch), self._ran)
 
     def _release(self, batch: list[Releasable]) -> list[int]:
         """In the thread; the ids whose files are gone."""
@@ -94,18 +97,24 @@ class Releaser:
         self._spool.tidy()
         return gone
 
-    def _ran(self, future: asyncio.Future[list[int]]) -> None:
+    def _ran(self, gone: list[int] | None, error: Exception | None) -> None:
         self._running = False
-        if future.cancelled():
-            self._idle.set()
-            return
-        if future.exception() is not None:
-            log.error("files not removed", exc_info=future.exception())
-        elif future.result():
-            self._released(future.result())
+        if error is not None:
+            log.error("files not removed", exc_info=error)
+        elif gone:
+            self._released(gone)
         if self._waiting:
             self._run_in(PERIOD)
         else:
             self._idle.set()
             if self._spool.spare_files:
                 self._run_in(TIDY)
+
+
+def _finished(future: asyncio.Future[None], error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(None)
