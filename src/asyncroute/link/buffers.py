@@ -20,7 +20,7 @@ CLASSES = (*(quarters << shift for shift in range(11, 18) for quarters in (4, 5,
 """Capacities, in bytes, of receive buffers: 8 KiB to 1 MiB, four to a doubling, so that at most a fifth lies idle."""
 
 SPARE = 8 << 20
-"""Bytes of unused buffers that are kept for the next image."""
+"""Bytes of unused buffers that are kept for the next image, even while those in use fill ``keep``."""
 
 
 class Buffer:
@@ -111,6 +111,8 @@ class Memory:
         self.used += capacity
         if self.used > self.keep and self._kept:
             self._let_go()
+        if self._spare_bytes > SPARE and self.used + self._spare_bytes > self.keep:
+            self._make_room(capacity)
         spare = self._spare[capacity]
         if not spare:
             self._make_room(capacity)
@@ -121,13 +123,14 @@ class Memory:
         return buffer
 
     def _make_room(self, capacity: int) -> None:
-        """Spare buffers of sizes that are not asked for any more leave their room to those that are."""
+        """``capacity`` is asked for; spare buffers of sizes that are not asked for any more go first."""
         self._spare.move_to_end(capacity)
+        most = max(SPARE - capacity, self.keep - self.used)
         for size, spare in self._spare.items():
-            while spare and self._spare_bytes + capacity > SPARE:
+            while spare and self._spare_bytes > most:
                 self._spare_bytes -= size
                 spare.pop()
-            if self._spare_bytes + capacity <= SPARE:
+            if self._spare_bytes <= most:
                 break
 
     def when_room(self, call: Callable[[], None]) -> None:
@@ -158,7 +161,7 @@ class Memory:
             waiters, self._waiters = self._waiters, []
             for call in waiters:
                 call()
-        if self._spare_bytes + buffer.capacity <= SPARE:
+        if self._spare_bytes + buffer.capacity <= max(SPARE, self.keep - self.used):
             self._spare_bytes += buffer.capacity
             self._spare[buffer.capacity].append(buffer)
 

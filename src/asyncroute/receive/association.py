@@ -22,7 +22,7 @@ from asyncroute.link.deadlines import NEVER
 from asyncroute.link.link import Link
 from asyncroute.link.stream import Stream as ByteStream
 from asyncroute.receive.base import Received
-from asyncroute.receive.message import LARGEST_BUFFER, Message
+from asyncroute.receive.message import Message, next_buffer
 from asyncroute.wire import command as dimse
 from asyncroute.wire.pdata import (
     ASSOCIATE_RQ,
@@ -136,7 +136,7 @@ class Acceptor(Link):
         """
         message, memory = self.message, self._memory
         if not memory.short:
-            return message.want(self.expect) if message is not None else min(self.expect, LARGEST_BUFFER)
+            return message.want(self.expect) if message is not None else next_buffer(self.expect)
         self.listener.intake.relieve()
         if message is None:
             return SMALLEST

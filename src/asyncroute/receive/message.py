@@ -36,6 +36,11 @@ ROUND_IT = 4 << 10
 """Bytes for what comes with an image: its command set, the PDUs' headers, and that the next one is a little longer."""
 
 
+def next_buffer(left: int) -> int:
+    """Bytes of the next of equal receive buffers, as few as possible, for what is ``left``."""
+    return -(-left // -(-left // LARGEST_BUFFER))
+
+
 class Message:
     """See module."""
 
@@ -77,8 +82,9 @@ class Message:
     def want(self, expected: int) -> int:
         """The size in bytes of the next receive buffer. ``expected``: bytes of the whole image, as far as known."""
         size = self._assembly.size if self._assembly is not None else LARGEST_BUFFER
-        left = expected - size
-        return min(max(left, 8 << 10) if left > 0 else max(size * 2, 64 << 10), LARGEST_BUFFER)
+        if size < expected:
+            return max(next_buffer(expected - size), 8 << 10)
+        return min(max(size * 2, 64 << 10), LARGEST_BUFFER)
 
     def add(self, buffer: Buffer, lo: int, hi: int) -> None:
         """Bytes ``lo:hi`` of ``buffer`` come next."""

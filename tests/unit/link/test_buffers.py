@@ -72,22 +72,28 @@ def test_a_buffer_that_comes_back_is_used_again() -> None:
 
 
 def test_spare_buffers_are_bounded() -> None:
-    memory = Memory(1 << 30)
+    """They and those in use stay below ``keep``, or they have ``SPARE`` bytes."""
+    memory = Memory(1 << 30, keep=2 * buffers.SPARE)
     taken = [memory.take(LARGEST) for _ in range(40)]
     for buffer in taken:
         buffer.drop()
     assert memory.used == 0
-    assert memory._spare_bytes == buffers.SPARE == sum(map(len, memory._spare.values())) * LARGEST
+    assert memory._spare_bytes == memory.keep == sum(map(len, memory._spare.values())) * LARGEST
+    taken = [memory.take(LARGE) for _ in range(40)]
+    assert memory.used == 40 * LARGE
+    assert 0 < memory._spare_bytes <= buffers.SPARE
+    taken += [memory.take(LARGEST) for _ in range(8)]
+    assert memory._spare_bytes <= buffers.SPARE - LARGEST
+    assert sum(len(spare) * size for size, spare in memory._spare.items()) == memory._spare_bytes
 
 
 def test_spare_buffers_of_a_size_that_nobody_asks_for_make_room() -> None:
     """Images of another length come from now on: what they leave behind is kept, what was there before goes."""
-    memory = Memory(1 << 30)
+    memory = Memory(1 << 30, keep=buffers.SPARE)
     for buffer in [memory.take(LARGE) for _ in range(buffers.SPARE // LARGE)]:
         buffer.drop()
     assert memory._spare_bytes == buffers.SPARE
     taken = [memory.take(LARGEST) for _ in range(4)]
-    assert memory._spare_bytes == buffers.SPARE - LARGEST
     for buffer in taken:
         buffer.drop()
     assert memory._spare_bytes == buffers.SPARE
