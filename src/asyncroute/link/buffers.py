@@ -19,7 +19,7 @@ from collections.abc import Callable
 CLASSES = (*(quarters << shift for shift in range(11, 18) for quarters in (4, 5, 6, 7)), 1 << 20)
 """Capacities, in bytes, of receive buffers: 8 KiB to 1 MiB, four to a doubling, so that at most a fifth lies idle."""
 
-SPARE = 8 << 20
+SPARE = 4 << 20
 """Bytes of unused buffers that are kept for the next image, even while those in use fill ``keep``."""
 
 
