@@ -19,6 +19,7 @@ from asyncroute.queue.scheduler import Scheduler
 from tests.unit.delivering import Bench, lane
 from tests.unit.lanes import NothingStored
 from tests.unit.parts import instance, noise, on_loop, until
+from tests.unit.virtual import slowly
 
 DATA = noise(1000)
 
@@ -58,7 +59,7 @@ class Sites:
     def _settled(self, settlement: Settlement) -> None:
         assert settlement.state is DeliveryState.DELIVERED, settlement.error
         self.delivered += 1
-        self._loop.call_later(0.001, self._next, self._title[settlement.instance_id])
+        self._loop.call_later(0.0002, self._next, self._title[settlement.instance_id])
         self._loop.call_soon(self._scheduler.settled, [settlement])
 
 
@@ -66,7 +67,6 @@ class Sites:
 def test_a_lane_waits_a_moment_for_its_title_s_next_image(tmp_path: Path, titles: int, lanes: int) -> None:
     """One image of each title is under way: turning whenever there is no other would be an association for each."""
 
-    @on_loop
     async def body() -> None:
         async with lane(tmp_path) as bench:
             sites = Sites(bench, lanes)
@@ -77,7 +77,7 @@ def test_a_lane_waits_a_moment_for_its_title_s_next_image(tmp_path: Path, titles
             assert {request.calling for request in bench.archive.requests} == {f"SITE{n}" for n in range(titles)}
             await sites.channel.stop(0.0)
 
-    body()
+    slowly(body)
 
 
 def test_no_more_titles_than_lanes_is_an_association_each(tmp_path: Path) -> None:
