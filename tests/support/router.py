@@ -20,16 +20,19 @@ from tests.support.settings import Table
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
+WITHOUT_NUMPY = Path(__file__).parent / "without_numpy"
 Status = dict[str, Any]
 STARTING, STOPPING = 20.0, 20.0
 PROGRAM = ("asyncroute",)
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment for the program, with the source tree where the package is not installed."""
+    """The environment for the program: no numpy, as where users install it; with the source tree where it is not."""
     env = {**os.environ, **more}
+    first = [str(WITHOUT_NUMPY)]
     if importlib.util.find_spec("asyncroute") is None:
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "src"), env.get("PYTHONPATH", "")]))
+        first.append(str(ROOT / "src"))
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [*first, env.get("PYTHONPATH", "")]))
     return env
 
 
