@@ -107,14 +107,15 @@ def after_restart(rounds: Rounds) -> None:
     assert totals["failed"] == totals["held"] == 0
 
 
+@pytest.mark.parametrize("turns", [2, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
 @pytest.mark.parametrize("pattern", [FILE, FOLDER, LOG], ids=["file", "folder", "journal"])
 def test_many_senders_meet_a_failing_sync_and_a_power_cut(
-    disk: PowerDisk, make_router: MakeRouter, receivers: ReceiverHost, pattern: str
+    disk: PowerDisk, make_router: MakeRouter, receivers: ReceiverHost, pattern: str, turns: int
 ) -> None:
     chance = random.Random(pattern)
     rounds = make_rounds(make_router, receivers, disk, seed=0)
     refusals = 0
-    for turn in range(3):
+    for turn in range(turns):
         rounds.start(wait=True)
         disk.fail_sync(pattern, nth=chance.randrange(2, 12))
         fleet = rounds.bench.start_senders(shares(f"{turn}", senders=6, count=12, large=False))

@@ -31,8 +31,8 @@ def one_round(rounds: Rounds, turn: int) -> None:
 @pytest.mark.parametrize(
     ("cuts", "tear"),
     [
-        pytest.param(50, False, id="50-all-unsynced-is-lost"),
-        pytest.param(15, True, id="15-unsynced-is-torn"),
+        pytest.param(15, False, id="15-all-unsynced-is-lost"),
+        pytest.param(12, True, id="12-unsynced-is-torn"),
         pytest.param(500, False, id="500-all-unsynced-is-lost", marks=LONG),
         pytest.param(200, True, id="200-unsynced-is-torn", marks=LONG),
     ],

@@ -17,7 +17,7 @@ from tests.support.power_fs import PowerDisk
 from tests.support.router import run_cli
 from tests.support.synthetic import image, mixed
 
-CUTS = 5
+CUTS = [2, pytest.param(10, marks=pytest.mark.long)]
 WORDS = {
     "another image": "another image",
     "missing": "missing",
@@ -66,16 +66,17 @@ def reasons(rounds: Rounds) -> Counter[str]:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("cuts", CUTS)
 @pytest.mark.parametrize("program", ["file", "file+spare", "streamed-file"])
 def test_damaged_files_are_never_sent(
-    disk: PowerDisk, make_router: MakeRouter, receivers: ReceiverHost, program: str
+    disk: PowerDisk, make_router: MakeRouter, receivers: ReceiverHost, program: str, cuts: int
 ) -> None:
     seed = random.SystemRandom().randrange(1 << 32)
     rounds = without_folder(make_rounds(make_router, receivers, disk, seed, tear=True))
     bench = rounds.bench
     bench.router.program = ("tests.support.unsafe_build", program)
     expected: list[Image] = []
-    for turn in range(CUTS):
+    for turn in range(cuts):
         small = [mixed(f"{turn}/{n}", 6) for n in range(2)]
         what = [[image(f"{turn}", 0, LARGE)]] if program == "streamed-file" else small
         before = len(bench.acknowledged)
@@ -91,7 +92,7 @@ def test_damaged_files_are_never_sent(
     damaged = len(bench.acknowledged) - len(expected)
     found = reasons(rounds)
     print(
-        f"seed {seed}, {program}: {damaged} of {len(bench.acknowledged)} spool files damaged by {CUTS} cuts, "
+        f"seed {seed}, {program}: {damaged} of {len(bench.acknowledged)} spool files damaged by {cuts} cuts, "
         f"none of them sent; dead letters by what was wrong: {dict(found)}"
     )
     assert damaged == found.total()

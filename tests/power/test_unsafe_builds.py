@@ -18,6 +18,7 @@ ON_THE_WAY = ["file", "streamed-file", "folder", "new-folder", "spool-folder", "
 OVER_OTHERS = ["file", "folder", "journal"]
 WRITTEN = ["written-file", "written-name", "written-folder"]
 MOST_CUTS = 3
+SAFE_CUTS = [2, pytest.param(10, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
 
 
 @pytest.fixture
@@ -49,21 +50,22 @@ def one_cut(rounds: Rounds, turn: int, delivered: bool) -> int:
     return len(lost)
 
 
-def losses(rounds: Rounds, delivered: bool, program: str) -> int:
+def losses(rounds: Rounds, delivered: bool, program: str, cuts: int = MOST_CUTS) -> int:
     """Images lost in at most so many cuts with this build; it stops at the first loss."""
     rounds.bench.router.program = ("tests.support.unsafe_build", program)
-    for turn in range(MOST_CUTS):
+    for turn in range(cuts):
         lost = one_cut(rounds, turn, delivered)
         if lost:
             print(f"{program}: {lost} of {len(rounds.bench.acknowledged)} acknowledged lost in cut {turn + 1}")
             return lost
-    print(f"{program}: nothing lost in {MOST_CUTS} cuts")
+    print(f"{program}: nothing lost in {cuts} cuts")
     return 0
 
 
+@pytest.mark.parametrize("cuts", SAFE_CUTS)
 @pytest.mark.parametrize("delivered", [False, True])
-def test_a_safe_build_loses_nothing(rounds: Rounds, delivered: bool) -> None:
-    assert losses(rounds, delivered, "nothing") == 0
+def test_a_safe_build_loses_nothing(rounds: Rounds, delivered: bool, cuts: int) -> None:
+    assert losses(rounds, delivered, "nothing", cuts) == 0
     rounds.assert_nothing_foreign()
 
 
@@ -97,10 +99,10 @@ def one_cut_over_others(rounds: Rounds) -> int:
     return len(lost)
 
 
-def losses_over_others(rounds: Rounds, program: str) -> int:
+def losses_over_others(rounds: Rounds, program: str, cuts: int = MOST_CUTS) -> int:
     rounds.bench.router.program = ("tests.support.unsafe_build", f"{program}+spare")
     lost = 0
-    while not lost and rounds.cuts < MOST_CUTS:
+    while not lost and rounds.cuts < cuts:
         lost = one_cut_over_others(rounds)
     assert rounds.reused
     acknowledged = len(rounds.bench.acknowledged)
@@ -109,8 +111,9 @@ def losses_over_others(rounds: Rounds, program: str) -> int:
     return lost
 
 
-def test_a_safe_build_loses_nothing_that_was_written_over_others(rounds: Rounds) -> None:
-    assert losses_over_others(rounds, "nothing") == 0
+@pytest.mark.parametrize("cuts", SAFE_CUTS)
+def test_a_safe_build_loses_nothing_that_was_written_over_others(rounds: Rounds, cuts: int) -> None:
+    assert losses_over_others(rounds, "nothing", cuts) == 0
 
 
 @pytest.mark.parametrize("program", OVER_OTHERS)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 
 from tests.support import corpus, dead_journal, settings, synthetic
@@ -222,10 +223,18 @@ def kill_at(ordeal: Ordeal, spec: str, seed: str, large: int) -> None:
     ordeal.after_kill()
 
 
+def passes(most: int, kills: int, chance: random.Random) -> list[int]:
+    """Numbers from 1 to ``most``, as many as ``kills``, spread evenly, in any order: also few are early and late."""
+    ends = [most * turn // kills for turn in range(kills + 1)]
+    chosen = [chance.randint(min(low + 1, most), max(low + 1, high)) for low, high in pairwise(ends)]
+    chance.shuffle(chosen)
+    return chosen
+
+
 def kills_at(ordeal: Ordeal, point: str, most: int, kills: int, chance: random.Random) -> None:
-    """So many kills at ``point``, each at a random pass of it, from the first to the ``most``-th."""
-    for turn in range(kills):
-        kill_at(ordeal, f"{point}:{chance.randint(1, most)}", f"{point}/{turn}", large=2 * point.startswith("stream"))
+    """So many kills at ``point``, each at another pass of it, from the first to the ``most``-th."""
+    for turn, number in enumerate(passes(most, kills, chance)):
+        kill_at(ordeal, f"{point}:{number}", f"{point}/{turn}", large=2 * point.startswith("stream"))
 
 
 def seeded() -> random.Random:
