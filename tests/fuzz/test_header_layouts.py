@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
@@ -19,8 +18,8 @@ from asyncroute.wire.part10 import build_meta
 from tests.fuzz.test_header_scan import NASTY, VRS, WANTED, Item, encode, items, real
 from tests.support.alike import KEY, recognized, scan_both
 from tests.support.encoding import BIG, DEFLATED, EXPLICIT, IMPLICIT, UNDEFINED, deflate, delimiter, element, head
+from tests.support.fuzzing import fuzzed
 
-CHEAP = settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 JPEG = "1.2.840.10008.1.2.4.50"
 SYNTAXES = [IMPLICIT, EXPLICIT, BIG, DEFLATED, JPEG]
 PIXELS = 0x7FE00010
@@ -101,8 +100,7 @@ def damaged(draw: st.DrawFn, data: bytes) -> bytes:
     return bytes(changed)
 
 
-@settings(CHEAP, max_examples=500)
-@given(st.data())
+@fuzzed(st.data(), examples=120)
 def test_what_came_before_changes_nothing(data: st.DataObject) -> None:
     """Data sets in several transfer syntaxes in turn, under one key, each nearly like one before."""
     bases = data.draw(st.lists(items(), min_size=1, max_size=2))
@@ -116,8 +114,7 @@ def test_what_came_before_changes_nothing(data: st.DataObject) -> None:
         scan_both(scanner, whole, syntax)
 
 
-@CHEAP
-@given(st.data())
+@fuzzed(st.data(), examples=75)
 def test_real_headers_are_read_the_same_whatever_came_before(data: st.DataObject) -> None:
     whole, syntax = data.draw(st.sampled_from(real()))
     whole = whole[:20_000]
@@ -127,8 +124,7 @@ def test_real_headers_are_read_the_same_whatever_came_before(data: st.DataObject
         scan_both(scanner, data.draw(damaged(whole)), data.draw(st.sampled_from([syntax, *SYNTAXES])))
 
 
-@CHEAP
-@given(items(), st.sampled_from([IMPLICIT, EXPLICIT, BIG]), st.data())
+@fuzzed(items(), st.sampled_from([IMPLICIT, EXPLICIT, BIG]), st.data(), examples=75)
 def test_pydicom_finds_the_same_in_what_is_recognized(content: list[Item], syntax: str, data: st.DataObject) -> None:
     """Any values and lengths for the elements of a header whose lengths were seen to vary."""
     flat = [(tag, vr, value, 0) for tag, vr, value, _ in content if vr != "XY"]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
@@ -33,12 +33,12 @@ from tests.support.encoding import (
     head,
     sequence,
 )
+from tests.support.fuzzing import fuzzed
 
 SYNTAXES = [IMPLICIT, EXPLICIT, BIG, DEFLATED, "1.2.840.10008.1.2.4.90", "1.2.3"]
 WANTED = (0x00080016, 0x00080018, 0x00080050, 0x00080060, 0x00100010, 0x00100020, 0x00101030, 0x0020000D, 0x00280106)
 SCANNER = HeaderScanner(WANTED)
 PIXELS = 0x7FE00010
-CHEAP = settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 CPU_LIMIT = 5.0  # seconds for what takes 0.2 at worst; of the processor, so that a busy machine is no failure
 
 
@@ -88,8 +88,7 @@ def encode(content: list[Item], syntax: str) -> tuple[bytes, dict[int, bytes]]:
     return b"".join(pieces), values
 
 
-@CHEAP
-@given(items(), st.sampled_from([IMPLICIT, EXPLICIT, BIG, DEFLATED]), st.booleans())
+@fuzzed(items(), st.sampled_from([IMPLICIT, EXPLICIT, BIG, DEFLATED]), st.booleans(), examples=100)
 def test_what_is_encoded_is_found(content: list[Item], syntax: str, pixels: bool) -> None:
     plain = EXPLICIT if syntax == DEFLATED else syntax
     start, values = encode(content, plain)
@@ -103,8 +102,7 @@ def test_what_is_encoded_is_found(content: list[Item], syntax: str, pixels: bool
         assert header_end(data, syntax, complete=True) == len(start)
 
 
-@CHEAP
-@given(items(), st.sampled_from([IMPLICIT, EXPLICIT, BIG]))
+@fuzzed(items(), st.sampled_from([IMPLICIT, EXPLICIT, BIG]), examples=100)
 def test_pydicom_finds_the_same(content: list[Item], syntax: str) -> None:
     flat = [(tag, vr, value, 0) for tag, vr, value, _ in content if vr != "XY"]
     data, values = encode(flat, syntax)
@@ -117,8 +115,7 @@ def test_pydicom_finds_the_same(content: list[Item], syntax: str) -> None:
     assert raw.items() <= values.items()
 
 
-@CHEAP
-@given(items(), st.sampled_from([IMPLICIT, EXPLICIT, BIG]), st.randoms(use_true_random=False))
+@fuzzed(items(), st.sampled_from([IMPLICIT, EXPLICIT, BIG]), st.randoms(use_true_random=False), examples=100)
 def test_elements_in_any_order_are_found(content: list[Item], syntax: str, shuffle: random.Random) -> None:
     """Unless all wanted ones stand before the disorder, pydicom's reading gives the same values or it is called odd."""
     plain = [(tag, vr, value, 0) for tag, vr, value, _ in content if vr != "XY"]
@@ -134,8 +131,7 @@ def test_elements_in_any_order_are_found(content: list[Item], syntax: str, shuff
 # --- cut --------------------------------------------------------------------------------------------------------------
 
 
-@CHEAP
-@given(st.data())
+@fuzzed(st.data(), examples=100)
 def test_a_cut_data_set_gives_the_right_values_or_none(data: st.DataObject) -> None:
     whole, syntax = data.draw(st.sampled_from(real()))
     size = data.draw(st.integers(0, min(len(whole), 8192)))
@@ -150,8 +146,7 @@ def test_a_cut_data_set_gives_the_right_values_or_none(data: st.DataObject) -> N
     assert end is None or end == header_end(whole, syntax)
 
 
-@CHEAP
-@given(st.data())
+@fuzzed(st.data(), examples=100)
 def test_a_cut_data_set_taken_for_whole_gives_no_wrong_values(data: st.DataObject) -> None:
     whole, syntax = data.draw(st.sampled_from(real()))
     size = data.draw(st.integers(0, min(len(whole), 8192)))
@@ -162,8 +157,7 @@ def test_a_cut_data_set_taken_for_whole_gives_no_wrong_values(data: st.DataObjec
     assert part.values.items() <= full.values.items()
 
 
-@CHEAP
-@given(items(), st.sampled_from([IMPLICIT, EXPLICIT, BIG]), st.data())
+@fuzzed(items(), st.sampled_from([IMPLICIT, EXPLICIT, BIG]), st.data(), examples=100)
 def test_a_cut_between_elements_is_the_only_one_not_seen(content: list[Item], syntax: str, data: st.DataObject) -> None:
     plain, values = encode(content, syntax)
     size = data.draw(st.integers(0, len(plain)))
@@ -220,15 +214,17 @@ def check_harmless(data: bytes, syntax: str) -> None:
     assert time.process_time() - began < CPU_LIMIT
 
 
-@settings(CHEAP, max_examples=1000)
-@given(changed())
+@fuzzed(changed(), examples=300)
 @example((b"\x08\0\x05\0CS\x0a", EXPLICIT))
 def test_changed_data_does_no_harm(case: tuple[bytes, str]) -> None:
     check_harmless(*case)
 
 
-@settings(CHEAP, max_examples=500)
-@given(st.lists(st.one_of(st.binary(max_size=20), st.sampled_from(NASTY)), max_size=30), st.sampled_from(SYNTAXES))
+@fuzzed(
+    st.lists(st.one_of(st.binary(max_size=20), st.sampled_from(NASTY)), max_size=30),
+    st.sampled_from(SYNTAXES),
+    examples=150,
+)
 def test_noise_does_no_harm(pieces: list[bytes], syntax: str) -> None:
     data = b"".join(pieces)
     check_harmless(data, syntax)
@@ -236,8 +232,7 @@ def test_noise_does_no_harm(pieces: list[bytes], syntax: str) -> None:
         check_harmless(deflate(data), syntax)
 
 
-@CHEAP
-@given(st.data())
+@fuzzed(st.data(), examples=100)
 def test_changed_file_meta_does_no_harm(data: st.DataObject) -> None:
     head_bytes = bytearray(build_meta("1.2.840.1", "1.2.3", EXPLICIT, source_aet="A", private=b"x"))
     for _ in range(data.draw(st.integers(1, 5))):
@@ -264,8 +259,13 @@ def nested(levels: int, syntax: str, vr: str) -> bytes:
     return first + start * (levels - 1) + end * levels
 
 
-@settings(CHEAP, max_examples=100)
-@given(st.integers(1000, 1500), st.sampled_from([IMPLICIT, EXPLICIT, BIG]), st.sampled_from(["SQ", "UN"]), st.data())
+@fuzzed(
+    st.integers(1000, 1500),
+    st.sampled_from([IMPLICIT, EXPLICIT, BIG]),
+    st.sampled_from(["SQ", "UN"]),
+    st.data(),
+    examples=30,
+)
 def test_a_thousand_levels(levels: int, syntax: str, vr: str, data: st.DataObject) -> None:
     middle = nested(levels, syntax, vr)
     plain = element(0x00080060, "CS", b"CT", syntax) + middle + element(0x00100020, "LO", b"P1", syntax)
