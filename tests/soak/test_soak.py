@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,10 @@ from tests.support.certs import Authority
 from tests.support.exact_receiver import ReceiverHost
 from tests.support.fixtures import MakeRouter
 from tests.support.procfs import MIB
-from tests.support.soaking import COUNTS, Sample, Soak
+from tests.support.soaking import COUNTS, TROUBLES, Sample, Soak
 from tests.support.steadiness import growth, quarter
 from tests.support.waiting import wait_until
 
-FULL_SPEED_FOR = 15.0
 SEGMENTS = 4
 MORE_AT_REST = {"tasks": 0, "threads": 4, "descriptors": 2}
 """Pools start their threads as they are needed: some may come late."""
@@ -31,21 +31,39 @@ JOURNAL_CACHE = 16 * MIB
 MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "131072"}
 """For the short form: as malloc is set up otherwise, its pools become even only after some ten thousand images."""
 
+
+@dataclass(frozen=True)
+class Plan:
+    """Seconds in all; at full speed before; that the flapping destination is well, and not well, each time."""
+
+    seconds: float
+    full: float = 15.0
+    up: float = 4.0
+    down: float = 1.5
+
+    @property
+    def least(self) -> float:
+        """Seconds of a segment in which, with those of the others, each trouble comes once."""
+        return (len(TROUBLES) + 1) * (self.up + self.down) / SEGMENTS
+
+
 FORMS = [
-    pytest.param(120, 4 * MIB, MALLOC, id="short"),
-    pytest.param(1800, 10 * MIB, {}, id="half-an-hour", marks=pytest.mark.long),
+    pytest.param(Plan(60, full=8.0, up=1.5, down=1.0), 8 * MIB, MALLOC, id="short"),
+    pytest.param(Plan(120), 4 * MIB, MALLOC, id="two-minutes", marks=pytest.mark.long),
+    pytest.param(Plan(1800), 10 * MIB, {}, id="half-an-hour", marks=pytest.mark.long),
 ]
-"""Seconds, what memory may grow by besides the journal's cache, environment."""
+"""Times, what memory may grow by besides the journal's cache, environment."""
 
 
-def soak_for(soak: Soak, seconds: float) -> None:
+def soak_for(soak: Soak, plan: Plan) -> None:
     """Full speed for a moment, then half of it, with a rest after each quarter of the time."""
     began = time.monotonic()
-    full = soak.full_speed(FULL_SPEED_FOR)
+    soak.flapping.up, soak.flapping.down = plan.up, plan.down
+    full = soak.full_speed(plan.full)
     soak.pace.per_second = full / 2
     for n in range(SEGMENTS):
-        left = began + seconds - time.monotonic()
-        soak.run(left / (SEGMENTS - n) - 4, every=max(1.0, seconds / 400))
+        left = began + plan.seconds - time.monotonic()
+        soak.run(max(left / (SEGMENTS - n) - 4, plan.least), every=max(1.0, plan.seconds / 400))
         soak.rest()
     print(f"\nfull speed {full:.0f} images/s, paced to {full / 2:.0f}/s for {time.monotonic() - began:.0f} s")
     for sample in soak.resting:
@@ -91,6 +109,7 @@ def assert_all_delivered(soak: Soak) -> None:
     assert not done.troubles, (len(done.troubles), done.troubles[:3])
     assert not done.refused, (len(done.refused), done.refused[:3])
     assert done.held
+    assert soak.flapping.turns >= len(TROUBLES), "not every trouble has come"
     assert len(done.acknowledged) > 500
     for name, arrivals in soak.arrivals.items():
         missing, foreign = arrivals.missing(done.acknowledged), arrivals.foreign(done.sent)
@@ -99,18 +118,18 @@ def assert_all_delivered(soak: Soak) -> None:
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(("seconds", "most", "environment"), FORMS)
+@pytest.mark.parametrize(("plan", "most", "environment"), FORMS)
 def test_nothing_grows_and_nothing_is_lost(
     make_router: MakeRouter,
     receivers: ReceiverHost,
     authority: Authority,
     tmp_path: Path,
-    seconds: float,
+    plan: Plan,
     most: int,
     environment: dict[str, str],
 ) -> None:
     soak = Soak(make_router, receivers, authority, tmp_path, **environment)
-    soak_for(soak, seconds)
+    soak_for(soak, plan)
     wait_until(lambda: not soak.router.spool_files(), 20, "no spare file is left", soak.router.spool_files)
     soak.finish()
     assert_all_delivered(soak)
@@ -125,7 +144,7 @@ def test_a_leak_of_one_kib_an_image_is_found(
     make_router: MakeRouter, receivers: ReceiverHost, authority: Authority, tmp_path: Path
 ) -> None:
     soak = Soak(make_router, receivers, authority, tmp_path, (broken_build.MODULE, "leak"), **MALLOC)
-    soak_for(soak, 300)
+    soak_for(soak, Plan(300))
     soak.finish()
     with pytest.raises(AssertionError, match="memory grows"):
         assert_memory_is_flat(soak, 4 * MIB)

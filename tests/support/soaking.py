@@ -30,7 +30,6 @@ MOST_WAITING = 3000
 """Deliveries; while more wait, nobody sends: the load must not depend on what else the machine does."""
 
 COUNTS = ("tasks", "threads", "descriptors")
-UP, DOWN = 4.0, 1.5
 TROUBLES = [
     Behaviour(reject=(2, 3, 2)),
     Behaviour(abort_after=30_000),
@@ -62,22 +61,23 @@ class Sample:
 
 
 class Flapping(Worker):
-    """Lets a receiver come and go, each time in another way."""
+    """Lets a receiver come and go, each time in another way: ``up`` and ``down`` are seconds."""
 
     def __init__(self, gate: Gate, receiver: ExactReceiver) -> None:
         super().__init__(gate, "flapping")
+        self.up, self.down = 4.0, 1.5
         self._receiver = receiver
         self._ways: Iterator[Behaviour | None] = itertools.cycle([None, *TROUBLES])
 
     def turn(self) -> None:
         """Well for a while, then not."""
-        self.gate.pause(UP)
+        self.gate.pause(self.up)
         way = next(self._ways)
         if way is None:
             self._receiver.stop()
         else:
             self._receiver.set(way)
-        self.gate.pause(DOWN)
+        self.gate.pause(self.down)
         self._receiver.set(Behaviour())
         if way is None:
             self._receiver.start()
@@ -118,9 +118,9 @@ class Soak:
         **environment: str,
     ) -> None:
         self.written = folder / "written"
-        self.flapping = receivers.receiver()
+        self._receiver = receivers.receiver()
         self.slow = receivers.receiver(Behaviour(delay=0.005))
-        self.router = make_router(**_config(self.flapping, self.slow, self.written, authority, folder))
+        self.router = make_router(**_config(self._receiver, self.slow, self.written, authority, folder))
         self._environment = environment
         if program:
             self.router.program = program
@@ -138,7 +138,8 @@ class Soak:
             Modality(self.gate, f"soak{n}", tls if n == 0 else plain, self.pace, self.sent) for n in range(MODALITIES)
         ]
         self.operating = Operating(self.gate, self)
-        others = [Flapping(self.gate, self.flapping), self.operating]
+        self.flapping = Flapping(self.gate, self._receiver)
+        others = [self.flapping, self.operating]
         others += [BadCaller(self.gate, "bad", plain, tls), Echoing(self.gate, "echo", [plain, tls])]
         self._others: list[Worker] = others
 
@@ -236,7 +237,7 @@ class Soak:
         self.pace.seconds_held += seconds if hold else 0
 
     def _collect(self) -> None:
-        self.arrivals["flapping"].take_from(self.flapping)
+        self.arrivals["flapping"].take_from(self._receiver)
         self.arrivals["slow"].take_from(self.slow)
         self.arrivals["written"].take_files(self.written)
 
