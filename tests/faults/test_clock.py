@@ -37,7 +37,7 @@ LONGEST = 1.0
 """Seconds between two tries at most: every wait is a random part of it."""
 
 NOISE = 20.0
-WAITING = 10
+WAITING = 6
 RETRY: dict[str, Any] = {"first": f"{LONGEST:g}s", "factor": 1, "max": f"{LONGEST:g}s", "give_up": "1h"}
 KIND = synthetic.Kind(size=2_000)
 
@@ -195,7 +195,7 @@ def test_a_jump_between_two_runs(bench: Bench, offset: float) -> None:
 def test_give_up_counts_the_seconds_that_pass(bench: Bench) -> None:
     """The age does not come from the date, and is still an age."""
     bench.router.stop()
-    bench.router.config["destination"][0]["retry"] = {"first": "8s", "max": "8s", "give_up": "5s"}
+    bench.router.config["destination"][0]["retry"] = {"first": "4s", "max": "4s", "give_up": "2500ms"}
     bench.router.write_config()
     bench.clock.jump(-YEARS)
     bench.router.start(True, **bench.clock.environment)

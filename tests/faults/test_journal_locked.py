@@ -25,7 +25,6 @@ from tests.support.router import Router, run_cli
 from tests.support.waiting import wait_until
 
 OUT_OF_RESOURCES = 0xA700
-LOCKED = 30.0
 PATIENCE = 5.0
 """Seconds that the router itself waits for a lock."""
 
@@ -112,16 +111,17 @@ class Meanwhile:
     delivered: int
 
 
-def lock_for_a_while(router: Router) -> Meanwhile:
-    """Lock the journal of a running router for 30 s, with senders that go on."""
+def lock_for_a_while(router: Router, locked: float) -> Meanwhile:
+    """Lock the journal of a running router for so many seconds, with senders that go on."""
     with ForeignLock(router.data_dir):
-        seen = send_while_locked(router, monotonic() + LOCKED)
+        seen = send_while_locked(router, monotonic() + locked)
         status = router.status()
         return Meanwhile(*seen, status["trouble"], status["totals"]["delivered"])
 
 
 @pytest.mark.timeout(240)
-def test_locked_for_30_seconds(make_router: MakeRouter, receivers: ReceiverHost) -> None:
+@pytest.mark.parametrize("locked", [3 * PATIENCE, pytest.param(6 * PATIENCE, marks=pytest.mark.long)])
+def test_locked_for_a_while(make_router: MakeRouter, receivers: ReceiverHost, locked: float) -> None:
     """In its shadow two starts that find the journals of their own folders locked."""
     end = receivers.receiver(Behaviour(delay=5.0))
     router = routed(make_router, end.port).start()
@@ -135,7 +135,7 @@ def test_locked_for_30_seconds(make_router: MakeRouter, receivers: ReceiverHost)
         before = send_all(router.caller(), synthetic.series("before", 4))
         end.wait_stored(1)
         watch = Watch(router)
-        meanwhile = lock_for_a_while(router)
+        meanwhile = lock_for_a_while(router, locked)
         watch.end()
         end.set(Behaviour())
         back, last = seconds_until_stored(router)
@@ -151,7 +151,7 @@ def test_locked_for_30_seconds(make_router: MakeRouter, receivers: ReceiverHost)
     assert_exactly(end, [*before, last])  # once each: results were kept and written, nothing was sent again
     check_starts([one, other], waited)
     print(
-        f"journal locked for {LOCKED:g} s: {watch.asked} times status and echo, the slowest {watch.slowest:.2f} s; "
+        f"journal locked for {locked:g} s: {watch.asked} times status and echo, the slowest {watch.slowest:.2f} s; "
         f"{len(before)} deliveries kept; images taken again after {back:.1f} s"
     )
 
