@@ -1,4 +1,4 @@
-"""Collection only: marks by folder and hypothesis' profile. Shared helpers live in tests/support."""
+"""Collection only: marks and order by folder, and hypothesis' profile. Shared helpers live in tests/support."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 
 HERE = Path(__file__).parent
 MARKED_FOLDERS = ("interop", "crash", "faults")
+FIRST = ("soak", "power", "crash", "faults", "interop", "fuzz")
+"""Folders with tests that take long: where many run at a time, none of these should be the last."""
 
 # No deadline: a noisy machine is no failure. The blob lets a failure of another machine be repeated here.
 hypothesis.settings.register_profile("asyncroute", deadline=None, print_blob=True)
@@ -16,8 +18,13 @@ hypothesis.settings.load_profile("asyncroute")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give every test below these folders the marker of its folder."""
+    """Give every test below these folders the marker of its folder, and let folders of slow tests begin."""
     for item in items:
-        folder = item.path.relative_to(HERE).parts[0]
-        if folder in MARKED_FOLDERS:
-            item.add_marker(folder)
+        if folder_of(item) in MARKED_FOLDERS:
+            item.add_marker(folder_of(item))
+    items.sort(key=lambda item: FIRST.index(folder_of(item)) if folder_of(item) in FIRST else len(FIRST))
+
+
+def folder_of(item: pytest.Item) -> str:
+    """The folder below tests/ that it is in."""
+    return item.path.relative_to(HERE).parts[0]
