@@ -61,6 +61,7 @@ def tests(session: nox.Session) -> None:
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
+    session.env["PYTHONDONTWRITEBYTECODE"] = ""  # else each of some thousand processes compiles all sources anew
     session.run("pytest", "-n", WORKERS, "--dist", "worksteal", "--cov", "-m", "not long and not alone")
     session.run("pytest", "-m", "alone and not long")
 
