@@ -218,6 +218,7 @@ def trial(template: Path, folder: Path, spoil: Spoil, seed: str, expected: Expec
         rebuilt(folder.with_suffix(".twin"), expected, tally)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("times", [1, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
 def test_damaged_journals_lose_nothing(templates: tuple[Path, Path, Expected], tmp_path: Path, times: int) -> None:
     stopped, crashed, expected = templates

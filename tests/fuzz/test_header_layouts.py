@@ -20,6 +20,8 @@ from tests.support.alike import KEY, recognized, scan_both
 from tests.support.encoding import BIG, DEFLATED, EXPLICIT, IMPLICIT, UNDEFINED, deflate, delimiter, element, head
 from tests.support.fuzzing import fuzzed
 
+pytestmark = pytest.mark.no_cover
+
 JPEG = "1.2.840.10008.1.2.4.50"
 SYNTAXES = [IMPLICIT, EXPLICIT, BIG, DEFLATED, JPEG]
 PIXELS = 0x7FE00010

@@ -35,6 +35,8 @@ from tests.support.encoding import (
 )
 from tests.support.fuzzing import fuzzed
 
+pytestmark = pytest.mark.no_cover
+
 SYNTAXES = [IMPLICIT, EXPLICIT, BIG, DEFLATED, "1.2.840.10008.1.2.4.90", "1.2.3"]
 WANTED = (0x00080016, 0x00080018, 0x00080050, 0x00080060, 0x00100010, 0x00100020, 0x00101030, 0x0020000D, 0x00280106)
 SCANNER = HeaderScanner(WANTED)

@@ -355,6 +355,7 @@ def queue_of(folder: Path) -> set[tuple[int, str, str]]:
         return {(row.instance_id, row.destination, row.state) for row in opened.rows() + opened.rows(held=True)}
 
 
+@pytest.mark.no_cover
 def test_a_kill_at_any_step_loses_nothing(tmp_path: Path) -> None:
     start = tmp_path / "start"
     expected = stored.make(start, live=5, history=8)

@@ -270,6 +270,7 @@ def check_variants(syntax: str, every: int = 1) -> int:
     return count
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("syntax", PLAIN)
 def test_every_cut_and_every_changed_byte_is_read_as_by_a_walk(syntax: str) -> None:
     assert check_variants(syntax) > 300  # changed values are no other layout
@@ -290,6 +291,7 @@ FORMATS: dict[str, tuple[Any, object, str]] = {
 }
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("how", [NEVER], indirect=True)
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_comparison_with_a_hole_would_be_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,6 +311,7 @@ LEAKS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("how", [SOON], indirect=True)
 @pytest.mark.parametrize("name", LEAKS)
 def test_an_expression_with_a_hole_would_be_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,6 +398,7 @@ def test_images_that_are_never_alike_are_seldom_learned_from() -> None:
     assert scanner.layouts.learned < 1000 / 16 + 20
 
 
+@pytest.mark.no_cover
 def test_made_up_keys_do_not_help() -> None:
     scanner = HeaderScanner(WANTED)
     for number, data in enumerate(shapes(2, 3000, 5)):
@@ -403,6 +407,7 @@ def test_made_up_keys_do_not_help() -> None:
     assert scanner.layouts.learned < 3000 / 16 + 10 * MAX_KEYS
 
 
+@pytest.mark.no_cover
 def test_who_is_alike_is_learned_beside_who_is_not() -> None:
     """Whoever fits stays known."""
     scanner = HeaderScanner(WANTED)
@@ -412,6 +417,7 @@ def test_who_is_alike_is_learned_beside_who_is_not() -> None:
     assert scanner.layouts.fits > 900
 
 
+@pytest.mark.no_cover
 def test_memory_is_bounded() -> None:
     scanner = HeaderScanner((*WANTED, 0x00091000, 0x00100010))
     tracemalloc.start()

@@ -165,6 +165,7 @@ def test_a_truncated_file_gives_what_is_whole_and_says_so() -> None:
     assert 0x300A00B0 not in scan.values
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG, DEFLATED])
 @pytest.mark.parametrize("name", FILES)
 def test_written_anew(name: str, syntax: str) -> None:
