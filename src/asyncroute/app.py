@@ -117,7 +117,9 @@ class App:
         shared_out = self.share_descriptors(self.config)
         self.committer = Committer(self.spool, self.journal, shared_out.files)
         self._closing.callback(self.committer.close)
-        self.scheduler = Scheduler(self.memory, Settler(self.committer).settle, self.journal.clock)
+        self.scheduler = Scheduler(
+            self.memory, Settler(self.committer).settle, self.committer.record, self.journal.clock
+        )
         self.committer.on_settled = self.scheduler.settled
         self.committer.on_trouble = self.scheduler.stall
         self.releaser = Releaser(self.spool, self.committer.release)

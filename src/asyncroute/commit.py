@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from errno import EIO, ENOSPC
 from functools import partial
 from pathlib import PurePath
+from time import time
 
 from asyncroute.core.errors import AsyncrouteError, StorageFault
 from asyncroute.core.model import Settlement
@@ -251,6 +252,7 @@ class Committer:
                     batch.released,
                     [a for a, _ in batch.actions],
                     batch.events,
+                    time(),
                     later=batch.urgent,
                 )
             )

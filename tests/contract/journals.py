@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from asyncroute.core.model import Delivery, Instance, Selection
-from asyncroute.journal.base import Counts, QueueRow, Reader, Writer
+from asyncroute.journal.base import Counts, QueueRow, Reader, Stories, Writer
 from asyncroute.journal.reader import SqliteReader
 from asyncroute.journal.sqlite import SqliteJournal
 from tests.contract.made import T0
 
 NOW = T0 + 2000
+Answer = TypeVar("Answer")
 
 OpenReader = Callable[[], Coroutine[Any, Any, Reader]]
 
@@ -39,6 +40,10 @@ class Blocking:
 
     def instance(self, instance_id: int) -> Instance | None:
         return self._runner.run(self._reader.instance(instance_id))
+
+    def tell(self, question: Callable[[Stories], Coroutine[Any, Any, Answer]]) -> Answer:
+        """What ``Reader.stories`` answers to a question."""
+        return self._runner.run(question(self._reader.stories))
 
     def close(self) -> None:
         """Close the reader twice, which must be fine, and end the loop."""

@@ -16,7 +16,7 @@ from asyncroute.core.model import Delivery, Instance, Settlement, Source
 from asyncroute.core.outcomes import SUCCESS
 from asyncroute.core.retry import Backoff
 from asyncroute.forward.base import Key, Lane, Reports
-from asyncroute.journal.base import Reader
+from asyncroute.journal.base import Event, Reader
 from asyncroute.link.buffers import Memory
 from asyncroute.queue.channel import Channel
 from asyncroute.queue.limits import Backlog, Outbound
@@ -91,8 +91,9 @@ class Town:
         self._queued: dict[int, float] = {}
         self._number = 0
         self.results: list[Settlement] = []
+        self.notes: list[Event] = []
         self.loop = asyncio.get_running_loop()
-        self.scheduler = Scheduler(Memory(1 << 20), self.results.append, self.loop.time)
+        self.scheduler = Scheduler(Memory(1 << 20), self.results.append, self.notes.append, self.loop.time)
         self.outbound = Outbound(outbound)
         reader = cast(Reader, NothingStored())
         backlog = Backlog(0, 0)

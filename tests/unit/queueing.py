@@ -173,7 +173,7 @@ class Queue:
         self.reader = SlowReader(reader)
         self.memory = Memory(64 << 20)
         self.committer = Committer(spool, journal)
-        self.scheduler = Scheduler(self.memory, Settler(self.committer).settle, journal.clock)
+        self.scheduler = Scheduler(self.memory, Settler(self.committer).settle, self.committer.record, journal.clock)
         self.committer.on_settled = self._settled
         self.committer.on_trouble = self.scheduler.stall
         self.releaser = Releaser(spool, self.committer.release)

@@ -101,7 +101,7 @@ class Bench:
         await self.app.committer.drained()
         await self.app.releaser.drained()
         await self.app.committer.drained()
-        fresh = Scheduler(self.app.memory, lambda settlement: None)
+        fresh = Scheduler(self.app.memory, lambda settlement: None, lambda event: None)
         for channel in self.app.scheduler.channels.values():
             fresh.add(channel)
         waiting = {n: t.backlog.images for n, t in self.app.scheduler.tallies.items()}

@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from asyncroute.core.model import Delivery, Instance, RouteHit, Selection, Settlement
+from asyncroute.core.model import Delivery, Instance, RouteHit, Selection, Settlement, Source
 from asyncroute.core.states import DeliveryState
 
 
@@ -66,8 +66,9 @@ Action = Retry | Discard | Reroute | FileLost
 class Group:
     """What one transaction writes. ``released``: instances whose files have left the spool.
 
-    Times of actions (``Reroute``, ``Discard``, ...) are ``at``, seconds since the epoch; 0: now. ``later``: headers of
-    the images, and the comparison with earlier copies, may wait for another group.
+    Times of actions (``Reroute``, ``Discard``, ...) are ``at``, seconds since the epoch; 0: now. It is also when the
+    images are queued (their files are stored); 0: when they were received. ``later``: headers of the images, and the
+    comparison with earlier copies, may wait for another group.
     """
 
     admits: Sequence[Instance] = ()
@@ -81,7 +82,12 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An exception worth telling (a failure, a hold, a person's action), for an image's story."""
+    """An exception worth telling (a failure, a hold, a person's action), for an image's story or a destination's.
+
+    ``kind`` of an image's: "retry", "failed" and "warning" (results), "attempt" (one that is not charged), "retried",
+    "discarded" and "routed" (a person's word), "conflict", "file-lost"; of a destination's: "down", "up", "pause",
+    "held". Of one image and destination the last hundred are kept.
+    """
 
     at: float
     kind: str
@@ -163,6 +169,76 @@ class Unreleased:
     failed: bool
 
 
+@dataclass(slots=True)
+class OneDelivery:
+    """A delivery, for a person. Times are seconds since the epoch; ``first_try_at``: when the first result came."""
+
+    destination: str
+    route: str
+    state: DeliveryState
+    attempts: int
+    not_before: float
+    last_status: int | None
+    last_error: str
+    queued_at: float
+    first_try_at: float | None
+    settled_at: float | None
+
+
+@dataclass(slots=True)
+class ImageStory:
+    """What the journal knows of an image, for a person. ``received_at``: when its first bytes came.
+
+    ``in_spool``: its file has not been released.
+    """
+
+    id: int
+    source: Source
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax: str
+    received_at: float
+    size: int
+    checksum: int
+    study_uid: str
+    series_uid: str
+    patient_id: str
+    accession: str
+    modality: str
+    hold_reason: str | None
+    in_spool: bool
+    deliveries: list[OneDelivery] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Images of one study, accession number, patient and source; ``bytes`` of their data sets."""
+
+    study_uid: str
+    accession: str
+    patient_id: str
+    calling_aet: str
+    images: int
+    bytes: int
+    held: int
+    first_at: float
+    last_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """How much the journal remembers: ``images`` of those ``received``; all since ``since`` (None: nothing is there).
+
+    ``pruned``: some were forgotten, because they were over and older than the history that is kept.
+    """
+
+    images: int
+    received: int
+    pruned: bool
+    since: float | None
+
+
 class Writer(Protocol):
     """The committing threads' side. Thread-safe; groups are written one after the other."""
 
@@ -221,8 +297,53 @@ class Writer(Protocol):
         ...
 
 
+class Stories(Protocol):
+    """What the journal remembers of images, for people: searches may take seconds. Lists of ids are oldest first."""
+
+    async def copies(self, sop_instance_uid: str) -> list[int]:
+        """Every time that this SOP instance was received."""
+        ...
+
+    async def belonging(self, name: str) -> list[int]:
+        """Images whose Study Instance UID or accession number is ``name``: looks at all images."""
+        ...
+
+    async def images(self, ids: Sequence[int]) -> list[ImageStory]:
+        """Those of ``ids`` that there are, in that order."""
+        ...
+
+    async def troubles(self, destinations: Collection[str], since: float, until: float, limit: int) -> list[Event]:
+        """The last ``limit`` events of these destinations themselves, oldest first."""
+        ...
+
+    async def tallies(self, ids: Sequence[int]) -> list[tuple[str, DeliveryState, int]]:
+        """How many of these images' deliveries are in which state, by destination."""
+        ...
+
+    async def parts(self, ids: Sequence[int]) -> list[Part]:
+        """What these images are and where they came from."""
+        ...
+
+    async def remarkable(self, ids: Sequence[int]) -> list[int]:
+        """Those that are not plainly delivered: dead letters and held ones, then what is owed, then the rest."""
+        ...
+
+    async def memory(self) -> Remembered:
+        """See ``Remembered``."""
+        ...
+
+    async def sources(self, study_uid: str) -> list[tuple[str, int, float, float]]:
+        """Calling AE title, images received, first and last time: also of a study whose images are forgotten."""
+        ...
+
+
 class Reader(Protocol):
     """The event loop's side."""
+
+    @property
+    def stories(self) -> Stories:
+        """What it tells people."""
+        ...
 
     async def claim(self, destination: str, limit: int, now: float, exclude: Collection[int]) -> list[Delivery]:
         """Up to ``limit`` ready deliveries of ``destination`` that are due, oldest first, none of ``exclude``.

@@ -31,6 +31,7 @@ from asyncroute.journal.examine import look_before_opening, refuse_unfinished
 from asyncroute.journal.faults import storage_fault
 from asyncroute.journal.sqlite import FILE
 from asyncroute.journal.statements import load
+from asyncroute.journal.story import SqliteStories
 from asyncroute.journal.values import as_text, clean, json_ids, unsigned
 
 MAX_AHEAD = 3600.0
@@ -66,6 +67,7 @@ class SqliteReader:
         self.on_damage: Callable[[StorageFault], None] = _tell_nobody
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._closed = False
+        self.stories = SqliteStories(self._all)
 
     @classmethod
     async def open(cls, data_dir: Path, max_ahead: float = MAX_AHEAD) -> SqliteReader:

@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 _BULK = {name: Rows(SQL[name]) for name in ("admit", "enter", "settle", "insert_delivery")}
 _TO_NOBODY: Row = (None,) * 3
-_AS_BEFORE: Row = (None,) * 18
+_AS_BEFORE: Row = (None,) * 19
 _NO_STUDY: Row = (None,) * 5
 
 
@@ -70,7 +70,7 @@ class GroupWriter:
 
     def write(self, group: Group, careful: bool = False) -> Committed:
         """Everything that ``group`` asks for."""
-        work = _Work(self._connection, self._destinations, group.at or time.time(), self._clock(), careful, self._later)
+        work = _Work(self._connection, self._destinations, group, self._clock(), careful, self._later)
         if group.admits:
             work.admit(group.admits)
         if group.settlements:
@@ -95,6 +95,7 @@ class _Work:
         "_destinations",
         "_events",
         "_later",
+        "_queued_at",
         "_since",
         "_studies",
         "_touched",
@@ -105,14 +106,15 @@ class _Work:
         self,
         connection: sqlite3.Connection,
         destinations: dict[str, int],
-        at: float,
+        group: Group,
         since: float,
         careful: bool,
         later: Later,
     ) -> None:
         self._connection = connection
         self._destinations = destinations
-        self._at = at
+        self._at = group.at or time.time()
+        self._queued_at = group.at
         self._since = since
         self._careful = careful
         self._later = later
@@ -143,10 +145,10 @@ class _Work:
     def _rows(self, image: Instance) -> list[Row]:
         """An image with its first delivery, if it has one; its other ones."""
         pack = self._later.place(image)
-        facts = (image.id, image.size, image.received_at)
+        facts = (image.id, image.size, self._queued_at or image.received_at)
         owed = [(*facts, self._number(hit.destination), hit.route, self._since) for hit in image.hits]
         first = owed[0] if owed else (*facts, *_TO_NOBODY)
-        return [(*first, pack, *_identity(image)), *((*more, *_AS_BEFORE) for more in owed[1:])]
+        return [(*first, image.received_at, pack, *_identity(image)), *((*more, *_AS_BEFORE) for more in owed[1:])]
 
     def _run(self, name: str, rows: list[Row]) -> int:
         """Execute a statement with many rows; the number of rows changed."""
@@ -206,7 +208,7 @@ class _Work:
         """The number of deliveries or images that ``action`` touched."""
         match action:
             case Retry():
-                return len(self._change(action, _AGAIN))
+                return self._note("retried", "sent again at a person's word", self._change(action, _AGAIN))
             case Discard(held=True):
                 return self._discard_held(action)
             case Discard():
@@ -232,12 +234,24 @@ class _Work:
         gone = self._change(action, "state = 6, not_before = 0, settled_at = :at")
         self._counts.update(("discarded", destination) for _, destination in gone)
         self._touched.update(instance for instance, _ in gone)
-        return len(gone)
+        return self._note("discarded", "given up at a person's word", gone)
+
+    def _note(self, kind: str, text: str, touched: Sequence[tuple[int, int]]) -> int:
+        """Events for what a person's word has touched; how many that is."""
+        if touched:
+            values = {"at": self._at, "kind": kind, "text": text, "touched": json.dumps(touched)}
+            self._connection.execute(SQL["insert_words"], values)
+        return len(touched)
+
+    def _note_held(self, kind: str, text: str, ids: Sequence[int]) -> None:
+        values = {"at": self._at, "kind": kind, "text": text, "ids": json_ids(ids)}
+        self._connection.execute(SQL["insert_words_held"], values)
 
     def _discard_held(self, action: Discard) -> int:
         chosen, values = select.held(action.selection)
-        sql = f"UPDATE instance SET hold_reason = NULL WHERE id IN (SELECT i.id {chosen}) RETURNING id"
-        gone = [id_ for (id_,) in self._connection.execute(sql, values).fetchall()]
+        gone = [id_ for (id_,) in self._connection.execute(f"SELECT i.id {chosen}", values).fetchall()]
+        self._note_held("discarded", "given up at a person's word", gone)
+        self._connection.execute(SQL["end_holds"], (json_ids(gone),))
         self._counts["discarded", _OF_NO_DESTINATION] += len(gone)
         self._touched.update(gone)
         return len(gone)
@@ -248,6 +262,7 @@ class _Work:
                 return 0
             values = (clean(action.hold_reason), action.instance_id)
             return self._connection.execute(SQL["change_hold"], values).rowcount
+        self._note_held("routed", "routed again at a person's word", [action.instance_id])
         found = self._connection.execute(SQL["end_hold"], (action.instance_id,)).fetchall()
         if not found:
             return 0

@@ -16,7 +16,7 @@ from typing import Any
 
 from asyncroute.core.model import Delivery, Instance, RouteHit, Settlement
 from asyncroute.core.states import DeliveryState
-from asyncroute.journal.base import Counts
+from asyncroute.journal.base import Counts, Event
 from asyncroute.link.buffers import ImageBytes, Memory
 from asyncroute.queue.channel import Channel
 from asyncroute.queue.limits import Backlog
@@ -24,6 +24,7 @@ from asyncroute.queue.limits import Backlog
 log = logging.getLogger(__name__)
 
 Settle = Callable[[Settlement], None]
+Note = Callable[[Event], None]
 ALERT = 0.5
 RATE_SECONDS = 10.0
 
@@ -43,8 +44,8 @@ class Tally:
 class Scheduler:
     """See module. The loop's thread only."""
 
-    def __init__(self, memory: Memory, settle: Settle, clock: Callable[[], float] = monotonic) -> None:
-        """``clock``: the journal's (``Writer.clock``)."""
+    def __init__(self, memory: Memory, settle: Settle, note: Note, clock: Callable[[], float] = monotonic) -> None:
+        """``note``: makes an event durable. ``clock``: the journal's (``Writer.clock``)."""
         self.channels: dict[str, Channel] = {}
         self.tallies: dict[str, Tally] = {}
         self.totals: Counter[str] = Counter()
@@ -53,6 +54,7 @@ class Scheduler:
         self._retiring: set[asyncio.Task[None]] = set()
         self._memory = memory
         self._settle = settle
+        self._note = note
         self._clock = clock
         self._loop = asyncio.get_running_loop()
 
@@ -136,6 +138,10 @@ class Scheduler:
             tally.delivered += 1
             self.totals["delivered"] += 1
             self._count_rate(tally)
+
+    def note(self, kind: str, text: str, destination: str, instance_id: int | None = None) -> None:
+        """See ``queue.verdict.Ledger``."""
+        self._note(Event(time(), kind, text, instance_id, destination))
 
     def finished_with(self, delivery: Delivery) -> None:
         """See ``queue.verdict.Ledger``."""

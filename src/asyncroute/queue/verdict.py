@@ -24,6 +24,10 @@ NOT_YET = float("-inf")
 """Away since: it has not answered in this run. It may have been down before, so nothing is given up until it does."""
 
 
+MOST_PAUSES = 1000
+"""Pauses of a destination that are written down, between two acts of a person."""
+
+
 class Ledger(Protocol):
     """Where results go."""
 
@@ -33,6 +37,10 @@ class Ledger(Protocol):
 
     def clock(self) -> float:
         """Seconds on the journal's clock (``journal.base.Writer.clock``), on which ages are measured."""
+        ...
+
+    def note(self, kind: str, text: str, destination: str, instance_id: int | None = None) -> None:
+        """Write down what is not a result but worth telling: a ``journal.base.Event``."""
         ...
 
     @property
@@ -81,6 +89,7 @@ class Verdict:
         self._strikes: dict[int, tuple[int, int]] = {}
         self._refused_studies: dict[str, None] = {}
         self._loud = self._told_down = False
+        self._told_pauses: set[str] = set()
         self._away: deque[tuple[float, float]] = deque(maxlen=256)
         self._away_since: float | None = NOT_YET
 
@@ -128,6 +137,7 @@ class Verdict:
         self.held = None
         self._pause_until = self._config_until = 0.0
         self._titles.clear()
+        self._told_pauses.clear()
         self._refused_studies.clear()
         self._queue.breaker.until = 0.0
 
@@ -190,6 +200,7 @@ class Verdict:
         """The destination is there and answers: associations work."""
         if self._told_down:
             log.warning("%s: answers again", self._queue.name)
+            self._note("up", "answers again")
         self._loud = self._told_down = False
         if self._away_since is not None and self._away_since != NOT_YET:
             self._away.append((self._away_since, now))
@@ -203,6 +214,7 @@ class Verdict:
         if (self._queue.breaker.open or outcome.loud) and not self._told_down:
             self._told_down = True
             log.error("%s: down: %s", self._queue.name, outcome.text)
+            self._note("down", outcome.text)
 
     def _goes_away(self, now: float) -> None:
         """It takes nothing, whoever's turn it is: until it does, the time does not count for ``give_up``."""
@@ -213,10 +225,12 @@ class Verdict:
         if outcome.kind is Kind.TITLE_PAUSE:
             self._titles[title] = now + (outcome.delay or SLOW)
             log.error("%s: pauses for calling AE title %s: %s", self._queue.name, title, outcome.text)
+            self._note_pause(f"for calling AE title {title}: {outcome.text}")
         elif outcome.kind is Kind.CONFIG_PAUSE:
             self._config_until = now + (outcome.delay or SLOW)
             self._goes_away(now)
             log.error("%s: pauses: %s", self._queue.name, outcome.text)
+            self._note_pause(outcome.text)
         else:
             self._association_failed(outcome, now)
         if self._too_old(delivery, now):
@@ -230,12 +244,13 @@ class Verdict:
 
     def _struck(self, delivery: Delivery, outcome: Outcome) -> None:
         """Its fault or the destination's? Its own, if it happens ``limit`` times while others pass."""
-        strikes, passed_then = self._strikes.get(delivery.instance_id, (0, -1))
-        if self._passed != passed_then:
-            strikes += 1
+        before, passed_then = self._strikes.get(delivery.instance_id, (0, -1))
+        strikes = before + (self._passed != passed_then)
         if outcome.limit and strikes >= outcome.limit:
             self._dead(delivery, outcome)
             return
+        if strikes > before:
+            self._ledger.note("attempt", outcome.text, delivery.destination, delivery.instance_id)
         if len(self._strikes) > 10_000:
             self._strikes.clear()
         self._strikes[delivery.instance_id] = (strikes, self._passed)
@@ -252,6 +267,16 @@ class Verdict:
         delivery.not_before = time() + seconds
         self._settle(delivery, DeliveryState.READY, attempts, outcome.status, outcome.text, delivery.not_before)
         self._queue.later(delivery, seconds)
+
+    def _note(self, kind: str, text: str) -> None:
+        """Of the destination's story."""
+        self._ledger.note(kind, text, self._queue.name)
+
+    def _note_pause(self, text: str) -> None:
+        """Once, until a person acts: it may go on for weeks, for many titles."""
+        if text not in self._told_pauses and len(self._told_pauses) < MOST_PAUSES:
+            self._told_pauses.add(text)
+            self._note("pause", text)
 
     def _too_old(self, delivery: Delivery, now: float) -> bool:
         """Whether ``give_up`` has come, though no attempt is charged."""
@@ -279,6 +304,7 @@ class Verdict:
             self.last_error = self.held
             self._goes_away(now)
             log.error("%s: held: %s", self._queue.name, self.held)
+            self._note("held", self.held)
 
     def _settle(
         self,

@@ -12,7 +12,7 @@ import pytest
 from asyncroute.core.model import Settlement, Source
 from asyncroute.core.retry import Backoff
 from asyncroute.core.states import DeliveryState
-from asyncroute.journal.base import Reader
+from asyncroute.journal.base import Event, Reader
 from asyncroute.queue.channel import Channel
 from asyncroute.queue.limits import Backlog, Outbound
 from asyncroute.queue.scheduler import Scheduler
@@ -34,7 +34,8 @@ class Sites:
         self._left: Counter[str] = Counter()
         self._title: dict[int, str] = {}
         self.delivered = 0
-        self._scheduler = Scheduler(bench.memory, self._settled, self._loop.time)
+        self.notes: list[Event] = []
+        self._scheduler = Scheduler(bench.memory, self._settled, self.notes.append, self._loop.time)
         reader, forwarder = cast(Reader, NothingStored()), bench.lane._forwarder
         self.channel = Channel(
             "pacs", forwarder, lanes, Backoff(), Backlog(0, 0), reader, self._scheduler, Outbound(100)

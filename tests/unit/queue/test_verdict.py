@@ -36,6 +36,7 @@ class Desk:
         self.breaker = Breaker(Backoff(), lambda: 1.0)
         self.settled: list[Settlement] = []
         self.let_go: list[int] = []
+        self.notes: list[tuple[str, str, str, int | None]] = []
         self.back: list[tuple[int, bool]] = []
         self.delayed: list[tuple[int, float]] = []
         self.verdict = Verdict(self, self.retry, self)
@@ -51,6 +52,9 @@ class Desk:
 
     def settle(self, settlement: Settlement, delivery: Delivery) -> None:
         self.settled.append(settlement)
+
+    def note(self, kind: str, text: str, destination: str, instance_id: int | None = None) -> None:
+        self.notes.append((kind, text, destination, instance_id))
 
     def finished_with(self, delivery: Delivery) -> None:
         self.let_go.append(delivery.instance_id)
@@ -442,3 +446,55 @@ def test_every_kind_is_settled_or_comes_again() -> None:
                 final = [s for s in desk.settled if s.state is not DeliveryState.READY]
                 assert len(final) + len(desk.back) + len(desk.delayed) == 1, (kind, limit)
                 assert desk.let_go == ([1] if final else [])
+
+
+# --- what is written down for the story -------------------------------------------------------------------------------
+
+
+def test_an_attempt_that_is_not_charged_is_told_once_for_each_that_counts() -> None:
+    desk = Desk()
+    full = outcomes.classify(0xA700, comment="disk full")
+    desk.on(full)
+    desk.on(full)  # nothing passed in between: the destination's fault
+    assert desk.notes == [("attempt", full.text, "pacs", 1)]
+    desk.on(OK, 2)
+    desk.on(full)
+    assert desk.notes == [("attempt", full.text, "pacs", 1)] * 2
+
+
+def test_a_success_costs_no_note() -> None:
+    desk = Desk()
+    for number in range(3):
+        desk.on(OK, number)
+        desk.verdict.passed(delivery(number))
+    assert desk.notes == []
+
+
+def test_a_destination_that_goes_down_and_comes_back_is_told_each_time() -> None:
+    desk = Desk()
+    for _ in range(2):
+        for _ in range(THRESHOLD + 2):
+            desk.on(outcomes.refused())
+        desk.on(OK)
+    assert desk.notes == [("down", outcomes.refused().text, "pacs", None), ("up", "answers again", "pacs", None)] * 2
+
+
+def test_a_pause_that_goes_on_is_told_once_until_a_person_acts() -> None:
+    desk = Desk()
+    title, setting = outcomes.rejected(1, 1, 3, "CT_A"), outcomes.rejected(1, 1, 7)
+    for _ in range(3):
+        desk.on(title, title="CT_A")
+        desk.on(title, title="CT_B")
+        desk.on(setting)
+    assert [(kind, number) for kind, _, _, number in desk.notes] == [("pause", None)] * 3
+    assert "CT_B" in desk.notes[1][1]
+    desk.verdict.resume()
+    desk.on(setting)
+    assert desk.notes[3:] == [("pause", setting.text, "pacs", None)]
+
+
+def test_a_destination_that_is_held_says_why() -> None:
+    desk = Desk()
+    for number in range(5):
+        desk.on(outcomes.classify(0x0124), delivery(number, study_uid=f"1.{number}"))
+    assert desk.notes == [("held", desk.verdict.held, "pacs", None)]

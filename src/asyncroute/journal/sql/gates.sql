@@ -4,13 +4,13 @@
 -- Images with their deliveries. A row without `uid_key` is a further delivery of the image before it. Two routes that
 -- name one destination make one delivery: the first's.
 CREATE TEMP VIEW admission (
-    id, size, received_at, destination, route, since, header_group, uid_key, sop_instance_uid,
+    id, size, queued_at, destination, route, since, received_at, header_group, uid_key, sop_instance_uid,
     sop_class_uid, transfer_syntax, study_uid, series_uid, patient_id, accession, modality, calling_aet, called_aet,
     listener, peer, path, data_offset, checksum, hold_reason
 ) AS SELECT
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL;
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL;
 
 CREATE TEMP TRIGGER admit INSTEAD OF INSERT ON admission BEGIN
     INSERT INTO instance (id, uid_key, sop_instance_uid, sop_class_uid, transfer_syntax, study_uid, series_uid,
@@ -22,7 +22,7 @@ CREATE TEMP TRIGGER admit INSTEAD OF INSERT ON admission BEGIN
         NEW.header_group
     WHERE NEW.uid_key IS NOT NULL;
     INSERT INTO delivery (instance, destination, state, route, size, queued_at, since)
-    SELECT NEW.id, NEW.destination, 1, NEW.route, NEW.size, NEW.received_at, NEW.since
+    SELECT NEW.id, NEW.destination, 1, NEW.route, NEW.size, NEW.queued_at, NEW.since
     WHERE NEW.destination IS NOT NULL
     ON CONFLICT (instance, destination) DO NOTHING;
 END;
@@ -43,4 +43,12 @@ CREATE TEMP TRIGGER enter INSTEAD OF INSERT ON ledger BEGIN
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
     FROM json_each(NEW.counts) WHERE true
     ON CONFLICT DO UPDATE SET value = value + excluded.value;
+END;
+
+-- An image that is tried for ever at a destination has its last hundred events there.
+CREATE TEMP TRIGGER bound_events AFTER INSERT ON main.event WHEN NEW.instance IS NOT NULL BEGIN
+    DELETE FROM event WHERE id = (
+        SELECT id FROM event WHERE instance = NEW.instance AND destination IS NEW.destination
+        ORDER BY id DESC LIMIT 1 OFFSET 100
+    );
 END;

@@ -3,7 +3,7 @@
 
 -- name: admit
 INSERT INTO admission
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: insert_pack
 INSERT INTO header_group (id, images, lengths, data) VALUES (?, ?, ?, ?);
@@ -57,8 +57,23 @@ SELECT (
 -- name: insert_event
 INSERT INTO event (at, kind, text, instance, destination) VALUES (?, ?, ?, ?, ?);
 
+-- A person's word about many: JSON pairs of instance and the destination's number.
+-- name: insert_words
+INSERT INTO event (at, kind, text, instance, destination)
+SELECT :at, :kind, :text, json_extract(j.value, '$[0]'), n.name
+FROM json_each(:touched) AS j LEFT JOIN destination AS n ON n.id = json_extract(j.value, '$[1]');
+
+-- The same about held images, before their hold ends.
+-- name: insert_words_held
+INSERT INTO event (at, kind, text, instance)
+SELECT :at, :kind, :text || '; held until then: ' || hold_reason, id
+FROM instance WHERE id IN (SELECT value FROM json_each(:ids)) AND hold_reason IS NOT NULL;
+
 -- name: end_hold
 UPDATE instance SET hold_reason = NULL WHERE id = ? AND hold_reason IS NOT NULL RETURNING size;
+
+-- name: end_holds
+UPDATE instance SET hold_reason = NULL WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: change_hold
 UPDATE instance SET hold_reason = ? WHERE id = ? AND hold_reason IS NOT NULL;
