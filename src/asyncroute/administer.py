@@ -11,13 +11,14 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from asyncroute.core.errors import AsyncrouteError, OurFault
 from asyncroute.core.model import Selection
 from asyncroute.core.states import OPEN, DeliveryState
 from asyncroute.journal.base import Discard, QueueRow, Reroute, Retry
-from asyncroute.status import snapshot
+from asyncroute.status import snapshot, story
 
 if TYPE_CHECKING:
     from asyncroute.app import App
@@ -75,6 +76,7 @@ class Administrator:
 
     def __init__(self, app: App) -> None:
         self._app = app
+        self._searching = asyncio.Lock()
 
     def status(self) -> dict[str, Any]:
         """See ``status.snapshot.running``."""
@@ -83,6 +85,36 @@ class Administrator:
     def reload(self) -> dict[str, Any]:
         """See ``status.control.Administration``."""
         return {"changes": self._app.reload()}
+
+    async def why(self, what: dict[str, Any]) -> dict[str, Any]:
+        """See ``status.control.Administration``. One at a time, with a reader that nobody else waits for."""
+        async with self._searching:
+            reader = await self._app.another_reader()
+            try:
+                found = await story.tell(reader, what, self._app.config.node.history)
+            finally:
+                await reader.close()
+        sending = self._being_sent()
+        for instance_id, delivery in story.deliveries(found):
+            if (instance_id, delivery["destination"]) in sending:
+                delivery["state"] = "sending"
+        found["destinations"] = {name: self._destination(name) for name in sorted(story.destinations(found))}
+        return found
+
+    def _being_sent(self) -> set[tuple[int, str]]:
+        """(instance id, destination) of all that is being sent now."""
+        channels = self._app.scheduler.channels
+        return {(d.instance_id, name) for name, c in channels.items() for d in c.sending.values()}
+
+    def _destination(self, name: str) -> dict[str, Any]:
+        """How it is now, and in how many seconds it is tried again."""
+        channel = self._app.scheduler.channels.get(name)
+        if channel is None:
+            return {"state": "removed", "last_error": "", "again_s": None}
+        now = self._app.loop.time()
+        wait = max(channel.verdict.paused_until(now), channel.breaker.until) - now
+        again = round(wait, 1) if 0 < wait < inf else None
+        return {"state": channel.verdict.state(now), "last_error": channel.verdict.last_error, "again_s": again}
 
     async def queue_list(self, what: dict[str, Any]) -> list[dict[str, Any]]:
         """Open deliveries, or held images where ``state`` is ``held``; both without a state."""
@@ -94,9 +126,7 @@ class Administrator:
             rows += await self._app.reader.rows(selection(what, states_of(what, ())), limit)
         if what.get("state") in (None, "held") and not what.get("to"):
             rows += await self._app.reader.rows(selection(what, ()), limit, held=True)
-        sending = {
-            (d.instance_id, name) for name, c in self._app.scheduler.channels.items() for d in c.sending.values()
-        }
+        sending = self._being_sent()
         return [
             asdict(r) | ({"state": "sending"} if (r.instance_id, r.destination) in sending else {})
             for r in rows[:limit]

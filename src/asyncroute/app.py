@@ -145,6 +145,12 @@ class App:
         self.control = Control(node.data_dir, administer.Administrator(self))
         self.admission.free_bytes = self._measure_space()
 
+    async def another_reader(self) -> SqliteReader:
+        """A reader of the journal for what takes long; whoever asks for it closes it."""
+        reader = await SqliteReader.open(self.config.node.data_dir)
+        reader.on_damage = self.journal.condemn
+        return reader
+
     @staticmethod
     def share_descriptors(config: Config) -> descriptors.Descriptors:
         """How many descriptors callers may take; a limit that is too low for ``config`` is told."""

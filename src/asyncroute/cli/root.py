@@ -13,7 +13,22 @@ from typing import Annotated, Any
 import typer
 
 from asyncroute import __version__
-from asyncroute.cli import check, demo, echo, init, later, output, queue, rebuild, reload, send, serve, status, user
+from asyncroute.cli import (
+    check,
+    demo,
+    echo,
+    init,
+    later,
+    output,
+    queue,
+    rebuild,
+    reload,
+    send,
+    serve,
+    status,
+    user,
+    why,
+)
 from asyncroute.core.errors import AsyncrouteError
 
 # Typer brings its own copy of click or uses the installed one, depending on its version.
@@ -26,7 +41,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (serve, status, reload, rebuild, check, init, echo, send, demo, later):
+for module in (serve, status, why, reload, rebuild, check, init, echo, send, demo, later):
     module.add_to(app)
 queue.add_to(app)
 user.add_to(app)

@@ -20,7 +20,7 @@ from asyncroute import administer
 from asyncroute.core.errors import OurFault
 from asyncroute.core.states import DeliveryState
 from asyncroute.journal.base import Action, Discard, Group, Reader, Retry
-from asyncroute.status import local
+from asyncroute.status import local, story
 
 if TYPE_CHECKING:
     from asyncroute.config import Config
@@ -69,6 +69,17 @@ async def _rows(reader: Reader, what: What) -> list[dict[str, Any]]:
     if state in (None, "held") and not what.get("to"):
         rows += await reader.rows(administer.selection(what, ()), limit, held=True)
     return [asdict(row) for row in rows[:limit]]
+
+
+def why(config: Config, what: What) -> dict[str, Any]:
+    """See ``status.control.Administration.why``."""
+    found = _reading(config.node.data_dir, lambda reader: story.tell(reader, what, config.node.history))
+    known = {destination.name for destination in config.destinations}
+    found["destinations"] = {
+        name: {"state": "stopped" if name in known else "removed", "last_error": "", "again_s": None}
+        for name in sorted(story.destinations(found))
+    }
+    return found
 
 
 def queue_act(config: Config, verb: str, what: What) -> dict[str, int]:

@@ -49,6 +49,11 @@ class Client:
         found: list[dict[str, Any]] = self._ask("POST", "/queue/list", what, self._timeout * WORK)
         return found
 
+    def why(self, what: dict[str, Any]) -> dict[str, Any]:
+        """See ``control.Administration``."""
+        found: dict[str, Any] = self._ask("POST", "/why", what, self._timeout * WORK)
+        return found
+
     def queue_act(self, verb: str, what: dict[str, Any]) -> dict[str, int]:
         """``verb``: retry or discard; see ``control.Administration``."""
         found: dict[str, int] = self._ask("POST", f"/queue/{verb}", what, self._timeout * WORK)

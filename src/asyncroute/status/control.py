@@ -36,6 +36,10 @@ class Administration(Protocol):
         """Take over the configuration file as it is now."""
         ...
 
+    async def why(self, what: dict[str, Any]) -> dict[str, Any]:
+        """See ``status.story.tell``; with how the destinations are now to which something is owed."""
+        ...
+
     async def queue_list(self, what: dict[str, Any]) -> list[dict[str, Any]]:
         """Open deliveries or held images."""
         ...
@@ -75,6 +79,7 @@ class Control:
         act = self._administration
         app.router.add_get("/status", _answering(_ignoring_body(act.status)))
         app.router.add_post("/reload", _answering(_ignoring_body(act.reload)))
+        app.router.add_post("/why", _answering(act.why))
         app.router.add_post("/queue/list", _answering(act.queue_list))
         app.router.add_post("/queue/retry", _answering(act.queue_retry))
         app.router.add_post("/queue/discard", _answering(act.queue_discard))

@@ -27,6 +27,9 @@ class Answers:
     def reload(self) -> dict[str, Any]:
         return {"changes": ["route all: changed"]}
 
+    async def why(self, what: dict[str, Any]) -> dict[str, Any]:
+        return {"name": what["name"]}
+
     async def queue_list(self, what: dict[str, Any]) -> list[dict[str, Any]]:
         return [what, {"title": "Zürich \x1b"}]
 
@@ -75,6 +78,7 @@ def test_questions_and_answers(tmp_path: Path, serve: Callable[[Path], Client]) 
     ask = serve(tmp_path)
     assert ask.status() == {"node": "n", "running": True}
     assert ask.queue_list({"to": "Zürich", "ids": [1]}) == [{"to": "Zürich", "ids": [1]}, {"title": "Zürich \x1b"}]
+    assert ask.why({"name": "1.2"}) == {"name": "1.2"}
     assert ask.queue_act("retry", {"to": "a", "state": None}) == {"deliveries": 2, "images": 0}
 
 
