@@ -250,9 +250,10 @@ def test_memory_is_kept_for_sending_as_far_as_it_goes(tmp_path: Path) -> None:
     @on_loop
     async def body() -> None:
         async with admitting(tmp_path) as gate:
-            gate.queue.memory.keep = 3 * (64 << 10)
             images = [gate.received() for _ in range(6)]
             held = [received.image for received in images]
+            assert held[0] is not None
+            gate.queue.memory.keep = 3 * held[0].capacity
             for received in images:
                 assert await gate.offer(received) == (0, "")
             assert gate.queue.memory.used <= gate.queue.memory.keep
