@@ -7,7 +7,7 @@ from dataclasses import replace
 from asyncroute.core.model import Instance, RouteHit, Settlement, Source
 from asyncroute.core.states import DeliveryState
 
-SOURCE = Source("CT_A", "ASYNCROUTE", "ASYNCROUTE", "192.0.2.1")
+SOURCE = Source("CT_A", "ASYNCROUTE", "ROUTER@0.0.0.0:104", "192.0.2.1")
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
 T0 = 1_700_000_000.0

@@ -23,7 +23,7 @@ def test_an_admitted_image_is_claimed_with_all_that_a_lane_needs(journal: Journa
     assert journal.writer.commit(Group([sent])).refused == {}
     (it,) = journal.reader.claim("pacs", 10, NOW, ())
     assert (it.instance_id, it.destination, it.route, it.attempts, it.not_before) == (7, "pacs", "all", 0, 0.0)
-    assert (it.calling_aet, it.called_aet) == ("CT_A", "ASYNCROUTE")
+    assert (it.calling_aet, it.called_aet, it.listener) == ("CT_A", "ASYNCROUTE", "ROUTER@0.0.0.0:104")
     assert (it.sop_class_uid, it.sop_instance_uid) == (sent.sop_class_uid, sent.sop_instance_uid)
     assert (it.transfer_syntax, it.study_uid) == (sent.transfer_syntax, sent.study_uid)
     assert (it.path, it.data_offset, it.size, it.checksum) == (sent.path, 400, 1007, sent.checksum)

@@ -124,6 +124,7 @@ def delivery(number: int = 1, destination: str = "pacs", **more: Any) -> Deliver
         "all",
         "CT_A",
         "ASYNCROUTE",
+        "ROUTER@0.0.0.0:11112",
         CT,
         f"1.2.3.{number}",
         EXPLICIT_LE,

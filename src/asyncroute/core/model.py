@@ -65,8 +65,9 @@ class Instance:
 class Delivery:
     """One instance owed to one destination, as claimed from the queue: all that a lane needs to send it.
 
-    ``attempts`` counts charged attempts so far; ``not_before`` is seconds since the epoch (0: at once). ``since``: when
-    it was queued, or made ready again by a person, on the journal's clock (``journal.base.Writer.clock``).
+    ``listener`` is as in ``Source``. ``attempts`` counts charged attempts so far; ``not_before`` is seconds since the
+    epoch (0: at once). ``since``: when it was queued, or made ready again by a person, on the journal's clock
+    (``journal.base.Writer.clock``).
     """
 
     instance_id: int
@@ -74,6 +75,7 @@ class Delivery:
     route: str
     calling_aet: str
     called_aet: str
+    listener: str
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax: str

@@ -239,7 +239,7 @@ async def _check(connection: aiosqlite.Connection, path: Path) -> None:
 
 
 def _delivery(destination: str, row: Row) -> Delivery:
-    instance_id, route, attempts, not_before, queued_at, since, calling_aet, called_aet, *image = row
+    instance_id, route, attempts, not_before, queued_at, since, calling_aet, called_aet, listener, *image = row
     sop_class_uid, sop_instance_uid, transfer_syntax, study_uid, path, data_offset, size, checksum = image
     return Delivery(
         instance_id=instance_id,
@@ -247,6 +247,7 @@ def _delivery(destination: str, row: Row) -> Delivery:
         route=route,
         calling_aet=calling_aet,
         called_aet=called_aet,
+        listener=listener,
         sop_class_uid=sop_class_uid,
         sop_instance_uid=sop_instance_uid,
         transfer_syntax=transfer_syntax,

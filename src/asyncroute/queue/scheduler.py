@@ -218,6 +218,7 @@ def _delivery(instance: Instance, hit: RouteHit, image: ImageBytes | None, since
         hit.route,
         source.calling_aet,
         source.called_aet,
+        source.listener,
         instance.sop_class_uid,
         instance.sop_instance_uid,
         instance.transfer_syntax,

@@ -5,8 +5,8 @@ SELECT id FROM destination WHERE name = ?;
 
 -- The inner statement needs the index alone until a delivery is due, so that many waiting retries cost little.
 -- name: claim
-SELECT d.instance, d.route, d.attempts, d.not_before, d.queued_at, d.since, i.calling_aet, i.called_aet, i.sop_class_uid,
-    i.sop_instance_uid, i.transfer_syntax, i.study_uid, i.path, i.data_offset, i.size, i.checksum
+SELECT d.instance, d.route, d.attempts, d.not_before, d.queued_at, d.since, i.calling_aet, i.called_aet, i.listener,
+    i.sop_class_uid, i.sop_instance_uid, i.transfer_syntax, i.study_uid, i.path, i.data_offset, i.size, i.checksum
 FROM (
     SELECT o.instance, o.priority FROM delivery AS o INDEXED BY delivery_open
     CROSS JOIN instance AS f ON f.id = o.instance
