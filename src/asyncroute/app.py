@@ -26,6 +26,7 @@ from asyncroute.commit import Committer
 from asyncroute.config import Config, Destination, DicomDestination, FolderDestination, compile_routes
 from asyncroute.config.model import CLEAR_TEXT
 from asyncroute.config.model import Listener as ListenerSettings
+from asyncroute.config.titles import titles_of
 from asyncroute.core.calendar import Calendar
 from asyncroute.core.errors import AsyncrouteError
 from asyncroute.core.outcomes import SLOW
@@ -175,7 +176,7 @@ class App:
         shared = Shared(self.deadlines, self.negotiators, self.resolver)
         self._means = Means(shared, self.memory, self.readers)
         for d in self.config.destinations:
-            self.scheduler.add(self._channel(d, self.forwarder(d)))
+            self.scheduler.add(self._channel(d, self.forwarder(d, self.config)))
 
     def _channel(self, d: Destination, forwarder: Forwarder) -> Channel:
         return Channel(
@@ -189,21 +190,26 @@ class App:
             self._outbound if d.kind == "dicom" else Outbound(FOLDER_LANES),
         )
 
-    def forwarder(self, d: Destination) -> Forwarder:
-        """What sends to ``d``.
+    def forwarder(self, d: Destination, config: Config) -> Forwarder:
+        """What sends to ``d`` of ``config``.
 
         Raises:
             OurFault: its TLS files cannot be used.
         """
         if isinstance(d, FolderDestination):
             return self._folder(d)
-        policy = Policy(d.calling_title, d.overrides, d.association.idle_close, d.association.max_age, d.max_contexts)
+        title = titles_of(config, d).title
+        policy = Policy(title, d.overrides, d.association.idle_close, d.association.max_age, d.max_contexts)
         return DicomForwarder(d.name, target_of(d), policy, self._means)
 
     def change_destinations(self, new: Config, forwarders: Mapping[str, Forwarder], renewed: Container[str]) -> None:
         """Make the channels those of ``new``; ``renewed``: whose TLS files are others now. Nothing here can fail."""
         old = {d.name: d for d in self.config.destinations}
         wanted = {d.name: d for d in new.destinations}
+
+        def retitled(name: str) -> bool:
+            return self.config.titles_of_routes(name) != new.titles_of_routes(name)
+
         for name, before in old.items():
             if name not in wanted or wanted[name].kind != before.kind:
                 self.scheduler.retire(name, self.loop.time() + new.node.drain)
@@ -211,7 +217,7 @@ class App:
             channel = self.scheduler.channels.get(name)
             if channel is None:
                 self.scheduler.add(self._channel(d, forwarders[name]), start=True)
-            elif d != old[name] or f"destination {name}" in renewed:
+            elif d != old[name] or f"destination {name}" in renewed or retitled(name):
                 channel.change(forwarders[name], _lanes(d), d.retry.backoff)
                 channel.backlog.max_images, channel.backlog.max_bytes = d.max_backlog.images, d.max_backlog.bytes
 

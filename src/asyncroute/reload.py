@@ -44,7 +44,7 @@ def reload(app: App) -> list[str]:
     for key in FIXED:
         if getattr(new.node, key) != getattr(app.config.node, key):
             raise OurFault(f"{app.config.path}: node.{key}: cannot change while the router runs; restart it")
-    forwarders = {d.name: app.forwarder(d) for d in new.destinations}
+    forwarders = {d.name: app.forwarder(d, new) for d in new.destinations}
     table = compile_routes(new)
     changes = _named_changes(app.config, new)
     seen = stamps(new)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 
 from asyncroute.core.model import Delivery
@@ -90,7 +91,7 @@ class Bench:
         self.means = Means(shared, self.memory, Readers(self.spool, 2))
         self.reports = Reports()
         self.archive = Archive()
-        self.policy = Policy(lambda title: title, {}, 60.0, 60.0, 128)
+        self.policy = Policy(attrgetter("calling_aet"), {}, 60.0, 60.0, 128)
         self.server = Server()
         self.lane: DicomLane
         self.number = 0

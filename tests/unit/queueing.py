@@ -12,6 +12,7 @@ from asyncroute.commit import Committer
 from asyncroute.core.model import Delivery, Instance, Settlement
 from asyncroute.core.outcomes import SUCCESS, Outcome
 from asyncroute.core.retry import Backoff
+from asyncroute.core.titles import WrongTitle
 from asyncroute.forward.base import Key, Lane, Reports
 from asyncroute.journal.base import Group
 from asyncroute.journal.reader import SqliteReader
@@ -85,7 +86,10 @@ class Hand:
 
 
 class Site:
-    """``forward.base.Forwarder``: a destination whose lanes are ``Hand``s. ``log``: images in the order they began."""
+    """``forward.base.Forwarder``: a destination whose lanes are ``Hand``s. ``log``: images in the order they began.
+
+    ``wrong``: senders whose images have no title.
+    """
 
     kind = "dicom"
 
@@ -97,8 +101,11 @@ class Site:
         self.images: list[object] = []
         self.opened = 0
         self.most = 0
+        self.wrong: set[str] = set()
 
     def key(self, delivery: Delivery) -> Key:
+        if delivery.calling_aet in self.wrong:
+            raise WrongTitle(f"no title for {delivery.calling_aet}")
         return delivery.calling_aet, delivery.sop_class_uid, delivery.transfer_syntax
 
     def lane(self, reports: Reports) -> Lane:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from asyncroute.config import model
 from asyncroute.config.conditions import LATER_CONDITIONS
+from asyncroute.core.titles import FACTS as TITLE_FACTS
 from asyncroute.reload import FIXED
 from tests.unit.pages import codes, own_section, page, rows, section, toml
 
@@ -119,6 +120,11 @@ def test_what_is_not_available_yet_is_listed() -> None:
 def test_a_key_with_one_value_says_so(title: str, cells: Sequence[str]) -> None:
     one_value = codes(cells[0])[0] in model.TODAY.get(SECTIONS[title], {})
     assert ("Only the default works today" in cells[3]) == one_value
+
+
+def test_what_a_calling_title_may_name_is_documented_whole() -> None:
+    listed = rows(own_section("configuration.md", "Calling titles"))
+    assert [codes(written) for written, _ in listed] == [[f"{{{fact}}}"] for fact in TITLE_FACTS]
 
 
 def test_what_a_reload_cannot_change_is_listed() -> None:

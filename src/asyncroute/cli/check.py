@@ -104,8 +104,24 @@ def notes(config: Config) -> list[str]:
         found.append(f"there is no [[route]]: what is received has nowhere to go (unrouted = {config.node.unrouted!r})")
     open_ = [each for each in config.listeners if each.user_identity and not each.tls]
     found += [f"listener {each.label}: {CLEAR_TEXT}" for each in open_]
+    found += _notes_on_titles(config)
     ours = certificates.validities(config.certificates)
     return found + [f"{certificate} {trouble}" for certificate, good in ours if (trouble := good.trouble())]
+
+
+def _notes_on_titles(config: Config) -> list[str]:
+    """Calling AE titles that no image can go under, and those that nobody will see."""
+    from asyncroute.config.titles import known_titles
+
+    found = []
+    peers = [each for each in config.destinations if each.kind == "dicom"]
+    for destination in peers:
+        wrong = list(known_titles(config, destination).wrong)
+        others = f" (and {len(wrong) - 1} more such titles)" if len(wrong) > 1 else ""
+        found += [f"{destination.name}: images will be dead letters: {text}{others}" for text in wrong[:1]]
+    names = {each.name for each in peers}
+    idle = [each for each in config.routes if each.calling_ae_title is not None and not names & set(each.to)]
+    return found + [f"route {each.name}: calling_ae_title changes nothing for folders" for each in idle]
 
 
 def _say_summary(found: dict[str, Any]) -> None:
@@ -180,4 +196,5 @@ def _show(done: list[Trial], depends: bool) -> None:
     for trial in done:
         trials.show(trial)
     if depends:
-        output.say(f"  note: images are sent under the AE title of each sender; this was tried as {done[0].calling}")
+        tried = ", ".join(trial.calling for trial in done)
+        output.say(f"  note: the calling AE title depends on the sender; this was tried as {tried}")

@@ -34,7 +34,7 @@ def echo(
 
     found = find(target, calling, config)
     if found.depends:
-        output.note(f"{found.name}: the calling AE title will be that of each sender; trying {found.calling[0]}")
+        output.note(f"{found.name}: the calling AE title depends on the sender; trying {', '.join(found.calling)}")
     began = time.monotonic()
 
     async def run() -> list[peer.Trial]:

@@ -6,7 +6,6 @@ Failures: ``OurFault`` with what to write instead; ``ConfigError`` where a name 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from asyncroute.core.errors import OurFault
 
 if TYPE_CHECKING:
     from asyncroute.config import Config, DicomDestination
+    from asyncroute.core.titles import Template
 
 OUR_TITLE = "ASYNCROUTE"
 _FORM = 'write NAME of a destination, or AET@HOST:PORT, such as "PACS@10.0.0.5:104"'
@@ -29,7 +29,7 @@ class Peer:
     destination: DicomDestination
     calling: tuple[str, ...]
     depends: bool = False
-    """Whether the real calling titles are those of the senders, and ``calling`` is only our own instead."""
+    """Whether calling titles depend on senders that are not known; ``calling`` then has one as for our own title."""
 
 
 def parse_address(text: str) -> tuple[str, str, int]:
@@ -107,23 +107,21 @@ def _named(name: str, config: Config) -> DicomDestination:
 def calling_titles(config: Config, destination: DicomDestination) -> tuple[tuple[str, ...], bool]:
     """The calling AE titles that this destination will see, as far as the configuration tells.
 
-    A fixed title; else the senders' titles that listeners or the destination's routes name literally; else our own,
-    and True: it depends on the senders.
+    Those of fixed titles, and of the senders that listeners or the destination's routes name literally. What no title
+    can be told of is tried as if our own listener were the sender, and True: it depends on the senders.
     """
-    if not destination.mimics:
-        return (destination.calling_ae_title,), False
-    found = [title for listener in config.listeners for title in listener.accept_calling if _literal(title)]
-    for route in config.routes:
-        if destination.name in route.to:
-            found += _titles_in(route.match.get("calling_aet"))
-    titles = tuple(dict.fromkeys(found))
-    return (titles, False) if titles else ((config.listeners[0].ae_title,), True)
+    from asyncroute.config.titles import known_titles
+
+    known = known_titles(config, destination)
+    stand_ins = [_stand_in(template, config.listeners[0].ae_title) for template in known.open]
+    titles = tuple(dict.fromkeys([*known.titles, *stand_ins]))
+    return (titles, bool(stand_ins)) if titles else ((config.listeners[0].ae_title,), True)
 
 
-def _titles_in(value: object) -> list[str]:
-    values: Sequence[object] = value if isinstance(value, list | tuple) else [value]
-    return [each for each in values if isinstance(each, str) and each and _literal(each)]
+def _stand_in(template: Template, ours: str) -> str:
+    from asyncroute.core.titles import WrongTitle
 
-
-def _literal(pattern: str) -> bool:
-    return not pattern.startswith("re:") and not set("*?[") & set(pattern)
+    try:
+        return template.title(dict.fromkeys(template.facts, ours))
+    except WrongTitle:
+        return ours

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time
 
 from asyncroute.config.attributes import MOMENTS, NUMERIC, Attribute, find_attribute, find_uid
-from asyncroute.config.fields import AE_TITLE_LENGTH, network, title_pattern
+from asyncroute.config.fields import network, title_pattern
 from asyncroute.config.model import NOT_YET, Config, Listener, Route, literal
 from asyncroute.config.words import Invalid, Loc, quote, show
 from asyncroute.core.rules import (
@@ -44,6 +44,7 @@ from asyncroute.core.rules import (
     compile_regex,
     text_test,
 )
+from asyncroute.core.titles import LONGEST
 
 LATER_CONDITIONS = ("all", "any", "not", "watch", "time")
 """Keys of `match` and `unless` whose part is not built yet."""
@@ -134,7 +135,7 @@ def _read_title(value: Scalar) -> Iterable[Pattern]:
     if text.startswith(_REGEX):
         return [_regex(text)]
     pattern = title_pattern(text)
-    if not _WILD & set(pattern) and len(pattern) > AE_TITLE_LENGTH:
+    if not _WILD & set(pattern) and len(pattern) > LONGEST:
         raise Invalid(f"can never match: an AE title has at most 16 characters, {quote(pattern)} has {len(pattern)}")
     return [Glob(pattern)]
 

@@ -19,10 +19,11 @@ from pydantic import BeforeValidator, ValidationInfo
 
 from asyncroute.config.attributes import find_uid
 from asyncroute.config.units import format_duration, format_size, parse_duration, parse_size
-from asyncroute.config.words import Invalid, one_of, show
+from asyncroute.config.words import Invalid, did_you_mean, one_of, quote, show
 from asyncroute.core.outcomes import Action
+from asyncroute.core.titles import FACTS as TITLE_FACTS
+from asyncroute.core.titles import LONGEST, Template
 
-AE_TITLE_LENGTH = 16
 _LONGEST_NAME = 64
 _LONGEST_CERTIFICATE_NAME = 255
 
@@ -132,7 +133,7 @@ def ae_title(value: object) -> str:
     title = _text(value).strip(" ")
     if not title:
         raise Invalid("must not be empty: an AE title has 1 to 16 characters")
-    if len(title) > AE_TITLE_LENGTH:
+    if len(title) > LONGEST:
         raise Invalid(f"must have at most 16 characters, not {len(title)}: {show(title)}")
     _refuse_odd_characters(title)
     return title
@@ -153,19 +154,33 @@ def title_pattern(value: object) -> str:
 
 
 MIMIC = "{calling_aet}"
-_LATER_TEMPLATES = ("{called_aet}", "{listener}")
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 def calling_title(value: object) -> str:
-    """A fixed AE title, or ``{calling_aet}`` for that of the image's sender."""
-    text = _text(value).strip(" ")
-    if text == MIMIC:
-        return text
-    if MIMIC in text or any(template in text for template in _LATER_TEMPLATES):
-        raise Invalid(f'not available yet; only a fixed AE title or "{MIMIC}" works today')
-    if "{" in text or "}" in text:
-        raise Invalid(f'must be a fixed AE title or "{MIMIC}", not {show(text)}')
-    return ae_title(text)
+    """A fixed AE title, or one with ``{calling_aet}``, ``{called_aet}`` or ``{listener}`` in it."""
+    return title_template(_text(value).strip(" ")).text
+
+
+def title_template(text: str) -> Template:
+    """The same, taken apart. Raises Invalid."""
+    parts = tuple(_PLACEHOLDER.split(text))
+    own, names = "".join(parts[::2]), parts[1::2]
+    if "{" in own or "}" in own:
+        raise Invalid(f"has braces that do not match in {quote(text)}")
+    for each in names:
+        if each not in TITLE_FACTS:
+            known = [f"{{{fact}}}" for fact in TITLE_FACTS]
+            hint = did_you_mean(f"{{{each}}}", known, f"; there is {', '.join(known)}")
+            raise Invalid(f"has {quote(f'{{{each}}}')}, which stands for nothing{hint}")
+    if not names:
+        return Template(ae_title(text), (text,))
+    _refuse_odd_characters(own)
+    if len(own) + len(names) > LONGEST:
+        raise Invalid(
+            f"is always too long: besides what is in braces it has {len(own)} characters, an AE title at most 16"
+        )
+    return Template(text, parts)
 
 
 def name(value: object) -> str:

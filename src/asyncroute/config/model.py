@@ -289,15 +289,6 @@ class DicomDestination(_AnyDestination):
     verify: Annotated[Literal["no", "commit", "query"], choice("no", "commit", "query")] = "no"
     tls: TlsClient | None = None
 
-    @property
-    def mimics(self) -> bool:
-        """Whether images are sent under the AE title of whoever sent them to us."""
-        return self.calling_ae_title == MIMIC
-
-    def calling_title(self, calling_aet: str) -> str:
-        """Our AE title when sending an image that came from `calling_aet`."""
-        return calling_aet if self.mimics else self.calling_ae_title
-
     @cached_property
     def overrides(self) -> Mapping[int, Action]:
         """`outcomes` by status, wildcards expanded; the most exact pattern wins."""
@@ -348,6 +339,7 @@ class Route(Table):
     unless: Annotated[dict[str, Any], BeforeValidator(conditions)] = Field(default_factory=dict)
     to: Annotated[tuple[str, ...], Listed]
     final: Flag = False
+    calling_ae_title: CallingTitle | None = None
     when: Annotated[Literal["now", "complete"], choice("now", "complete")] = "now"
     priority: Annotated[str, choice("stat", "high", "normal", "low")] = "normal"
 
@@ -385,6 +377,11 @@ class Config(Table):
             if path is not None:
                 yield f"{place}: our certificate {path.name}", path
 
+    def titles_of_routes(self, destination: str) -> dict[str, str]:
+        """By name, the `calling_ae_title` of the routes that lead there and have one."""
+        leading = [route for route in self.routes if destination in route.to]
+        return {route.name: route.calling_ae_title for route in leading if route.calling_ae_title is not None}
+
     def destination(self, name: str) -> Destination | None:
         """The destination of this name."""
         return next((each for each in self.destinations if each.name == name), None)
@@ -416,7 +413,7 @@ _TIMES = frozenset({"hours", "bandwidth"})
 LATER_KEYS: Mapping[type[Table], frozenset[str]] = {
     DicomDestination: _TIMES,
     FolderDestination: _TIMES,
-    Route: frozenset({"transform", "calling_ae_title", "complete", "quiet", "at_latest", "late"}),
+    Route: frozenset({"transform", "complete", "quiet", "at_latest", "late"}),
 }
 """Keys whose part is not built yet."""
 

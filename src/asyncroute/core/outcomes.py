@@ -249,6 +249,11 @@ def abort_text(source: int, reason: int) -> str:
     return "aborted by the peer"
 
 
+def wrong_title(text: str) -> Outcome:
+    """The outcome of a delivery for which no calling AE title can be made; nobody was asked."""
+    return Outcome(Kind.IMAGE_FAILED, text, charge=True, limit=1, ours=True)
+
+
 def _association_failed(text: str, *, loud: bool = False, narrow: bool = False, unreached: bool = False) -> Outcome:
     return Outcome(
         Kind.ASSOCIATION_FAILED, text, scope=Scope.DESTINATION, loud=loud, narrow=narrow, unreached=unreached

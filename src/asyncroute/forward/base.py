@@ -72,7 +72,11 @@ class Forwarder(Protocol):
     kind: str
 
     def key(self, delivery: Delivery) -> Key:
-        """See ``Key``; the calling AE title under which it will be sent comes first."""
+        """See ``Key``; the calling AE title under which it will be sent comes first.
+
+        Raises:
+            core.titles.WrongTitle: there is none for it.
+        """
         ...
 
     def lane(self, reports: Reports) -> Lane:

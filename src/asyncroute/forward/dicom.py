@@ -49,7 +49,8 @@ class Means:
 class Policy:
     """One destination's way of sending (seconds)."""
 
-    title: Callable[[str], str]
+    title: Callable[[Delivery], str]
+    """The calling AE title for a delivery; raises ``core.titles.WrongTitle``."""
     overrides: Mapping[int, Action]
     idle_close: float
     max_age: float
@@ -82,7 +83,7 @@ class DicomForwarder:
 
     def key(self, delivery: Delivery) -> Key:
         """See ``forward.base.Forwarder``."""
-        return self.policy.title(delivery.calling_aet), delivery.sop_class_uid, delivery.transfer_syntax
+        return self.policy.title(delivery), delivery.sop_class_uid, delivery.transfer_syntax
 
     def lane(self, reports: Reports) -> DicomLane:
         """See ``forward.base.Forwarder``."""

@@ -23,8 +23,9 @@ from time import time
 from typing import Any
 
 from asyncroute.core.model import Delivery
-from asyncroute.core.outcomes import SUCCESS, Outcome
+from asyncroute.core.outcomes import SUCCESS, Outcome, wrong_title
 from asyncroute.core.retry import Backoff
+from asyncroute.core.titles import WrongTitle
 from asyncroute.forward.base import Forwarder, Key, Lane, Pair
 from asyncroute.journal.base import Reader
 from asyncroute.queue.breaker import Breaker
@@ -111,8 +112,8 @@ class Channel:
                 self.pump()
             return False
         self._known.add(delivery.instance_id)
-        key = self.forwarder.key(delivery)
-        if not (self.verdict.calm and self._begin_at_once(key, delivery)):
+        key = self._key(delivery)
+        if key is not None and not (self.verdict.calm and self._begin_at_once(key, delivery)):
             self._queue_up(key, delivery)
         return True
 
@@ -356,7 +357,9 @@ class Channel:
     def again(self, delivery: Delivery, *, first: bool) -> None:
         """Ready again, at once: in front or at the end."""
         if first:
-            self._flows.put_back(self.forwarder.key(delivery), delivery, self._loop.time())
+            key = self._key(delivery)
+            if key is not None:
+                self._flows.put_back(key, delivery, self._loop.time())
         else:
             self._add(delivery)
 
@@ -370,7 +373,17 @@ class Channel:
             heapq.heappush(self._delayed, (self._loop.time() + seconds, next(self._order), delivery))
 
     def _add(self, delivery: Delivery) -> None:
-        self._choice.add(self.forwarder.key(delivery), delivery, self._loop.time())
+        key = self._key(delivery)
+        if key is not None:
+            self._choice.add(key, delivery, self._loop.time())
+
+    def _key(self, delivery: Delivery) -> Key | None:
+        """None: it cannot go under any calling AE title, and is a dead letter now."""
+        try:
+            return self.forwarder.key(delivery)
+        except WrongTitle as wrong:
+            self.verdict.on(delivery, "", wrong_title(str(wrong)), self._loop.time())
+            return None
 
     def _wake_delayed(self, now: float) -> None:
         while self._delayed and self._delayed[0][0] <= now:

@@ -106,15 +106,41 @@ def test_connect_tries_every_calling_title(cli: Cli, tmp_path: Path, receivers: 
             settings.dicom("pacs", receiver.port),
             settings.dicom("fixed", receiver.port, calling_ae_title="F"),
         ],
-        route=[settings.route("b", ["pacs"], match={"calling_aet": ["CT_B"]}), settings.route("f", ["fixed"])],
+        route=[
+            settings.route("b", ["pacs"], match={"calling_aet": ["CT_B"]}),
+            settings.route("f", ["fixed", "pacs"]),
+            settings.route("t", ["fixed"], calling_ae_title="RT_{calling_aet}"),
+        ],
     )
     done = cli("check", "--connect", "--json")
     assert done.status == 1
     tried = {(t["name"], t["calling_aet"]): t["ok"] for t in done.facts["destinations"]}
-    assert tried == {("pacs", "CT_A"): True, ("pacs", "CT_B"): False, ("fixed", "F"): True}
-    assert sorted(event.detail for event in receiver.events("echo")) == ["CT_A", "F"]
+    assert tried == {
+        ("pacs", "CT_A"): True,
+        ("pacs", "CT_B"): False,
+        ("fixed", "F"): True,
+        ("fixed", "RT_CT_A"): True,
+    }
+    assert sorted(event.detail for event in receiver.events("echo")) == ["CT_A", "F", "RT_CT_A"]
     receiver.wait_quiet()
-    assert len(receiver.events("released")) == 2
+    assert len(receiver.events("released")) == 3
+
+
+def test_titles_that_cannot_be_made_are_told(cli: Cli, tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        listener=[settings.listener(accept_calling=["CT_A", "CT_IN_THE_BASEME", "XRAY_IN_ROOM_02"])],
+        destination=[settings.dicom("pacs", 104, calling_ae_title="RT_{calling_aet}"), settings.folder("out", "out")],
+        route=[settings.route("all", ["pacs"]), settings.route("written", ["out"], calling_ae_title="RT")],
+    )
+    done = cli("check", "--json")
+    assert done.status == 0
+    assert done.facts["notes"] == [
+        "pacs: images will be dead letters: calling AE title 'RT_CT_IN_THE_BASEME' "
+        "(from calling_ae_title 'RT_{calling_aet}') has 19 characters; an AE title has 1 to 16 printable ASCII "
+        "characters, no backslash (PS3.5 6.2) (and 1 more such titles)",
+        "route written: calling_ae_title changes nothing for folders",
+    ]
 
 
 def test_connect_says_when_it_depends_on_the_senders(cli: Cli, tmp_path: Path, receivers: ReceiverHost) -> None:
@@ -122,7 +148,7 @@ def test_connect_says_when_it_depends_on_the_senders(cli: Cli, tmp_path: Path, r
     write(tmp_path, destination=[settings.dicom("pacs", receiver.port)], route=[settings.route("all", ["pacs"])])
     done = cli("check", "--connect")
     assert done.status == 0
-    assert "the AE title of each sender; this was tried as ASYNCROUTE" in done.out
+    assert "the calling AE title depends on the sender; this was tried as ASYNCROUTE" in done.out
 
 
 def test_connect_goes_on_after_a_failure(cli: Cli, tmp_path: Path, receivers: ReceiverHost) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from asyncroute.cli.target import calling_titles, find, parse_address
 from asyncroute.config import Config, DicomDestination, loads
+from asyncroute.config.titles import known_titles
 from asyncroute.core.errors import OurFault
 
 GOOD = [
@@ -142,8 +143,56 @@ def titles(config: Config, name: str) -> tuple[tuple[str, ...], bool]:
 def test_the_calling_titles_that_routes_may_use() -> None:
     config = loads(CONFIG)
     assert titles(config, "fixed") == (("US",), False)
-    assert titles(config, "mimic") == (("CT_A", "US_1", "CR_1"), False)
-    assert titles(config, "other") == (("CT_A", "US_1", "XA_1"), False)
+    assert titles(config, "mimic") == (("CT_A", "CR_1"), False)
+    assert titles(config, "other") == (("XA_1",), False)
+    routeless = loads(CONFIG[: CONFIG.index("[[route]]")])
+    assert titles(routeless, "mimic") == (("CT_A", "US_1"), False)
+
+
+def test_titles_that_templates_and_routes_make() -> None:
+    more = """
+[[route]]
+name = "three"
+match = { calling_aet = "CT_*", Modality = "CT" }
+to = ["mimic", "other"]
+calling_ae_title = "RT_{calling_aet}"
+[[route]]
+name = "four"
+match = { listener = 11113 }
+unless = { called_aet = "SECOND" }
+to = ["other"]
+calling_ae_title = "{called_aet}>{listener}"
+[[route]]
+name = "five"
+to = ["other"]
+calling_ae_title = "OTHERS"
+"""
+    text = CONFIG.replace("port = 11113\n", 'port = 11113\naccept_called = ["SECOND", "THIRD", "F*"]\n')
+    config = loads(text + more)
+    assert titles(config, "mimic") == (("CT_A", "CR_1", "RT_CT_A"), False)
+    assert known_titles(config, DicomDestination(name="other", host="h", port=1, ae_title="O")).wrong.keys() == {
+        "calling AE title 'ASYNCROUTE>ASYNCROUTE' (from calling_ae_title '{called_aet}>{listener}') has 21 characters; "
+        "an AE title has 1 to 16 printable ASCII characters, no backslash (PS3.5 6.2)"
+    }
+    assert titles(config, "other") == (("XA_1", "RT_CT_A", "THIRD>ASYNCROUTE", "OTHERS"), False)
+
+
+def test_what_depends_on_the_senders_is_tried_as_if_it_were_ours() -> None:
+    text = CONFIG.replace('"CT_A", "MR_*"', '"*"').replace('"US_1", ', "")
+    more = """
+[[route]]
+name = "three"
+to = ["fixed"]
+calling_ae_title = "RT_{calling_aet}"
+[[route]]
+name = "four"
+to = ["fixed"]
+calling_ae_title = "TOO_MUCH_FOR_{calling_aet}"
+[[route]]
+name = "five"
+to = ["fixed"]
+"""
+    assert titles(loads(text + more), "fixed") == (("US", "RT_ROUTER", "ROUTER"), True)
 
 
 def test_calling_titles_that_depend_on_the_senders() -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from asyncroute.config import Config, DicomDestination, FolderDestination, compile_routes, load
+from asyncroute.config.titles import titles_of
 from asyncroute.core.model import Source
 from asyncroute.core.outcomes import Action, Kind, classify
+from tests.unit.parts import delivery
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 CERTIFICATES = ("router.pem", "router.key", "sites-ca.pem", "cloud-ca.pem")
@@ -49,10 +51,16 @@ def test_thirty_sites(folder: Path) -> None:
 
 
 def test_send_as(folder: Path) -> None:
-    pacs, backup = example(folder, "send-as").destinations
-    assert isinstance(pacs, DicomDestination)
-    assert isinstance(backup, DicomDestination)
-    assert (pacs.calling_title("MR_B"), backup.calling_title("MR_B")) == ("MR_B", "ROUTER")
+    config = example(folder, "send-as")
+    titles = {d.name: titles_of(config, d) for d in config.destinations if isinstance(d, DicomDestination)}
+
+    def seen(sender: str) -> dict[str, str]:
+        source = Source(sender, "ROUTER", config.listeners[0].label, "10.1.2.3")
+        hits = compile_routes(config).decide(source, {})
+        return {h.destination: titles[h.destination].title(delivery(route=h.route, calling_aet=sender)) for h in hits}
+
+    assert seen("MR_B") == {"pacs": "MR_B", "backup": "ROUTER", "reading-room": "RT_MR_B"}
+    assert seen("ER_CT") == {"pacs": "EMERGENCY", "backup": "EMERGENCY", "reading-room": "RT_ER_CT"}
 
 
 def test_several_listeners(folder: Path) -> None:

@@ -136,7 +136,7 @@ def test_the_defaults() -> None:
     assert (listener.association_timeout, listener.pdu_timeout, listener.idle_timeout) == (30, 30, 600)
     assert (listener.prefer, listener.tls) == ((), None)
     assert isinstance(pacs, DicomDestination)
-    assert (pacs.calling_ae_title, pacs.mimics, pacs.max_associations) == ("{calling_aet}", True, 10)
+    assert (pacs.calling_ae_title, pacs.max_associations) == ("{calling_aet}", 10)
     assert (pacs.connect_timeout, pacs.response_timeout, pacs.max_pdu, pacs.max_contexts) == (10, 60, 128 << 10, 128)
     assert (pacs.association.idle_close, pacs.association.max_age, pacs.association.scope) == (5, 3600, "any")
     assert (pacs.retry.first, pacs.retry.factor, pacs.retry.max, pacs.retry.attempts) == (5, 2, 600, 0)
@@ -166,7 +166,7 @@ def test_every_key(tmp_path: Path) -> None:
     assert listener.tls is not None
     assert not listener.tls.require_client
     assert isinstance(pacs, DicomDestination)
-    assert pacs.calling_title("SENDER") == "FIXED"
+    assert pacs.calling_ae_title == "FIXED"
     assert (pacs.overrides[0xA900], pacs.overrides[0xC1FF], pacs.overrides[0xC100]) == (
         Action.RETRY,
         Action.DELIVER,

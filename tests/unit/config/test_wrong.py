@@ -118,9 +118,47 @@ WRONG = [
         'not "R\u00d6NTGEN"',
     ),
     (
-        DICOM + 'calling_ae_title = "{calling}"',
-        'x.toml:16: destination[1].calling_ae_title: must be a fixed AE title or "{calling_aet}", not "{calling}"',
+        DICOM + 'calling_ae_title = "RT_{calling}"',
+        'x.toml:16: destination[1].calling_ae_title: has "{calling}", which stands for nothing, '
+        'did you mean "{calling_aet}"?',
     ),
+    (
+        DICOM + 'calling_ae_title = "{PatientID}"',
+        'x.toml:16: destination[1].calling_ae_title: has "{PatientID}", which stands for nothing; '
+        "there is {calling_aet}, {called_aet}, {listener}",
+    ),
+    (
+        DICOM + 'calling_ae_title = "RT_{calling_aet"',
+        'x.toml:16: destination[1].calling_ae_title: has braces that do not match in "RT_{calling_aet"',
+    ),
+    (
+        DICOM + 'calling_ae_title = "RADIOLOGY_OF_TOWN_{listener}"',
+        "x.toml:16: destination[1].calling_ae_title: is always too long: besides what is in braces it has "
+        "18 characters, an AE title at most 16",
+    ),
+    (
+        DICOM + 'calling_ae_title = "SIXTEEN_LETTERS_{listener}"',
+        "x.toml:16: destination[1].calling_ae_title: is always too long: besides what is in braces it has "
+        "16 characters, an AE title at most 16",
+    ),
+    (
+        DICOM + "calling_ae_title = 'A\\B_{listener}'",
+        "x.toml:16: destination[1].calling_ae_title: must be an AE title: printable ASCII characters, no backslash; "
+        'not "A\\\\B_"',
+    ),
+    (
+        DICOM + 'calling_ae_title = "A_VERY_LONG_TITLE"',
+        'x.toml:16: destination[1].calling_ae_title: must have at most 16 characters, not 17: "A_VERY_LONG_TITLE"',
+    ),
+    (
+        DICOM + 'calling_ae_title = " "',
+        "x.toml:16: destination[1].calling_ae_title: must not be empty: an AE title has 1 to 16 characters",
+    ),
+    (
+        ROUTE + 'calling_ae_title = "{listner}"',
+        'x.toml:13: route[0].calling_ae_title: has "{listner}", which stands for nothing, did you mean "{listener}"?',
+    ),
+    (ROUTE + "calling_ae_title = 7", "x.toml:13: route[0].calling_ae_title: must be text in quotes, not 7"),
     (
         DICOM.replace('"two"', '"a@b"'),
         "x.toml:11: destination[1].name: must be a name: 1 to 64 printable characters without "
@@ -370,9 +408,6 @@ NOT_YET = [
             ("max_per_study", "1", "; only 0 works today"),
             ("hours", '"18:00-06:00"', ""),
             ("bandwidth", '"20 MB/s"', ""),
-            ("calling_ae_title", '"{called_aet}"', '; only a fixed AE title or "{calling_aet}" works today'),
-            ("calling_ae_title", '"{listener}"', '; only a fixed AE title or "{calling_aet}" works today'),
-            ("calling_ae_title", '"X_{calling_aet}"', '; only a fixed AE title or "{calling_aet}" works today'),
         ]
     ),
     (f"{FOLDER}compress = 'rle'", 'x.toml:14: destination[1].compress: not available yet; only "keep" works today'),
@@ -384,7 +419,6 @@ NOT_YET = [
         (f"{ROUTE}{key} = {value}", f"x.toml:13: route[0].{key}: not available yet{today}")
         for key, value, today in [
             ("transform", '["x"]', ""),
-            ("calling_ae_title", '"X"', ""),
             ("complete", '"study"', ""),
             ("quiet", '"60s"', ""),
             ("at_latest", '"30m"', ""),
