@@ -175,7 +175,7 @@ def title_template(text: str) -> Template:
             raise Invalid(f"has {quote(f'{{{each}}}')}, which stands for nothing{hint}")
     if not names:
         return Template(ae_title(text), (text,))
-    _refuse_odd_characters(own)
+    _refuse_odd_characters(text)
     if len(own) + len(names) > LONGEST:
         raise Invalid(
             f"is always too long: besides what is in braces it has {len(own)} characters, an AE title at most 16"

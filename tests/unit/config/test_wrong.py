@@ -144,7 +144,7 @@ WRONG = [
     (
         DICOM + "calling_ae_title = 'A\\B_{listener}'",
         "x.toml:16: destination[1].calling_ae_title: must be an AE title: printable ASCII characters, no backslash; "
-        'not "A\\\\B_"',
+        'not "A\\\\B_{listener}"',
     ),
     (
         DICOM + 'calling_ae_title = "A_VERY_LONG_TITLE"',
