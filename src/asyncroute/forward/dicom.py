@@ -187,7 +187,9 @@ class DicomLane:
         try:
             proposal = self._proposal(delivery, probe)
         except ValueError as error:  # nobody could be offered this: the image's fault
-            self._failed_to_open(Outcome(Kind.IMAGE_FAILED, f"cannot be proposed: {error}", charge=True, limit=1))
+            self._failed_to_open(
+                Outcome(Kind.IMAGE_FAILED, f"cannot be proposed: {error}", charge=True, limit=1, ours=True)
+            )
             return
         try:
             await self._forwarder.others_gone()
