@@ -9,7 +9,7 @@ import pytest
 from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import RouteHit, Selection
 from asyncroute.core.states import DeliveryState as S
-from asyncroute.journal.base import Discard, Event, FileLost, Group, Reroute, Retry
+from asyncroute.journal.base import Discard, Event, FileLost, Group, Held, Hold, Release, Reroute, Retry
 from tests.contract.journals import NOW, Journal
 from tests.contract.made import T0, delivered, failed, image, path_of, retried
 
@@ -55,6 +55,40 @@ def test_discard_leaves_what_is_ready_unless_it_is_named(journal: Journal) -> No
     late = journal.writer.commit(Group(settlements=[delivered(1, "a")]))
     assert (journal.reader.counts()).totals["delivered"] == 0
     assert late.releasable in ([], [(1, path_of(1))])
+
+
+def test_a_hold_and_its_end(journal: Journal) -> None:
+    assert journal.reader.counts().holds == {}
+    done = journal.writer.commit(Group(actions=[Hold("a"), Hold("a"), Release("b")], at=NOW))
+    assert done.acted == [1, 0, 0]
+    ((name, (held,)),) = journal.reader.counts().holds.items()
+    assert (name, held.at, held.until) == ("a", NOW, None)
+    assert 0 <= held.since <= journal.writer.clock()
+    assert journal.writer.commit(Group(actions=[Release("a"), Release("a"), Hold("a")], at=NOW + 5)).acted == [1, 0, 1]
+    first, second = journal.reader.counts().holds["a"]
+    assert first.until is not None
+    assert held.since <= first.until <= second.since <= journal.writer.clock()
+    assert (first.at, second) == (NOW, Held(NOW + 5, second.since, None))
+
+
+def test_a_hold_survives(journal: Journal) -> None:
+    journal.writer.commit(Group(actions=[Hold("a")], at=NOW))
+    before = journal.reader.counts().holds
+    journal.reopen()
+    assert journal.reader.counts().holds == before
+
+
+def test_a_hold_is_of_a_destination_not_of_its_images(journal: Journal) -> None:
+    journal.writer.commit(Group([image(1, "a")], actions=[Hold("a")]))
+    assert (journal.reader.counts().held, journal.ids("a")) == (0, [1])
+
+
+def test_ended_holds_are_remembered_up_to_a_bound(journal: Journal) -> None:
+    for _ in range(102):
+        journal.writer.commit(Group(actions=[Hold("a"), Release("a")]))
+    journal.writer.commit(Group(actions=[Hold("a")]))
+    periods = journal.reader.counts().holds["a"]
+    assert [p.until is None for p in periods] == [False] * 100 + [True]
 
 
 def test_discard_of_a_held_image(journal: Journal) -> None:

@@ -59,7 +59,21 @@ class FileLost:
     at: float
 
 
-Action = Retry | Discard | Reroute | FileLost
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A person's word: nothing is sent to this destination until ``Release``. An event is written if it is news."""
+
+    destination: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A person's word: the destination is held no more. An event is written if it was."""
+
+    destination: str
+
+
+Action = Retry | Discard | Reroute | FileLost | Hold | Release
 
 
 @dataclass(slots=True)
@@ -113,6 +127,19 @@ class Committed:
     conflicts: list[int] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One time in which a person held a destination.
+
+    ``at``: when it began, in seconds since the epoch. ``since``, ``until``: the same time on the journal's clock
+    (``Writer.clock``); ``until`` None: it is still held.
+    """
+
+    at: float
+    since: float
+    until: float | None
+
+
 @dataclass(slots=True)
 class Counts:
     """Deliveries by destination and state, held images, and the totals that survive restarts and pruning.
@@ -121,7 +148,7 @@ class Counts:
     still wait per destination (dead letters do not). ``oldest``: per destination, when its oldest waiting image was
     queued (seconds since epoch).
     ``totals``: {"received": images, "delivered": deliveries, "discarded": ..., "warned": ...};
-    ``delivered``: {destination: deliveries}.
+    ``delivered``: {destination: deliveries}. ``holds``: {destination: times in which a person held it}, oldest first.
     """
 
     open: Mapping[str, Mapping[DeliveryState, int]]
@@ -130,6 +157,7 @@ class Counts:
     held: int
     totals: Mapping[str, int]
     delivered: Mapping[str, int]
+    holds: Mapping[str, Sequence[Held]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -26,7 +26,7 @@ from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import Delivery, Instance, RouteHit, Selection, Source
 from asyncroute.core.states import OPEN, PENDING, DeliveryState
 from asyncroute.journal import headers, migrate, select
-from asyncroute.journal.base import Counts, QueueRow
+from asyncroute.journal.base import Counts, Held, QueueRow
 from asyncroute.journal.examine import look_before_opening, refuse_unfinished
 from asyncroute.journal.faults import storage_fault
 from asyncroute.journal.sqlite import FILE
@@ -104,7 +104,8 @@ class SqliteReader:
 
     async def counts(self) -> Counts:
         """See ``Reader.counts``."""
-        return _counts(await self._all(_SQL["counts"]))
+        holds = await self._all(_SQL["holds"]) if await self._all(_SQL["has_holds"]) else []
+        return _counts(await self._all(_SQL["counts"]), holds)
 
     async def rows(self, selection: Selection, limit: int, held: bool = False) -> list[QueueRow]:
         """See ``Reader.rows``."""
@@ -263,12 +264,15 @@ def _delivery(destination: str, row: Row) -> Delivery:
     )
 
 
-def _counts(rows: Iterable[Row]) -> Counts:
+def _counts(rows: Iterable[Row], periods: Iterable[Row]) -> Counts:
     states: dict[str, dict[DeliveryState, int]] = {}
     owed: dict[str, int] = {}
     oldest: dict[str, float] = {}
     totals = dict.fromkeys(TOTALS, 0)
     delivered: dict[str, int] = {}
+    holds: dict[str, list[Held]] = {}
+    for name, *period in periods:
+        holds.setdefault(name, []).append(Held(*period))
     held = 0
     for kind, name, state, number, size, queued_at in rows:
         if kind == "open":
@@ -282,7 +286,7 @@ def _counts(rows: Iterable[Row]) -> Counts:
             totals[kind] += number
             if kind == "delivered":
                 delivered[name] = number
-    return Counts(states, owed, oldest, held, totals, delivered)
+    return Counts(states, owed, oldest, held, totals, delivered, holds)
 
 
 def _instance(row: Row) -> Instance:

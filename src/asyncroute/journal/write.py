@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from asyncroute.core.model import Instance, Settlement
 from asyncroute.core.states import DeliveryState
 from asyncroute.journal import select
-from asyncroute.journal.base import Action, Committed, Discard, Event, FileLost, Group, Reroute, Retry
+from asyncroute.journal.base import Action, Committed, Discard, Event, FileLost, Group, Hold, Release, Reroute, Retry
 from asyncroute.journal.bulk import Row, Rows
 from asyncroute.journal.clock import RunClock
 from asyncroute.journal.faults import ROW_FAULTS
@@ -28,6 +28,8 @@ from asyncroute.journal.values import clean, json_ids, signed, uid_key
 
 SQL = load("write.sql")
 LONGEST_TEXT = 1000
+MOST_HOLDS = 100
+"""Ended holds of a destination that are remembered."""
 
 _DONE = frozenset({DeliveryState.DELIVERED, DeliveryState.CONFIRMED, DeliveryState.DISCARDED})
 _RETRIED = frozenset({DeliveryState.FAILED, DeliveryState.READY})
@@ -217,6 +219,10 @@ class _Work:
                 return self._reroute(action)
             case FileLost():
                 return self._lose(action)
+            case Hold():
+                return self._hold(action.destination)
+            case Release():
+                return self._release(action.destination)
 
     def _change(self, action: Retry | Discard, assignments: str) -> list[tuple[int, int]]:
         """Set columns of the selected deliveries; their (instance, destination number)s."""
@@ -279,6 +285,22 @@ class _Work:
         touched += self._connection.execute(SQL["lose_held"], values).rowcount
         if touched:
             self._events.append(Event(action.at, "file-lost", action.reason, action.instance_id))
+        return touched
+
+    def _hold(self, destination: str) -> int:
+        number = self._number(destination)
+        self._connection.execute(SQL["forget_holds"], {"destination": number, "keep": MOST_HOLDS})
+        begun = self._connection.execute(SQL["begin_hold"], (number, self._at, self._since)).rowcount
+        return self._told(begun, "hold", "a person holds this destination", destination)
+
+    def _release(self, destination: str) -> int:
+        number = self._destinations.get(destination)
+        ended = self._connection.execute(SQL["end_hold_of"], (self._since, number)).rowcount
+        return self._told(ended, "release", "a person releases this destination", destination)
+
+    def _told(self, touched: int, kind: str, text: str, destination: str) -> int:
+        if touched:
+            self._events.append(Event(self._at, kind, text, destination=destination))
         return touched
 
     # -- the end of a group

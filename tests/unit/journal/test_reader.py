@@ -219,13 +219,13 @@ def test_damage_met_while_reading_is_told(tmp_path: Path) -> None:
     journal.close()
     journal = SqliteJournal.open(tmp_path, "process-crash")
     path = tmp_path / "journal.db"
-    with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(b"\xa5" * (path.stat().st_size - 4096))
 
     async def read() -> None:
         reader = await SqliteReader.open(tmp_path)
         reader.on_damage = journal.condemn
+        with path.open("r+b") as file:
+            file.seek(4096)
+            file.write(b"\xa5" * (path.stat().st_size - 4096))
         try:
             with pytest.raises(StorageFault, match="asyncroute rebuild"):
                 await reader.claim("a", 1000, T0 * 2, ())

@@ -39,6 +39,13 @@ SELECT 'held', NULL, NULL, count(*), NULL, NULL FROM instance INDEXED BY instanc
 UNION ALL
 SELECT c.name, n.name, NULL, c.value, NULL, NULL FROM counter AS c LEFT JOIN destination AS n ON n.id = c.destination;
 
+-- A stopped router's journal may be of an older program.
+-- name: has_holds
+SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'hold';
+
+-- name: holds
+SELECT n.name, h.at, h.since, h.until FROM hold AS h JOIN destination AS n ON n.id = h.destination ORDER BY h.id;
+
 -- name: instance
 SELECT i.id, calling_aet, called_aet, listener, peer, sop_class_uid, sop_instance_uid, transfer_syntax, received_at,
     coalesce(path, ''), data_offset, size, checksum, study_uid, series_uid, patient_id, accession, modality,

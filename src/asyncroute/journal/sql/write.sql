@@ -22,6 +22,16 @@ ON CONFLICT (instance, destination) DO NOTHING;
 -- name: insert_destination
 INSERT INTO destination (name) VALUES (?) RETURNING id;
 
+-- name: begin_hold
+INSERT INTO hold (destination, at, since) VALUES (?, ?, ?) ON CONFLICT DO NOTHING;
+
+-- name: end_hold_of
+UPDATE hold SET until = max(since, ?) WHERE destination = ? AND until IS NULL;
+
+-- name: forget_holds
+DELETE FROM hold WHERE destination = :destination AND until IS NOT NULL
+AND id NOT IN (SELECT id FROM hold WHERE destination = :destination ORDER BY id DESC LIMIT :keep);
+
 -- name: destinations
 SELECT name, id FROM destination;
 
