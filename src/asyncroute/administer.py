@@ -1,7 +1,8 @@
 """A person's words to a running router: what the control socket's requests do.
 
 Retry makes dead letters ready again and routes held images anew under the present configuration; discard ends what a
-person no longer wants. Both go through the group commit, and tell channels and counters what changed.
+person no longer wants; hold and release are of a whole destination. All go through the group commit, and tell channels
+and counters what changed.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from math import inf
+from time import time
 from typing import TYPE_CHECKING, Any
 
+from asyncroute.config.words import quote
 from asyncroute.core.errors import AsyncrouteError, OurFault
 from asyncroute.core.model import Selection
 from asyncroute.core.states import OPEN, DeliveryState
-from asyncroute.journal.base import Discard, QueueRow, Reroute, Retry
+from asyncroute.journal.base import Discard, Event, Hold, QueueRow, Release, Reroute, Retry
 from asyncroute.status import snapshot, story
 
 if TYPE_CHECKING:
@@ -64,6 +67,23 @@ def states_of(what: dict[str, Any], default: tuple[DeliveryState, ...]) -> tuple
     raise OurFault(f"state: must be one of {', '.join(sorted(s.word for s in OPEN))} or held, not {word!r}")
 
 
+def name_of(what: dict[str, Any]) -> str:
+    """The destination that a request names.
+
+    Raises:
+        OurFault: it names none.
+    """
+    name = what.get("to")
+    if not isinstance(name, str) or not name:
+        raise OurFault("to: must be the name of a destination")
+    return name
+
+
+def unknown(name: str, known: Iterable[str]) -> OurFault:
+    """There is no destination of this name."""
+    return OurFault(f"no destination is called {quote(name)}; there is {', '.join(map(quote, known)) or 'none'}")
+
+
 def _give_back(channel: Channel, instance_ids: Sequence[int]) -> None:
     """What was taken out of a channel and is still owed comes back from the journal."""
     for instance_id in instance_ids:
@@ -77,6 +97,7 @@ class Administrator:
     def __init__(self, app: App) -> None:
         self._app = app
         self._searching = asyncio.Lock()
+        self._holding = asyncio.Lock()
 
     def status(self) -> dict[str, Any]:
         """See ``status.snapshot.running``."""
@@ -159,6 +180,35 @@ class Administrator:
             images = await self._app.committer.act(action)
             self._app.scheduler.held -= images
         return {"deliveries": deliveries, "images": images}
+
+    async def queue_hold(self, what: dict[str, Any]) -> dict[str, Any]:
+        """Nothing more is begun for a destination, also after a restart, until it is released."""
+        name = name_of(what)
+        if name not in self._app.scheduler.channels:
+            raise unknown(name, self._app.scheduler.channels)
+        async with self._holding:  # so that memory follows the journal, in its order
+            changed = await self._app.committer.act(Hold(name))
+            if changed:
+                self._app.scheduler.hold(name, time())
+                log.warning("%s: held by a person", name)
+        return {"destinations": changed}
+
+    async def queue_release(self, what: dict[str, Any]) -> dict[str, Any]:
+        """A destination goes on that a person held, or that was held because it refused several studies."""
+        name = name_of(what)
+        channel = self._app.scheduler.channels.get(name)
+        async with self._holding:
+            changed = await self._app.committer.act(Release(name))
+            if not changed and channel is None:
+                raise unknown(name, self._app.scheduler.channels)
+            if channel is not None and channel.verdict.held:
+                channel.verdict.resume()
+                self._app.committer.record(Event(time(), "release", "a person says: go on", destination=name))
+                changed = 1
+            if changed:
+                self._app.scheduler.hold(name, None)
+                log.warning("%s: released by a person", name)
+        return {"destinations": changed}
 
     async def _by_destination(
         self, what: dict[str, Any], states: tuple[DeliveryState, ...]

@@ -179,7 +179,7 @@ class App:
             self.scheduler.add(self._channel(d, self.forwarder(d, self.config)))
 
     def _channel(self, d: Destination, forwarder: Forwarder) -> Channel:
-        return Channel(
+        channel = Channel(
             d.name,
             forwarder,
             _lanes(d),
@@ -189,6 +189,8 @@ class App:
             self.scheduler,
             self._outbound if d.kind == "dicom" else Outbound(FOLDER_LANES),
         )
+        channel.times.change(d.open_hours, self.loop.time())
+        return channel
 
     def forwarder(self, d: Destination, config: Config) -> Forwarder:
         """What sends to ``d`` of ``config``.
@@ -218,7 +220,7 @@ class App:
             if channel is None:
                 self.scheduler.add(self._channel(d, forwarders[name]), start=True)
             elif d != old[name] or f"destination {name}" in renewed or retitled(name):
-                channel.change(forwarders[name], _lanes(d), d.retry.backoff)
+                channel.change(forwarders[name], _lanes(d), d.retry.backoff, d.open_hours)
                 channel.backlog.max_images, channel.backlog.max_bytes = d.max_backlog.images, d.max_backlog.bytes
 
     @staticmethod

@@ -9,7 +9,7 @@ import typer
 from asyncroute.cli import output
 
 COMMANDS = ("explain", "plan", "batch", "watch", "archive", "replay")
-QUEUE_COMMANDS = ("hold", "release", "reroute")
+QUEUE_COMMANDS = ("reroute",)
 _ANYTHING = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 

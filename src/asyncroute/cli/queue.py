@@ -1,4 +1,4 @@
-"""``asyncroute queue``: deliveries and held images, one by one, and a person's decisions about them."""
+"""``asyncroute queue``: deliveries and held images, a person's decisions about them, and holds of destinations."""
 
 from __future__ import annotations
 
@@ -44,15 +44,20 @@ Accession = Annotated[str | None, _option("--accession", metavar="TEXT", words="
 Ids = Annotated[list[int] | None, _option("--id", metavar="N", words="Only these numbers of the list; repeatable.")]
 Held = Annotated[bool, typer.Option("--held", help="Only images that no route matches; the same as --state held.")]
 Everything = Annotated[bool, typer.Option("--all", help="Really all; needed where nothing else is chosen.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A destination of the configuration.", show_default=False)]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the group."""
-    group = typer.Typer(help="List, retry or discard deliveries and held images.", no_args_is_help=True)
+    group = typer.Typer(
+        help="List, retry or discard deliveries and held images; hold destinations.", no_args_is_help=True
+    )
     group.command("list", epilog=example("asyncroute queue list --to pacs --state failed"))(list_)
     group.command("retry", epilog=example("asyncroute queue retry --to pacs", "asyncroute queue retry --held"))(retry)
     group.command("discard", epilog=example("asyncroute queue discard --id 17 --id 18 --yes"))(discard)
+    group.command("hold", epilog=example("asyncroute queue hold pacs"))(hold)
+    group.command("release", epilog=example("asyncroute queue release pacs"))(release)
     later.add_to(group, later.QUEUE_COMMANDS, "queue ")
     app.add_typer(group, name="queue")
 
@@ -114,6 +119,18 @@ def discard(  # noqa: PLR0913, PLR0917 - a command's options
     if not yes:
         _confirm(config, what)
     _report("discarded", _act(config, "discard", what), as_json)
+
+
+def hold(name: Name, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Send nothing more to a destination until it is released; its images wait, also over restarts."""
+    done = _act(config, "hold", {"to": name})
+    _tell(done, f"{name}: held", f"{name}: was held already", as_json)
+
+
+def release(name: Name, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Go on sending to a destination that is held."""
+    done = _act(config, "release", {"to": name})
+    _tell(done, f"{name}: released", f"{name}: was not held", as_json)
 
 
 # --- what is meant ----------------------------------------------------------------------------------------------------
@@ -196,6 +213,13 @@ def _report(word: str, done: Mapping[str, int], as_json: bool) -> None:
         output.facts(done)
     else:
         output.say(f"{done['deliveries']} deliveries, {done['images']} held images: {word}")
+
+
+def _tell(done: Mapping[str, int], changed: str, as_before: str, as_json: bool) -> None:
+    if as_json:
+        output.facts(done)
+    else:
+        output.say(changed if done["destinations"] else as_before)
 
 
 def _print(rows: Sequence[Mapping[str, Any]], limit: int) -> None:

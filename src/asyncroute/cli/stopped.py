@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from asyncroute import administer
 from asyncroute.core.errors import OurFault
 from asyncroute.core.states import DeliveryState
-from asyncroute.journal.base import Action, Discard, Group, Reader, Retry
+from asyncroute.journal.base import Action, Discard, Group, Hold, Reader, Release, Retry
 from asyncroute.status import local, story
 
 if TYPE_CHECKING:
@@ -83,8 +83,28 @@ def why(config: Config, what: What) -> dict[str, Any]:
 
 
 def queue_act(config: Config, verb: str, what: What) -> dict[str, int]:
-    """See ``status.control.Administration``; ``verb``: retry or discard. Held images cannot be retried here."""
-    return _retry(config, what) if verb == "retry" else _discard(config, what)
+    """See ``status.control.Administration``; Held images cannot be retried here."""
+    acts = {"retry": _retry, "discard": _discard, "hold": _hold, "release": _release}
+    return acts[verb](config, what)
+
+
+def _hold(config: Config, what: What) -> dict[str, int]:
+    name = administer.name_of(what)
+    if config.destination(name) is None:
+        raise administer.unknown(name, _names(config))
+    return {"destinations": _commit(config, [Hold(name)])[0]}
+
+
+def _release(config: Config, what: What) -> dict[str, int]:
+    name = administer.name_of(what)
+    (changed,) = _commit(config, [Release(name)])
+    if not changed and config.destination(name) is None:
+        raise administer.unknown(name, _names(config))
+    return {"destinations": changed}
+
+
+def _names(config: Config) -> list[str]:
+    return [destination.name for destination in config.destinations]
 
 
 def _retry(config: Config, what: What) -> dict[str, int]:

@@ -48,9 +48,11 @@ from asyncroute.config.fields import (
     size,
     whole,
 )
+from asyncroute.config.hours import hours_texts, parse_hours
 from asyncroute.config.template import DEFAULT_LAYOUT, SOP_INSTANCE_UID, Layout, parse_layout
 from asyncroute.config.units import format_duration
 from asyncroute.config.words import Invalid, quote, show
+from asyncroute.core.hours import Hours
 from asyncroute.core.outcomes import Action
 from asyncroute.core.retry import Backoff
 from asyncroute.core.rules import Test, network_test, text_test
@@ -265,6 +267,12 @@ class _AnyDestination(Table):
     compress: Annotated[str, choice(*COMPRESSIONS)] = "keep"
     retry: Retry = Retry()
     max_backlog: Backlog = Backlog()
+    hours: Annotated[tuple[str, ...], BeforeValidator(hours_texts)] = ()
+
+    @cached_property
+    def open_hours(self) -> Hours | None:
+        """`hours`, able to tell the time; None: always."""
+        return parse_hours(self.hours)
 
 
 class DicomDestination(_AnyDestination):
@@ -408,11 +416,9 @@ LATER_KINDS = ("stow", "s3", "sftp")
 LATER_TABLES = frozenset({"peer", "group", "transform", "archive", "watch", "http", "test"})
 """Top-level tables whose part is not built yet."""
 
-_TIMES = frozenset({"hours", "bandwidth"})
-
 LATER_KEYS: Mapping[type[Table], frozenset[str]] = {
-    DicomDestination: _TIMES,
-    FolderDestination: _TIMES,
+    DicomDestination: frozenset({"bandwidth"}),
+    FolderDestination: frozenset({"bandwidth"}),
     Route: frozenset({"transform", "complete", "quiet", "at_latest", "late"}),
 }
 """Keys whose part is not built yet."""

@@ -22,6 +22,7 @@ from random import random
 from time import time
 from typing import Any
 
+from asyncroute.core.hours import Hours
 from asyncroute.core.model import Delivery
 from asyncroute.core.outcomes import SUCCESS, Outcome, wrong_title
 from asyncroute.core.retry import Backoff
@@ -32,6 +33,7 @@ from asyncroute.queue.breaker import Breaker
 from asyncroute.queue.choice import Choice
 from asyncroute.queue.flows import Flow
 from asyncroute.queue.limits import Backlog, Outbound
+from asyncroute.queue.times import Times
 from asyncroute.queue.turns import Stint
 from asyncroute.queue.verdict import Ledger, Verdict
 
@@ -69,6 +71,7 @@ class Channel:
         self.window = lanes
         self.backlog = backlog
         self.breaker = Breaker(retry, random)
+        self.times = Times()
         self.verdict = Verdict(self, retry, ledger)
         self.lanes: list[Lane] = []
         self.sending: dict[Lane, Delivery] = {}
@@ -144,10 +147,11 @@ class Channel:
         if new and (self.idle or len(self.lanes) < self.window or self._delayed):
             self.pump()
 
-    def change(self, forwarder: Forwarder, lanes: int, retry: Backoff) -> None:
+    def change(self, forwarder: Forwarder, lanes: int, retry: Backoff, hours: Hours | None = None) -> None:
         """New settings: idle lanes end, those that send end with the image at hand."""
         self.forwarder = forwarder
         self.window = lanes
+        self.times.change(hours, self._loop.time())
         self.verdict.change(retry)
         self.breaker.backoff = retry
         self._outdated |= set(self.sending)
@@ -219,11 +223,14 @@ class Channel:
         if self._behind and self._refill is None and self._has_room():
             self._begin_refill()
         self._choice.turn_at = inf
+        if self.times.shut(now):
+            self.verdict.calm = False
+            self._make_room()
         while len(self._flows) and len(self.sending) < self._allowed(now) and self._begin_one(now):
             pass
         if self._outbound.wanted and self._outbound.wanted_beside(self):
             self._make_room()
-        if self._delayed or len(self._flows):
+        if self._delayed or len(self._flows) or self.times.timed:
             self._set_timer(now, self.verdict.paused_until(now))
 
     def _has_room(self) -> bool:
@@ -237,7 +244,7 @@ class Channel:
         return self.breaker.allowed(now, self.window)
 
     def _make_room(self) -> None:
-        """Others wait for an association: close those of ours that have nothing to do."""
+        """Others wait for an association, or nothing may begin here: close those that have nothing to do."""
         for lane in list(self.idle):
             if lane.open and lane in self.idle:  # closing one may have set others to work
                 lane.close()
@@ -437,7 +444,7 @@ class Channel:
 
     def _set_timer(self, now: float, pause: float) -> None:
         """Come back when a pause, a breaker, a title, a lane's turn or a delayed delivery is due."""
-        due = (pause, self.breaker.until, self.verdict.next_title(now), self._choice.turn_at)
+        due = (pause, self.breaker.until, self.verdict.next_title(now), self._choice.turn_at, self.times.look_at)
         times = [t for t in due if now < t < inf]
         if self._delayed:
             times.append(self._delayed[0][0])
@@ -473,6 +480,8 @@ class Channel:
             "sending": len(self.sending),
             "window": self.window if self.breaker.lanes is None else min(self.window, self.breaker.lanes),
             "lanes": sum(lane.open for lane in self.lanes),
+            "held_since": self.times.hold.at,
+            "closed_until": self.times.closed_until(now),
             "last_error": self.verdict.last_error,
         }
 

@@ -20,6 +20,7 @@ from asyncroute.journal.base import Counts, Event
 from asyncroute.link.buffers import ImageBytes, Memory
 from asyncroute.queue.channel import Channel
 from asyncroute.queue.limits import Backlog
+from asyncroute.queue.times import Hold
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ class Scheduler:
         self.tallies: dict[str, Tally] = {}
         self.totals: Counter[str] = Counter()
         self.held = 0
+        self.holds: dict[str, Hold] = {}
+        """A person's, by destination; also of those that are not configured now."""
         self.stalled = False
         self._retiring: set[asyncio.Task[None]] = set()
         self._memory = memory
@@ -64,6 +67,7 @@ class Scheduler:
         tally = self.tallies.setdefault(channel.name, Tally(channel.backlog))
         channel.backlog.images, channel.backlog.bytes = tally.backlog.images, tally.backlog.bytes
         tally.backlog = channel.backlog
+        channel.times.hold = self.holds.setdefault(channel.name, Hold())
         if start:
             channel.start()
 
@@ -78,8 +82,22 @@ class Scheduler:
     def begin(self, counts: Counts) -> None:
         """Take over what the journal counts, then let the channels read."""
         self.count_anew(counts)
+        ahead = self._loop.time() - self._clock()
+        for name, periods in counts.holds.items():
+            self.holds.setdefault(name, Hold()).remember(periods, ahead)
         for channel in self.channels.values():
             channel.start()
+
+    def hold(self, name: str, since: float | None) -> None:
+        """A person holds this destination since then (seconds since the epoch); None: holds it no more."""
+        hold, now = self.holds.setdefault(name, Hold()), self._loop.time()
+        if since is None:
+            hold.end(now)
+        else:
+            hold.begin(since, now)
+        channel = self.channels.get(name)
+        if channel is not None:
+            channel.pump()
 
     def count_anew(self, counts: Counts) -> None:
         """Set all counters from the journal."""
@@ -207,7 +225,9 @@ class Scheduler:
 def _removed(name: str) -> dict[str, Any]:
     """A destination that the journal knows and the configuration no longer does."""
     text = "no longer in the configuration"
-    return {"name": name, "kind": "", "state": "removed", "sending": 0, "window": 0, "lanes": 0, "last_error": text}
+    counts = {"sending": 0, "window": 0, "lanes": 0}
+    times = {"held_since": None, "closed_until": None}
+    return {"name": name, "kind": "", "state": "removed", **counts, **times, "last_error": text}
 
 
 def _delivery(instance: Instance, hit: RouteHit, image: ImageBytes | None, since: float) -> Delivery:

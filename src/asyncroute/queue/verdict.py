@@ -17,6 +17,7 @@ from asyncroute.core.outcomes import SLOW, Kind, Outcome
 from asyncroute.core.retry import Backoff
 from asyncroute.core.states import DeliveryState
 from asyncroute.queue.breaker import Breaker, covered
+from asyncroute.queue.times import Times
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Queue(Protocol):
 
     name: str
     breaker: Breaker
+    times: Times
     window: int
 
     def again(self, delivery: Delivery, *, first: bool) -> None:
@@ -104,7 +106,7 @@ class Verdict:
         """Until when the whole destination pauses; 0: it does not; inf: until a person says so."""
         if self.held:
             return float("inf")
-        until = max(self._pause_until, self._config_until)
+        until = max(self._pause_until, self._config_until, self._queue.times.shut(now))
         return until if until > now else 0.0
 
     def paused_titles(self, now: float) -> frozenset[str]:
@@ -120,12 +122,15 @@ class Verdict:
 
     def state(self, now: float) -> str:
         """One word for ``status``."""
-        if self.held:
+        times = self._queue.times
+        if self.held or times.hold.at is not None:
             return "held"
         if self._config_until > now:
             return "rejected"
         if self._queue.breaker.open or (self._loud and self._queue.breaker.failures):
             return "down"
+        if times.closed_until(now) is not None:
+            return "closed"
         if self._pause_until > now:
             return "paused"
         if self.next_title(now):
@@ -133,7 +138,7 @@ class Verdict:
         return "up" if self._queue.breaker.lanes is None and not self._queue.breaker.failures else "recovering"
 
     def resume(self) -> None:
-        """A person says: go on."""
+        """A person says: go on. Neither their hold nor the hours end by that."""
         self.held = None
         self._pause_until = self._config_until = 0.0
         self._titles.clear()
@@ -283,9 +288,9 @@ class Verdict:
         return self._retry.give_up != float("inf") and self._retry.exhausted(0, self._age(delivery, now))
 
     def _age(self, delivery: Delivery, now: float) -> float:
-        """Seconds since it was queued, without the time in which the destination was down, paused or held."""
+        """Seconds since it was queued, without the time in which the destination was down, paused, held or closed."""
         age = self._ledger.clock() - delivery.since
-        periods = [*self._queue.breaker.periods(now), *self._away]
+        periods = [*self._queue.breaker.periods(now), *self._away, *self._queue.times.periods(now)]
         if self._away_since is not None:
             periods.append((self._away_since, now))
         return age - covered(periods, now - age, now)

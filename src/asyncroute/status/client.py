@@ -55,7 +55,7 @@ class Client:
         return found
 
     def queue_act(self, verb: str, what: dict[str, Any]) -> dict[str, int]:
-        """``verb``: retry or discard; see ``control.Administration``."""
+        """``verb``: retry, discard, hold or release; see ``control.Administration``."""
         found: dict[str, int] = self._ask("POST", f"/queue/{verb}", what, self._timeout * WORK)
         return found
 

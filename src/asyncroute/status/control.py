@@ -52,6 +52,14 @@ class Administration(Protocol):
         """Failed deliveries or held images go for good."""
         ...
 
+    async def queue_hold(self, what: dict[str, Any]) -> dict[str, Any]:
+        """A destination (``to``) is sent nothing more."""
+        ...
+
+    async def queue_release(self, what: dict[str, Any]) -> dict[str, Any]:
+        """It is sent to again."""
+        ...
+
 
 @contextlib.contextmanager
 def short_path(data_dir: Path) -> Iterator[str]:
@@ -83,6 +91,8 @@ class Control:
         app.router.add_post("/queue/list", _answering(act.queue_list))
         app.router.add_post("/queue/retry", _answering(act.queue_retry))
         app.router.add_post("/queue/discard", _answering(act.queue_discard))
+        app.router.add_post("/queue/hold", _answering(act.queue_hold))
+        app.router.add_post("/queue/release", _answering(act.queue_release))
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
         with short_path(self._data_dir) as path:

@@ -7,6 +7,7 @@ Failures: none.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,11 @@ def size(count: float) -> str:
         count /= 1024
         power += 1
     return f"{count:.1f} {_SIZES[power]}" if power else f"{count:.0f} B"
+
+
+def moment(at: float) -> str:
+    """Seconds since the epoch in the system's time: ``2026-03-29 18:00``."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
 
 
 def span(seconds: float | None) -> str:
@@ -162,10 +168,11 @@ def tables(snapshot: Mapping[str, Any]) -> list[Table]:
 
 
 def _channels(channels: Iterable[Mapping[str, Any]]) -> Table:
-    facts = ("name", "kind", "state", "waiting", "sending", "failed", "delivered")
-    columns = (*facts, "oldest", "open", "per s", "last error")
+    facts = ("waiting", "sending", "failed", "delivered")
+    columns = ("name", "kind", "state", *facts, "oldest", "open", "per s", "last error")
     rows = [
         (
+            *(c["name"], c["kind"], _state(c)),
             *(str(c[key]) for key in facts),
             span(c["oldest_s"]),
             f"{c['lanes']}/{c['window']}" if c["window"] else "",
@@ -175,6 +182,16 @@ def _channels(channels: Iterable[Mapping[str, Any]]) -> Table:
         for c in channels
     ]
     return Table("channels", columns, rows, frozenset(range(3, 10)))
+
+
+def _state(channel: Mapping[str, Any]) -> str:
+    """One word, and since when or until when it is so."""
+    state, held, closed = str(channel["state"]), channel.get("held_since"), channel.get("closed_until")
+    if held is not None and state == "held":
+        return f"held since {moment(held)}"
+    if closed is not None:
+        return f"closed until {moment(closed)}" if state == "closed" else f"{state}, closed until {moment(closed)}"
+    return state
 
 
 def _inbound(lines: Sequence[Mapping[str, Any]]) -> Table:

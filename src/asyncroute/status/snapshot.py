@@ -108,7 +108,9 @@ def needs_person(snapshot: dict[str, Any]) -> list[str]:
             found.append(
                 f"{channel['name']}: {channel['failed']} dead letters (asyncroute queue list --to {channel['name']})"
             )
-        if channel["state"] in ATTENTION and (channel["state"] != "removed" or channel["waiting"]):
+        if channel.get("held_since") is not None and channel["state"] == "held":
+            found.append(f"{channel['name']}: held by a person (asyncroute queue release {channel['name']})")
+        elif channel["state"] in ATTENTION and (channel["state"] != "removed" or channel["waiting"]):
             found.append(f"{channel['name']}: {channel['state']}: {channel['last_error']}")
         if channel.get("alert"):
             found.append(f"{channel['name']}: {channel['alert']}")
@@ -129,10 +131,11 @@ def _stopped_channel(name: str, kind: str, counts: Counts) -> dict[str, Any]:
     states = counts.open.get(name, {})
     waiting = sum(states.get(s, 0) for s in PENDING)
     oldest = counts.oldest.get(name)
+    held = next((period.at for period in counts.holds.get(name, ()) if period.until is None), None)
     return {
         "name": name,
         "kind": kind,
-        "state": "stopped" if kind else "removed",
+        "state": ("stopped" if held is None else "held") if kind else "removed",
         "waiting": waiting,
         "ready": waiting,
         "sending": 0,
@@ -142,6 +145,8 @@ def _stopped_channel(name: str, kind: str, counts: Counts) -> dict[str, Any]:
         "window": 0,
         "lanes": 0,
         "rate_per_s": 0.0,
+        "held_since": held,
+        "closed_until": None,
         "last_error": "" if kind else "no longer in the configuration",
         "alert": "",
     }

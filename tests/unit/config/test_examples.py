@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -61,6 +63,21 @@ def test_send_as(folder: Path) -> None:
 
     assert seen("MR_B") == {"pacs": "MR_B", "backup": "ROUTER", "reading-room": "RT_MR_B"}
     assert seen("ER_CT") == {"pacs": "EMERGENCY", "backup": "EMERGENCY", "reading-room": "RT_ER_CT"}
+
+
+def test_night_hours(folder: Path) -> None:
+    pacs, archive = example(folder, "night-hours").destinations
+    assert pacs.open_hours is None
+    assert archive.open_hours is not None
+    berlin = ZoneInfo("Europe/Berlin")
+
+    def opened(text: str) -> bool:
+        assert archive.open_hours is not None
+        return archive.open_hours.at(datetime.fromisoformat(text).replace(tzinfo=berlin).timestamp())[0]
+
+    assert [opened(f"2026-06-12 {hour}") for hour in ("05:59", "06:00", "17:59", "18:00")] == [True, False, False, True]
+    assert all(opened(f"2026-06-{day} 12:00") for day in ("13", "14"))
+    assert not opened("2026-06-15 05:00"), "the weekend ends at midnight"
 
 
 def test_several_listeners(folder: Path) -> None:

@@ -86,6 +86,15 @@ WRONG = [
         'x.toml:16: destination[1].retry.max: must not be shorter than "first"',
     ),
     (DICOM + "retry = { factor = 0.5 }", "x.toml:16: destination[1].retry.factor: must be a number, 1..100, not 0.5"),
+    (
+        DICOM + 'hours = "18-06"',
+        'x.toml:16: destination[1].hours: has times that are none: "18-06"; write "HH:MM-HH:MM"',
+    ),
+    (
+        FOLDER + 'hours = ["18:00-06:00", "Mon-Fri 08:00-18:00 Europe/Berln"]',
+        'x.toml:14: destination[1].hours: names a time zone that is not known here: "Europe/Berln"; '
+        'write one such as "Europe/Berlin"',
+    ),
     # --- words
     ('[node]\ndurability = "none"', 'x.toml:11: node.durability: must be "power-loss" or "process-crash", not "none"'),
     ("[node]\nunrouted = 1", 'x.toml:11: node.unrouted: must be "hold", "reject" or "discard", not 1'),
@@ -406,7 +415,6 @@ NOT_YET = [
             ("association.scope", '"study"', '; only "any" works today'),
             ("min_gap", '"1s"', '; only "0s" works today'),
             ("max_per_study", "1", "; only 0 works today"),
-            ("hours", '"18:00-06:00"', ""),
             ("bandwidth", '"20 MB/s"', ""),
         ]
     ),

@@ -13,6 +13,7 @@ from asyncroute.core.outcomes import REPEAT, SLOW, Action, Kind, Outcome
 from asyncroute.core.retry import Backoff
 from asyncroute.core.states import DeliveryState
 from asyncroute.queue.breaker import THRESHOLD, Breaker
+from asyncroute.queue.times import Times
 from asyncroute.queue.verdict import Verdict
 from tests.unit.parts import delivery
 
@@ -34,6 +35,7 @@ class Desk:
 
     def __post_init__(self) -> None:
         self.breaker = Breaker(Backoff(), lambda: 1.0)
+        self.times = Times()
         self.settled: list[Settlement] = []
         self.let_go: list[int] = []
         self.notes: list[tuple[str, str, str, int | None]] = []

@@ -39,6 +39,12 @@ class Answers:
     async def queue_discard(self, what: dict[str, Any]) -> dict[str, Any]:
         raise OurFault(f"cannot discard {what['state']}")
 
+    async def queue_hold(self, what: dict[str, Any]) -> dict[str, Any]:
+        return {"destinations": 1}
+
+    async def queue_release(self, what: dict[str, Any]) -> dict[str, Any]:
+        return {"destinations": 0}
+
 
 class Served:
     """A ``Control`` on an event loop in a thread."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from asyncroute.status import render
 from asyncroute.status.render import Table, clean, plain, size, span
+from asyncroute.status.snapshot import needs_person
 
 HOSTILE = "EVIL\x1b[2J\x1b]0;owned\x07\r\nfake: line\u202e\u2028[bold red]x[/]:smile:\x9b31m\x00"
 
@@ -168,6 +170,31 @@ def test_what_needs_a_person() -> None:
         assert "the disk is broken" in text
         assert "2 dead letters" in text
     assert "needs a person" not in render.text(snapshot())
+
+
+AT = 1_780_000_000.0
+SHOWN = time.strftime("%Y-%m-%d %H:%M", time.localtime(AT))
+
+
+@pytest.mark.parametrize(
+    ("facts", "shown"),
+    [
+        ({"state": "held", "held_since": AT, "closed_until": AT}, f"held since {SHOWN}"),
+        ({"state": "held"}, "held"),
+        ({"state": "closed", "closed_until": AT}, f"closed until {SHOWN}"),
+        ({"state": "down", "closed_until": AT}, f"down, closed until {SHOWN}"),
+        ({"state": "removed", "held_since": AT}, "removed"),
+    ],
+)
+def test_since_when_and_until_when(facts: dict[str, Any], shown: str) -> None:
+    (line,) = [line for line in render.text(snapshot(channels=[channel(**facts)])).splitlines() if "dicom" in line]
+    assert f"  {shown}  " in line
+
+
+def test_a_hold_needs_a_person_who_is_told_how_to_end_it() -> None:
+    assert needs_person(snapshot(channels=[channel(name="pacs", state="held", held_since=AT)])) == [
+        "pacs: held by a person (asyncroute queue release pacs)"
+    ]
 
 
 def test_no_channels_at_all() -> None:
