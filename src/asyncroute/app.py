@@ -189,7 +189,7 @@ class App:
             self.scheduler,
             self._outbound if d.kind == "dicom" else Outbound(FOLDER_LANES),
         )
-        channel.times.change(d.open_hours, self.loop.time())
+        channel.times.change(d.open_hours, _gap(d), self.loop.time())
         return channel
 
     def forwarder(self, d: Destination, config: Config) -> Forwarder:
@@ -200,8 +200,8 @@ class App:
         """
         if isinstance(d, FolderDestination):
             return self._folder(d)
-        title = titles_of(config, d).title
-        policy = Policy(title, d.overrides, d.association.idle_close, d.association.max_age, d.max_contexts)
+        title, ends = titles_of(config, d).title, d.association
+        policy = Policy(title, d.overrides, ends.idle_close, ends.max_age, d.max_contexts, d.min_gap)
         return DicomForwarder(d.name, target_of(d), policy, self._means)
 
     def change_destinations(self, new: Config, forwarders: Mapping[str, Forwarder], renewed: Container[str]) -> None:
@@ -220,7 +220,7 @@ class App:
             if channel is None:
                 self.scheduler.add(self._channel(d, forwarders[name]), start=True)
             elif d != old[name] or f"destination {name}" in renewed or retitled(name):
-                channel.change(forwarders[name], _lanes(d), d.retry.backoff, d.open_hours)
+                channel.change(forwarders[name], _lanes(d), d.retry.backoff, d.open_hours, _gap(d))
                 channel.backlog.max_images, channel.backlog.max_bytes = d.max_backlog.images, d.max_backlog.bytes
 
     @staticmethod
@@ -440,6 +440,10 @@ def target_of(d: DicomDestination) -> Target:
     context = tls.client_context(d.tls.ca, d.tls.certificate, d.tls.key) if d.tls else None
     name = d.tls.server_name if d.tls else None
     return Target(d.host, d.port, d.ae_title, d.connect_timeout, d.response_timeout, d.max_pdu, context, name)
+
+
+def _gap(d: Destination) -> float:
+    return d.min_gap if isinstance(d, DicomDestination) else 0.0
 
 
 def _lanes(d: Destination) -> int:

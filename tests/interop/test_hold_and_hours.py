@@ -154,3 +154,19 @@ def test_hours_that_begin_while_it_runs(make_router: MakeRouter, receivers: Rece
     router.wait_delivered(4)
     assert clock.now() % 60 < 45, "not before the full minute"
     assert_exactly(end, images)
+
+
+def test_associations_begin_a_gap_apart(make_router: MakeRouter, receivers: ReceiverHost) -> None:
+    end = receivers.receiver()
+    router = make_router(
+        destination=[settings.dicom("pacs", end.port, min_gap="1s", max_associations=3)],
+        route=[settings.route("all", ["pacs"])],
+    ).start()
+    images = {title: synthetic.series(title, 3, KIND) for title in ("CT_A", "CT_B", "CT_C")}
+    for title, some in images.items():
+        send_all(router.caller(title), some)
+    router.wait_delivered(9)
+    assert_exactly(end, [image for some in images.values() for image in some])
+    opened = end.events("open")
+    assert [event.detail for event in opened] == ["CT_A", "CT_B", "CT_C"]
+    assert opened[-1].at - opened[0].at > 1, "at once but for the gap; the first may have taken a while"

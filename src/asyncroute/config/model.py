@@ -428,7 +428,6 @@ TODAY: Mapping[type[Table], Mapping[str, object]] = {
         "compress": "keep",
         "max_per_study": 0,
         "adaptive": False,
-        "min_gap": 0.0,
         "transcode": False,
         "verify": "no",
     },

@@ -55,6 +55,7 @@ class Policy:
     idle_close: float
     max_age: float
     max_contexts: int
+    min_gap: float = 0.0
 
 
 class DicomForwarder:
@@ -68,6 +69,7 @@ class DicomForwarder:
         self.policy = policy
         self.means = means
         self._leaving: set[Requestor] = set()
+        self._next = 0.0
 
     def release(self, association: Requestor) -> None:
         """End an association in an orderly way; new ones wait for it a little."""
@@ -80,6 +82,14 @@ class DicomForwarder:
         """Wait for those that are being released: the destination may not take more at once than it has now."""
         if self._leaving:
             await asyncio.wait([association.closed for association in self._leaving], timeout=LEAVING)
+
+    async def turn(self) -> None:
+        """Wait until ``min_gap`` has passed since the last association began; the channel knows not of all of them."""
+        now = asyncio.get_running_loop().time()
+        at = max(now, self._next)
+        self._next = at + self.policy.min_gap
+        if at > now:
+            await asyncio.sleep(at - now)
 
     def key(self, delivery: Delivery) -> Key:
         """See ``forward.base.Forwarder``."""
@@ -193,6 +203,7 @@ class DicomLane:
             return
         try:
             await self._forwarder.others_gone()
+            await self._forwarder.turn()
             association = await connect(self._forwarder.target, proposal, self._means.shared)
         except Failed as failure:
             self._failed_to_open(failure.outcome)

@@ -147,11 +147,11 @@ class Channel:
         if new and (self.idle or len(self.lanes) < self.window or self._delayed):
             self.pump()
 
-    def change(self, forwarder: Forwarder, lanes: int, retry: Backoff, hours: Hours | None = None) -> None:
+    def change(self, forwarder: Forwarder, lanes: int, retry: Backoff, hours: Hours | None, gap: float) -> None:
         """New settings: idle lanes end, those that send end with the image at hand."""
         self.forwarder = forwarder
         self.window = lanes
-        self.times.change(hours, self._loop.time())
+        self.times.change(hours, gap, self._loop.time())
         self.verdict.change(retry)
         self.breaker.backoff = retry
         self._outdated |= set(self.sending)
@@ -253,7 +253,9 @@ class Channel:
     def _begin_one(self, now: float) -> bool:
         """One delivery more begins; False: none can now."""
         spare = len(self.lanes) < self.window and self._outbound.room
-        chosen = self._choice.choose(now, self.verdict.paused_titles(now), spare)
+        chosen = self._choice.choose(
+            now, self.verdict.paused_titles(now), spare if now >= self.times.next_lane else None
+        )
         if chosen is not None:
             self._begin(chosen[0] or self._new_lane(), chosen[1], now)
         elif not self.idle and not self._outbound.room:
@@ -271,6 +273,8 @@ class Channel:
         self._choice.chosen(lane, flow, now)
         delivery = self._flows.take(flow)
         self.idle.remove(lane)
+        if not lane.carries(key):
+            self.times.lane_begins(now)
         if not lane.open:
             self._outbound.taken()
             self._opened[lane] = now
@@ -444,13 +448,14 @@ class Channel:
 
     def _set_timer(self, now: float, pause: float) -> None:
         """Come back when a pause, a breaker, a title, a lane's turn or a delayed delivery is due."""
-        due = (pause, self.breaker.until, self.verdict.next_title(now), self._choice.turn_at, self.times.look_at)
-        times = [t for t in due if now < t < inf]
+        times = self.times
+        due = (pause, self.breaker.until, self.verdict.next_title(now), self._choice.turn_at)
+        found = [t for t in (*due, times.look_at, times.next_lane) if now < t < inf]
         if self._delayed:
-            times.append(self._delayed[0][0])
-        if not times:
+            found.append(self._delayed[0][0])
+        if not found:
             return
-        at = min(times)
+        at = min(found)
         if self._timer is not None:
             if self._timer_at <= at:
                 return

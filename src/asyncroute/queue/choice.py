@@ -32,18 +32,19 @@ class Choice:
             self.flows.line_up(flow, now)
         return flow is not None
 
-    def choose(self, now: float, paused: Collection[str], spare: bool) -> tuple[Lane | None, Flow] | None:
+    def choose(self, now: float, paused: Collection[str], spare: bool | None) -> tuple[Lane | None, Flow] | None:
         """A lane (None: a new one; ``spare``: there may be one) and the flow whose head it shall take, or nothing.
 
-        Calling titles in ``paused`` get nothing.
+        ``spare`` None: no association may begin now, so that lanes do not turn either. Calling titles in ``paused`` get
+        nothing.
         """
         waiting = self._waiting(paused)
         for lane in reversed(self.idle):
             more = self._more(lane, paused, now)
             if more is not None:
-                return lane, (None if spare else self._rival(lane, more, waiting, paused, now)) or more
+                return lane, (self._rival(lane, more, waiting, paused, now) if spare is False else None) or more
         other = waiting or self.flows.oldest(lambda key: key[0] not in paused)
-        if other is None:
+        if other is None or spare is None:
             return None
         return (None, other) if spare else self._turning(other, now)
 

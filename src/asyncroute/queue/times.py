@@ -1,4 +1,4 @@
-"""When a destination may be sent to: a person's hold of it, and its hours.
+"""When a destination may be sent to: a person's hold of it, its hours, the gap between two associations.
 
 Purpose: whether anything may begin now, and when to look again. Where nothing is set, the answer costs two comparisons.
 Guarantees: synchronous, no timer of its own; what was answered from the wall clock is answered anew after ``LOOK``
@@ -68,6 +68,9 @@ class Times:
         self.hold = Hold()
         self.look_at = 0.0
         """When the hours have to be looked at again."""
+        self.next_lane = 0.0
+        """When another association may begin."""
+        self._gap = 0.0
         self._hours = hours
         self._wall = wall
         self._closed_since: float | None = None
@@ -79,9 +82,9 @@ class Times:
         """Whether there are hours to keep."""
         return self._hours is not None
 
-    def change(self, hours: Hours | None, now: float) -> None:
-        """Other hours."""
-        self._hours = hours
+    def change(self, hours: Hours | None, gap: float, now: float) -> None:
+        """Other hours; ``gap``: seconds from one association's beginning to the next one's at least."""
+        self._hours, self._gap = hours, gap
         self.look_at = 0.0
         if hours is None:
             self._opened(now)
@@ -95,6 +98,10 @@ class Times:
         if now >= self.look_at:
             self._look(self._hours, now)
         return self.look_at if self._closed_since is not None else 0.0
+
+    def lane_begins(self, now: float) -> None:
+        """An association begins."""
+        self.next_lane = now + self._gap
 
     def closed_until(self, now: float) -> float | None:
         """When the hours begin (seconds since the epoch); None: they are open, or there are none."""

@@ -413,7 +413,6 @@ NOT_YET = [
             ("transcode", "true", "; only false works today"),
             ("verify", '"commit"', '; only "no" works today'),
             ("association.scope", '"study"', '; only "any" works today'),
-            ("min_gap", '"1s"', '; only "0s" works today'),
             ("max_per_study", "1", "; only 0 works today"),
             ("bandwidth", '"20 MB/s"', ""),
         ]

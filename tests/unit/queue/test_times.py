@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from itertools import pairwise
 from math import inf
 from pathlib import Path
+from typing import cast
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,6 +15,8 @@ import pytest
 from asyncroute.core import outcomes
 from asyncroute.core.hours import Hours, Range
 from asyncroute.core.retry import Backoff
+from asyncroute.forward.association import Target
+from asyncroute.forward.dicom import DicomForwarder, Means, Policy
 from asyncroute.journal.base import Group, Held, Release
 from asyncroute.journal.base import Hold as HoldAction
 from asyncroute.journal.sqlite import SqliteJournal
@@ -86,9 +90,9 @@ def test_other_hours_by_a_reload() -> None:
     wall = Wall()
     times = Times(NIGHTS, wall)
     assert times.shut(NOW)
-    times.change(None, wall.passes(10))
+    times.change(None, 0.0, wall.passes(10))
     assert (times.shut(wall.steady), times.periods(wall.steady)) == (0.0, [(NOW, NOW + 10)])
-    times.change(NIGHTS, wall.passes(10))
+    times.change(NIGHTS, 0.0, wall.passes(10))
     assert times.shut(wall.steady)
 
 
@@ -234,7 +238,7 @@ def in_town(hours: Hours, at: str, lanes: int = 2) -> tuple[Town, list[float]]:
     loop = asyncio.get_running_loop()
     began = datetime.fromisoformat(at).replace(tzinfo=BERLIN).timestamp() - loop.time()
     town.channel.times._wall = lambda: loop.time() + began + ahead[0]
-    town.channel.times.change(hours, loop.time())
+    town.channel.times.change(hours, 0.0, loop.time())
     town.channel.pump()
     return town, ahead
 
@@ -346,5 +350,42 @@ def test_sleeping_costs_a_look_a_minute() -> None:
         town.send("CT", 50)
         await asyncio.sleep(3600)
         assert 55 <= looks <= 65
+
+    virtually(scenario)
+
+
+def test_associations_begin_a_gap_apart_and_open_ones_go_on() -> None:
+    async def scenario() -> None:
+        town = Town(lanes=5, service=0.01)
+        loop = asyncio.get_running_loop()
+        town.channel.times.change(None, 0.5, loop.time())
+        for n in range(5):
+            town.send(f"CT_{n}", 20)
+        began = loop.time()
+        await town.empty()
+        at = [opened for opened, _ in town.opened]
+        assert len(at) == 5
+        assert min(later - earlier for earlier, later in pairwise(at)) >= 0.5
+        assert at[-1] - began < 2.1
+        assert max(town.waits["CT_0"]) < 0.5, "the first association does not wait for the others"
+
+    virtually(scenario)
+
+
+def test_associations_that_a_lane_changes_by_itself_are_a_gap_apart_too() -> None:
+    async def scenario() -> None:
+        policy = Policy(str, {}, 5.0, 3600.0, 128, 0.25)
+        forwarder = DicomForwarder("pacs", Target("h", 104, "PACS"), policy, cast(Means, None))
+        loop = asyncio.get_running_loop()
+        at: list[float] = []
+
+        async def begin() -> None:
+            await forwarder.turn()
+            at.append(loop.time())
+
+        await asyncio.gather(begin(), begin(), begin())
+        await asyncio.sleep(10)
+        await begin()
+        assert [round(later - earlier, 3) for earlier, later in pairwise(at)] == [0.25, 0.25, 10.0]
 
     virtually(scenario)
