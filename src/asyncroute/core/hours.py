@@ -4,7 +4,7 @@ Guarantees: pure; seconds since the epoch go in and come out. A range belongs to
 clock is changed, no range is lost and none opens twice:
 - it opens at the first moment at which the clock shows its begin or later; a begin that the clock skips is the moment
   of the jump;
-- it closes at the last moment at which the clock shows its end, so an hour that comes twice is open both times; an end
+- it closes when the clock will not again show a time before its end, so what comes twice is open both times; an end
   that the clock skips is the moment of the jump;
 - a range of which the clock skips everything is open from the jump for as long as it is long.
 Failures: none.
@@ -78,8 +78,10 @@ class Hours:
 
 
 def _moments(shown: datetime, zone: tzinfo | None) -> tuple[float, float]:
-    """The first moment at which the clock of ``zone`` shows ``shown`` or later, and the last at which it shows it."""
+    """When the clock of ``zone`` shows ``shown`` or later for the first time, and from when on nothing else."""
     first, last = (shown.replace(tzinfo=zone, fold=fold).timestamp() for fold in (0, 1))
+    if first < last and datetime.fromtimestamp(last - 1, zone).replace(tzinfo=None) >= shown:
+        return first, first  # the clock is put back to just this time, not behind it
     if first <= last:
         return first, last
     jump = _jump(shown, zone, last, first)

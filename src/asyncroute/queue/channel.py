@@ -273,7 +273,7 @@ class Channel:
         self._choice.chosen(lane, flow, now)
         delivery = self._flows.take(flow)
         self.idle.remove(lane)
-        if not lane.carries(key):
+        if self.times.gap and not lane.carries(key):
             self.times.lane_begins(now)
         if not lane.open:
             self._outbound.taken()

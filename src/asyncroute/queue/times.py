@@ -70,7 +70,7 @@ class Times:
         """When the hours have to be looked at again."""
         self.next_lane = 0.0
         """When another association may begin."""
-        self._gap = 0.0
+        self.gap = 0.0
         self._hours = hours
         self._wall = wall
         self._closed_since: float | None = None
@@ -84,7 +84,7 @@ class Times:
 
     def change(self, hours: Hours | None, gap: float, now: float) -> None:
         """Other hours; ``gap``: seconds from one association's beginning to the next one's at least."""
-        self._hours, self._gap = hours, gap
+        self._hours, self.gap = hours, gap
         self.look_at = 0.0
         if hours is None:
             self._opened(now)
@@ -101,7 +101,7 @@ class Times:
 
     def lane_begins(self, now: float) -> None:
         """An association begins."""
-        self.next_lane = now + self._gap
+        self.next_lane = now + self.gap
 
     def closed_until(self, now: float) -> float | None:
         """When the hours begin (seconds since the epoch); None: they are open, or there are none."""

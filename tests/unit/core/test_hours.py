@@ -115,6 +115,11 @@ def test_an_hour_that_comes_twice_is_open_both_times() -> None:
     assert at("2026-10-25 02:45", fold=1) - opens == 90 * 60
 
 
+def test_an_end_to_which_the_clock_is_put_back_comes_the_first_time() -> None:
+    assert hours(0, 120).at(at("2026-10-25 01:00")) == (True, at("2026-10-25 02:00", fold=0))
+    assert hours(0, 180).at(at("2026-10-25 01:00")) == (True, at("2026-10-25 03:00"))
+
+
 def minutes(text: str) -> int:
     hour, _, minute = text.partition(":")
     return int(hour) * 60 + int(minute)
