@@ -29,10 +29,12 @@ from asyncroute.core.retry import Backoff
 from asyncroute.core.titles import WrongTitle
 from asyncroute.forward.base import Forwarder, Key, Lane, Pair
 from asyncroute.journal.base import Reader
+from asyncroute.queue.alarm import Alarm
 from asyncroute.queue.breaker import Breaker
 from asyncroute.queue.choice import Choice
 from asyncroute.queue.flows import Flow
 from asyncroute.queue.limits import Backlog, Outbound
+from asyncroute.queue.pairs import Pairs
 from asyncroute.queue.times import Times
 from asyncroute.queue.turns import Stint
 from asyncroute.queue.verdict import Ledger, Verdict
@@ -49,7 +51,6 @@ TURN = 2.0
 """Seconds after which a lane that others wait for gives its association back, between two images."""
 
 READER_RETRY = 1.0
-REMEMBERED_PAIRS = 512
 
 
 class Channel:
@@ -91,14 +92,13 @@ class Channel:
         """Waiting for another try there, once the journal knows until when: before, a refill would bring them back."""
         self._delayed: list[tuple[float, int, Delivery]] = []
         self._order = count()
-        self._pairs: dict[tuple[str, Pair], None] = {}
+        self._pairs = Pairs()
         self._behind = True
         self._missed = False
         self._arrivals: list[Delivery] = []
         self._settled_meanwhile: set[int] = set()
         self._refill: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._alarm = Alarm(self.pump)
 
     # ---- what comes in
 
@@ -134,7 +134,7 @@ class Channel:
                 if now >= stint.until and self._flows.lined:
                     return False
                 if stint.key != key:
-                    self._remember(key)
+                    self._pairs.remember(key)
                 self._turns.goes_on(stint, key, now)
                 self.idle.remove(lane)
                 self._give(lane, delivery, title, False)
@@ -231,7 +231,7 @@ class Channel:
         if self._outbound.wanted and self._outbound.wanted_beside(self):
             self._make_room()
         if self._delayed or len(self._flows) or self.times.timed:
-            self._set_timer(now, self.verdict.paused_until(now))
+            self._set_alarm(now)
 
     def _has_room(self) -> bool:
         """Whether more should be read from the journal. Results that are not durable yet count, too."""
@@ -278,28 +278,16 @@ class Channel:
         if not lane.open:
             self._outbound.taken()
             self._opened[lane] = now
-        self._remember(key)
+        self._pairs.remember(key)
         self._give(lane, delivery, key[0], self.breaker.open)
 
     def _give(self, lane: Lane, delivery: Delivery, title: str, probe: bool) -> None:
         self.sending[lane] = delivery
         lane.begin(delivery, title, probe)
 
-    def _remember(self, key: Key) -> None:
-        pair = (key[0], (key[1], key[2]))
-        if pair not in self._pairs:
-            if len(self._pairs) >= REMEMBERED_PAIRS:
-                self._pairs.pop(next(iter(self._pairs)))
-            self._pairs[pair] = None
-
     def wanted(self, title: str) -> Iterable[Pair]:
         """See ``forward.base.Reports``."""
-        found = dict.fromkeys((k[1], k[2]) for k in self._flows.keys() if k[0] == title)  # noqa: SIM118
-        found.update(dict.fromkeys(pair for known, pair in self._pairs if known == title))
-        found.update(dict.fromkeys(pair for _, pair in self._pairs))  # what others send, this one may send next
-        return found
-
-    # ---- what lanes report
+        return self._pairs.wanted(title, self._flows.keys())
 
     def finished(self, lane: Lane, delivery: Delivery, outcome: Outcome) -> None:
         """See ``forward.base.Reports``."""
@@ -446,26 +434,12 @@ class Channel:
 
     # ---- time
 
-    def _set_timer(self, now: float, pause: float) -> None:
-        """Come back when a pause, a breaker, a title, a lane's turn or a delayed delivery is due."""
-        times = self.times
-        due = (pause, self.breaker.until, self.verdict.next_title(now), self._choice.turn_at)
-        found = [t for t in (*due, times.look_at, times.next_lane) if now < t < inf]
-        if self._delayed:
-            found.append(self._delayed[0][0])
-        if not found:
-            return
-        at = min(found)
-        if self._timer is not None:
-            if self._timer_at <= at:
-                return
-            self._timer.cancel()
-        self._timer_at = at
-        self._timer = self._loop.call_later(max(at - now, 0.001), self._timed)
-
-    def _timed(self) -> None:
-        self._timer = None
-        self.pump()
+    def _set_alarm(self, now: float) -> None:
+        """Come back when a pause, a breaker, a title, hours, a gap, a lane's turn or a delayed delivery is due."""
+        verdict, times = self.verdict, self.times
+        delayed = self._delayed[0][0] if self._delayed else inf
+        due = (verdict.paused_until(now), self.breaker.until, verdict.next_title(now), times.look_at, times.next_lane)
+        self._alarm.set(now, (*due, self._choice.turn_at, delayed))
 
     # ---- status and the end
 
@@ -498,9 +472,9 @@ class Channel:
     async def stop(self, deadline: float) -> None:
         """Begin nothing more; let what is under way end until ``deadline`` (loop time), then cut it off. Idempotent."""
         self.stopping = True
-        for handle in (self._timer, self._refill):
-            if handle is not None:
-                handle.cancel()
+        self._alarm.cancel()
+        if self._refill is not None:
+            self._refill.cancel()
         while self._lanes_busy() and self._loop.time() < deadline:
             await asyncio.sleep(0.02)
         for lane in self.lanes:

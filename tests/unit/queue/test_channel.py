@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 from asyncroute.core.outcomes import SUCCESS
-from asyncroute.queue import channel as module
+from asyncroute.queue import pairs
 from asyncroute.queue.channel import READY_LOW, READY_MOST
 from tests.unit.parts import CT, JPEG, MR, delivery, on_loop, settle_loop, until
 from tests.unit.queueing import queueing
@@ -114,8 +114,8 @@ def test_what_associations_should_offer(tmp_path: Path) -> None:
             pacs.finish(3)
             assert set(channel.wanted("CT_A")) == {(CT, JPEG), (MR, explicit), (CT, explicit)}
             for number in range(600):
-                channel._remember(("CT_A", f"1.{number}", explicit))
-            assert len(list(channel.wanted("CT_A"))) == module.REMEMBERED_PAIRS
+                channel._pairs.remember(("CT_A", f"1.{number}", explicit))
+            assert len(list(channel.wanted("CT_A"))) == pairs.REMEMBERED
 
     body()
 
@@ -203,7 +203,7 @@ def test_stopping_waits_for_what_is_under_way(tmp_path: Path) -> None:
             await queue.settled(2)
             assert queue.states() == {1: "delivered", 2: "delivered", 3: "ready", 4: "ready", 5: "ready"}
             await channel.stop(0.0)
-            assert channel._timer is None or channel._timer.cancelled()
+            assert channel._alarm._timer is None
 
     body()
 

@@ -129,7 +129,7 @@ def test_a_pause_of_the_destination(tmp_path: Path, outcome: outcomes.Outcome) -
             if outcome.kind is outcomes.Kind.DESTINATION_PAUSE:
                 await until(lambda: pacs.busy, "it goes on by itself")
             else:
-                assert channel._timer is not None
+                assert channel._alarm._timer is not None
                 channel.verdict.resume()
                 channel.look_again()
             assert len(pacs.busy) == 2
