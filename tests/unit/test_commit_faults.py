@@ -154,7 +154,7 @@ def test_results_survive_the_journal_s_failure(
             assert bench.rows("SELECT text FROM event") == ["why"]
             assert bench.troubles == [True, False]
             released = [i for group in bench.writer.groups for i in group.released]
-            assert released.count(99) == 4 - len(bench.writer.fails)
+            assert 2 <= released.count(99) <= 4 - len(bench.writer.fails), "again with a later try"
 
     body()
 

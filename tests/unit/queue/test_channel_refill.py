@@ -208,7 +208,7 @@ def test_more_retries_than_memory_holds(tmp_path: Path, monkeypatch: pytest.Monk
     @on_loop
     async def body() -> None:
         async with queueing(tmp_path) as queue:
-            pacs = queue.channel(lanes=4, retry=Backoff(first=0.3, factor=1, max=0.3), auto=RETRY)
+            pacs = queue.channel(lanes=4, retry=Backoff(first=1.0, factor=1, max=1.0), auto=RETRY)
             queue.write(range(1, 201))
             await queue.begin()
             await until(lambda: set(pacs.log) == set(range(1, 201)), "all have been tried")
