@@ -161,6 +161,8 @@ def test_a_cut_data_set_taken_for_whole_gives_no_wrong_values(data: st.DataObjec
 
 @fuzzed(items(), st.sampled_from([IMPLICIT, EXPLICIT, BIG]), st.data(), examples=100)
 def test_a_cut_between_elements_is_the_only_one_not_seen(content: list[Item], syntax: str, data: st.DataObject) -> None:
+    """But for an unknown VR: of its header of 12 bytes, 8 may be a whole one with a length of 16 bits."""
+    content = [item for item in content if item[1] != "XY"]
     plain, values = encode(content, syntax)
     size = data.draw(st.integers(0, len(plain)))
     scan = HeaderScanner([*values, 0x7FDFFFFF]).scan(plain[:size], syntax, complete=True)
