@@ -35,7 +35,7 @@ from asyncroute.forward.base import Forwarder
 from asyncroute.forward.dicom import DicomForwarder, Means, Policy
 from asyncroute.forward.folder import FolderForwarder
 from asyncroute.forward.reading import Readers
-from asyncroute.journal.reader import SqliteReader
+from asyncroute.journal.reader import MAX_AHEAD, SqliteReader
 from asyncroute.journal.sqlite import SqliteJournal
 from asyncroute.link import certificates, descriptors, tls
 from asyncroute.link.buffers import Memory
@@ -110,8 +110,7 @@ class App:
         self.orphans.look()
         _tell(self.recovered)
         longest = max((SLOW, *(d.retry.max for d in self.config.destinations)))
-        self.reader = await SqliteReader.open(node.data_dir, longest + 60.0)
-        self.reader.on_damage = self.journal.condemn
+        self.reader = await self.another_reader(longest + 60.0)
         self._closing.push_async_callback(self.reader.close)
         self.memory = Memory(node.memory)
         self.deadlines = Deadlines()
@@ -146,9 +145,9 @@ class App:
         self.control = Control(node.data_dir, administer.Administrator(self))
         self.admission.free_bytes = self._measure_space()
 
-    async def another_reader(self) -> SqliteReader:
-        """A reader of the journal for what takes long; whoever asks for it closes it."""
-        reader = await SqliteReader.open(self.config.node.data_dir)
+    async def another_reader(self, max_ahead: float = MAX_AHEAD) -> SqliteReader:
+        """A reader of the journal; whoever asks for it closes it. ``max_ahead``: see ``SqliteReader``."""
+        reader = await SqliteReader.open(self.config.node.data_dir, max_ahead)
         reader.on_damage = self.journal.condemn
         return reader
 

@@ -249,8 +249,8 @@ def abort_text(source: int, reason: int) -> str:
     return "aborted by the peer"
 
 
-def wrong_title(text: str) -> Outcome:
-    """The outcome of a delivery for which no calling AE title can be made; nobody was asked."""
+def unsendable(text: str) -> Outcome:
+    """The outcome of a delivery for which no association can be asked for; nobody was asked."""
     return Outcome(Kind.IMAGE_FAILED, text, charge=True, limit=1, ours=True)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from asyncroute.core import outcomes
 from asyncroute.core.errors import AsyncrouteError
 from asyncroute.core.model import Delivery
-from asyncroute.core.outcomes import Action, Kind, Outcome
+from asyncroute.core.outcomes import Action, Outcome
 from asyncroute.crashpoints import crash_point
 from asyncroute.forward.association import Failed, Requestor, Shared, Target, connect
 from asyncroute.forward.base import Key, Pair, Reports
@@ -197,9 +197,7 @@ class DicomLane:
         try:
             proposal = self._proposal(delivery, probe)
         except ValueError as error:  # nobody could be offered this: the image's fault
-            self._failed_to_open(
-                Outcome(Kind.IMAGE_FAILED, f"cannot be proposed: {error}", charge=True, limit=1, ours=True)
-            )
+            self._failed_to_open(outcomes.unsendable(f"cannot be proposed: {error}"))
             return
         try:
             await self._forwarder.others_gone()

@@ -32,7 +32,7 @@ from asyncroute.core.rules import Attributes
 from asyncroute.crashpoints import crash_point
 from asyncroute.forward.base import Key, Reports
 from asyncroute.forward.reading import unreadable
-from asyncroute.spool.base import Spool, other_checksum
+from asyncroute.spool.base import Spool, check_sum
 from asyncroute.wire.header import HeaderScanner
 from asyncroute.wire.part10 import build_meta, parse_meta
 
@@ -97,7 +97,7 @@ class FolderForwarder:
             head = self._spool.read(delivery.path, delivery.data_offset, min(HEAD, delivery.size))
             place = self.path / self._layout.render(self._attributes(delivery, head))
             if delivery.size <= len(head):
-                _compare(xxhash.xxh3_64(head), delivery)
+                check_sum(delivery, xxhash.xxh3_64_intdigest(head))
         except StorageFault as fault:
             return unreadable(fault)
         try:
@@ -213,7 +213,7 @@ class FolderForwarder:
                 piece = self._spool.read(delivery.path, delivery.data_offset + offset, length)
                 digest.update(piece)
                 file.write(piece)
-            _compare(digest, delivery)
+            check_sum(delivery, digest.intdigest())
             file.flush()
             if self._sync:
                 os.fdatasync(file.fileno())
@@ -299,12 +299,6 @@ def _link(temporary: Path, wanted: Path) -> None:
             if wanted.exists():
                 raise FileExistsError(errno.EEXIST, "file exists", str(wanted)) from None
             temporary.rename(wanted)
-
-
-def _compare(digest: xxhash.xxh3_64, delivery: Delivery) -> None:
-    """Raise ``StorageFault`` unless ``digest`` is that of what was received."""
-    if digest.intdigest() != delivery.checksum:
-        raise StorageFault(other_checksum(delivery.path))
 
 
 def _same_data(path: Path, delivery: Delivery) -> bool:

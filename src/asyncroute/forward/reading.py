@@ -21,7 +21,7 @@ from asyncroute.core.errors import AsyncrouteError, StorageFault
 from asyncroute.core.model import Delivery
 from asyncroute.core.outcomes import Outcome
 from asyncroute.link.workers import Workers
-from asyncroute.spool.base import Spool, other_checksum
+from asyncroute.spool.base import Spool, check_sum
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +123,6 @@ class Reading:
             spool.confirm(d)
         data = spool.read(d.path, d.data_offset + offset, length)
         self._hasher.update(data)
-        if offset + length >= d.size and self._hasher.intdigest() != d.checksum:
-            raise StorageFault(other_checksum(d.path))
+        if offset + length >= d.size:
+            check_sum(d, self._hasher.intdigest())
         return data

@@ -24,7 +24,7 @@ from typing import Any
 
 from asyncroute.core.hours import Hours
 from asyncroute.core.model import Delivery
-from asyncroute.core.outcomes import SUCCESS, Outcome, wrong_title
+from asyncroute.core.outcomes import SUCCESS, Outcome, unsendable
 from asyncroute.core.retry import Backoff
 from asyncroute.core.titles import WrongTitle
 from asyncroute.forward.base import Forwarder, Key, Lane, Pair
@@ -289,6 +289,8 @@ class Channel:
         """See ``forward.base.Reports``."""
         return self._pairs.wanted(title, self._flows.keys())
 
+    # ---- what lanes report
+
     def finished(self, lane: Lane, delivery: Delivery, outcome: Outcome) -> None:
         """See ``forward.base.Reports``."""
         del self.sending[lane]
@@ -381,7 +383,7 @@ class Channel:
         try:
             return self.forwarder.key(delivery)
         except WrongTitle as wrong:
-            self.verdict.on(delivery, "", wrong_title(str(wrong)), self._loop.time())
+            self.verdict.on(delivery, "", unsendable(str(wrong)), self._loop.time())
             return None
 
     def _wake_delayed(self, now: float) -> None:

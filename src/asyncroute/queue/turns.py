@@ -28,7 +28,6 @@ LINGER = 0.008
 """Seconds for which an idle lane waits for a title of which nothing is known yet; longer where opening takes longer,
 since turning away too early costs just that."""
 
-
 SHORT = 0.004
 """Seconds that an association takes to open, and twice what it takes otherwise, where the processor is short: then a
 lane turns once in a dwell at most, or where many titles send little each the turns would take all that there is of it.

@@ -188,6 +188,7 @@ class Spool(Protocol):
         ...
 
 
-def other_checksum(path: str) -> str:
-    """What is said of a file whose data set is not what was received."""
-    return f"spool file {path} is damaged: its checksum is not the one of what was received"
+def check_sum(delivery: Delivery, found: int) -> None:
+    """Raise a ``StorageFault`` unless ``found`` is the checksum of what was received."""
+    if found != delivery.checksum:
+        raise StorageFault(f"spool file {delivery.path} is damaged: its checksum is not the one of what was received")

@@ -23,9 +23,9 @@ from asyncroute.core.model import Delivery, Instance
 from asyncroute.crashpoints import crash_point
 from asyncroute.spool import facts, readback
 from asyncroute.spool.base import Buffer, Facts, Found
-from asyncroute.spool.head import head, unlike
+from asyncroute.spool.head import head
 from asyncroute.spool.present import SHARD
-from asyncroute.spool.readback import check_length, read_piece
+from asyncroute.spool.readback import LONGEST_HEAD, check_length, read_piece
 from asyncroute.spool.streamed import StreamedFile
 from asyncroute.spool.tree import FULL, Tree, fault, file_path, write_all
 from asyncroute.wire.part10 import PRIVATE_CREATOR_UID, Meta, NotPart10, parse_meta
@@ -36,7 +36,6 @@ _PIECE = 1 << 20
 EARLY = 256 << 10
 """Bytes of a file whose writing begins before its sync; for less the call costs more than it saves."""
 
-_LONGEST_HEAD = 64 << 10
 _log = logging.getLogger(__name__)
 
 
@@ -156,20 +155,7 @@ class LocalSpool:
 
     def confirm(self, delivery: Delivery) -> None:
         """See ``Spool.confirm``."""
-        path, offset = delivery.path, delivery.data_offset
-        try:
-            number = self._tree.open(path)
-            try:
-                start = read_piece(number, 0, min(max(offset, 0), _LONGEST_HEAD))
-                length = os.fstat(number).st_size
-            finally:
-                os.close(number)
-        except (OSError, ValueError) as error:
-            raise fault(error, "reading", path) from error
-        check_length(path, length, offset + delivery.size)
-        wrong = unlike(start, delivery)
-        if wrong:
-            raise StorageFault(f"spool: {path} is damaged: {wrong}")
+        readback.confirm(self._tree, delivery)
 
     def verify(self, path: str, data_offset: int, size: int, checksum: int) -> None:
         """See ``Spool.verify``."""
@@ -217,7 +203,7 @@ class LocalSpool:
         try:
             number = self._tree.open(path)
             try:
-                start, length = read_piece(number, 0, _LONGEST_HEAD), os.fstat(number).st_size
+                start, length = read_piece(number, 0, LONGEST_HEAD), os.fstat(number).st_size
             finally:
                 os.close(number)
         except OSError as error:
@@ -266,7 +252,7 @@ class LocalSpool:
         """
         try:
             with file.open("rb") as opened:
-                start, length = opened.read(_LONGEST_HEAD), os.fstat(opened.fileno()).st_size
+                start, length = opened.read(LONGEST_HEAD), os.fstat(opened.fileno()).st_size
         except OSError as error:
             raise fault(error, "reading", str(file)) from error
         found = _facts(None, start, length)

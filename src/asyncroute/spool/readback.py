@@ -14,10 +14,13 @@ import xxhash
 
 from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import Delivery
-from asyncroute.spool.base import other_checksum
+from asyncroute.spool.base import check_sum
 from asyncroute.spool.head import unlike
 from asyncroute.spool.system import read_cached
 from asyncroute.spool.tree import Tree, fault
+
+LONGEST_HEAD = 64 << 10
+"""Bytes that are looked at before a data set."""
 
 
 def at_once(tree: Tree, delivery: Delivery) -> memoryview | None:
@@ -29,52 +32,53 @@ def at_once(tree: Tree, delivery: Delivery) -> memoryview | None:
         data = read_cached(number, delivery.data_offset + delivery.size)
     finally:
         os.close(number)
-    return None if data is None or _wrong(data, delivery) else _data_set(data, delivery)
+    try:
+        return _checked(data, delivery) if data is not None else None
+    except StorageFault:
+        return None
 
 
 def load(tree: Tree, delivery: Delivery) -> memoryview:
     """See ``Spool.load``."""
-    path, length = delivery.path, delivery.data_offset + delivery.size
+    length = delivery.data_offset + delivery.size
+    data, found = _start(tree, delivery.path, length)
+    check_length(delivery.path, found, length)
+    return _checked(data, delivery)
+
+
+def confirm(tree: Tree, delivery: Delivery) -> None:
+    """See ``Spool.confirm``."""
+    offset = delivery.data_offset
+    start, found = _start(tree, delivery.path, min(max(offset, 0), LONGEST_HEAD))
+    check_length(delivery.path, found, offset + delivery.size)
+    _check_head(start, delivery)
+
+
+def _start(tree: Tree, path: str, length: int) -> tuple[bytes, int]:
+    """The first ``length`` bytes of a file, and how many it has."""
     try:
         number = tree.open(path)
         try:
-            data = bytearray(length + 1)
-            found = _read_into(number, data)
-            if found > length:
-                found = os.fstat(number).st_size
+            return read_piece(number, 0, length), os.fstat(number).st_size
         finally:
             os.close(number)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise fault(error, "reading", path) from error
-    check_length(path, found, length)
-    wrong = _wrong(data, delivery)
+
+
+def _checked(data: bytes | bytearray, delivery: Delivery) -> memoryview:
+    """The data set; ``data``: the whole file, of the right length. A ``StorageFault``: something is wrong with it."""
+    start = delivery.data_offset
+    _check_head(bytes(data[:start]), delivery)
+    data_set = memoryview(data)[start : start + delivery.size]
+    check_sum(delivery, xxhash.xxh3_64_intdigest(data_set))
+    return data_set
+
+
+def _check_head(start: bytes, delivery: Delivery) -> None:
+    wrong = unlike(start, delivery)
     if wrong:
-        raise StorageFault(wrong)
-    return _data_set(data, delivery)
-
-
-def _data_set(data: bytearray, delivery: Delivery) -> memoryview:
-    """``data``: the whole file, and one byte more."""
-    return memoryview(data)[delivery.data_offset : -1]
-
-
-def _wrong(data: bytearray, delivery: Delivery) -> str:
-    """What is wrong with the file, which has the right length; empty: nothing."""
-    wrong = unlike(bytes(data[: delivery.data_offset]), delivery)
-    if wrong:
-        return f"spool: {delivery.path} is damaged: {wrong}"
-    if xxhash.xxh3_64_intdigest(_data_set(data, delivery)) != delivery.checksum:
-        return other_checksum(delivery.path)
-    return ""
-
-
-def _read_into(number: int, data: bytearray) -> int:
-    """Fill ``data`` from the beginning of a file; fewer bytes only at its end."""
-    done = 0
-    with memoryview(data) as view:
-        while read := os.preadv(number, [view[done:]], done):
-            done += read
-    return done
+        raise StorageFault(f"spool: {delivery.path} is damaged: {wrong}")
 
 
 def read_piece(number: int, offset: int, length: int) -> bytes:

@@ -58,9 +58,12 @@ def size(count: float) -> str:
     return f"{count:.1f} {_SIZES[power]}" if power else f"{count:.0f} B"
 
 
-def moment(at: float) -> str:
+def moment(at: float, form: str = "%Y-%m-%d %H:%M") -> str:
     """Seconds since the epoch in the system's time: ``2026-03-29 18:00``."""
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+    try:
+        return time.strftime(form, time.localtime(at))
+    except (OverflowError, ValueError, OSError):  # a clock that was wrong
+        return f"{at:.0f} s after 1970"
 
 
 def span(seconds: float | None) -> str:

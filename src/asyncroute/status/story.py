@@ -15,6 +15,7 @@ from typing import Any, Final
 from asyncroute.core.errors import OurFault
 from asyncroute.core.states import PENDING, DeliveryState
 from asyncroute.journal.base import Event, ImageStory, OneDelivery, Part, Reader, Stories
+from asyncroute.status import render
 
 LIMIT: Final = 10
 MOST: Final = 1000
@@ -216,7 +217,4 @@ def _gone(forgotten: int, history: float) -> str:
 
 def moment(at: float) -> str:
     """A time in words, in the local zone: ``2026-03-01 12:00:00``."""
-    try:
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
-    except (OverflowError, ValueError, OSError):  # a clock that was wrong
-        return f"{at:.0f} s after 1970"
+    return render.moment(at, "%Y-%m-%d %H:%M:%S")
