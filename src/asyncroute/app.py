@@ -189,6 +189,7 @@ class App:
             self._outbound if d.kind == "dicom" else Outbound(FOLDER_LANES),
         )
         channel.times.change(d.open_hours, _gap(d), self.loop.time())
+        channel.limit_studies(_per_study(d))
         return channel
 
     def forwarder(self, d: Destination, config: Config) -> Forwarder:
@@ -219,6 +220,7 @@ class App:
             if channel is None:
                 self.scheduler.add(self._channel(d, forwarders[name]), start=True)
             elif d != old[name] or f"destination {name}" in renewed or retitled(name):
+                channel.limit_studies(_per_study(d))
                 channel.change(forwarders[name], _lanes(d), d.retry.backoff, d.open_hours, _gap(d))
                 channel.backlog.max_images, channel.backlog.max_bytes = d.max_backlog.images, d.max_backlog.bytes
 
@@ -443,6 +445,10 @@ def target_of(d: DicomDestination) -> Target:
 
 def _gap(d: Destination) -> float:
     return d.min_gap if isinstance(d, DicomDestination) else 0.0
+
+
+def _per_study(d: Destination) -> int:
+    return d.max_per_study if isinstance(d, DicomDestination) else 0
 
 
 def _lanes(d: Destination) -> int:

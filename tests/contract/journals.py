@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from asyncroute.core.model import Delivery, Instance, Selection
-from asyncroute.journal.base import Counts, QueueRow, Reader, Stories, Writer
+from asyncroute.core.priority import PRIORITIES
+from asyncroute.journal.base import Claim, Counts, QueueRow, Reader, Stories, Writer
 from asyncroute.journal.reader import SqliteReader
 from asyncroute.journal.sqlite import SqliteJournal
 from tests.contract.made import T0
@@ -27,7 +28,11 @@ class Blocking:
         self._reader = self._runner.run(open_reader())
 
     def claim(self, destination: str, limit: int, now: float, exclude: Collection[int]) -> list[Delivery]:
-        return self._runner.run(self._reader.claim(destination, limit, now, exclude))
+        rooms = dict.fromkeys(PRIORITIES.values(), limit)
+        return self._runner.run(self._reader.claim(destination, rooms, now, exclude)).deliveries
+
+    def claim_rooms(self, destination: str, rooms: Mapping[int, int], exclude: Collection[int] = ()) -> Claim:
+        return self._runner.run(self._reader.claim(destination, rooms, NOW, exclude))
 
     def next_due(self, destination: str, now: float, exclude: Collection[int]) -> float | None:
         return self._runner.run(self._reader.next_due(destination, now, exclude))

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from asyncroute.config import Config, compile_routes, loads
 from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import Delivery, Instance, Selection, Settlement, Source
+from asyncroute.core.priority import PRIORITIES
 from asyncroute.core.states import DeliveryState
 from asyncroute.journal.base import Discard, Group, QueueRow
 from asyncroute.journal.reader import SqliteReader
@@ -104,7 +105,8 @@ class Stored:
         """Everything that would be sent now."""
 
         async def ask(reader: SqliteReader) -> list[Delivery]:
-            return [d for to in DESTINATIONS for d in await reader.claim(to, 10_000, T0 * 2, ())]
+            rooms = dict.fromkeys(PRIORITIES.values(), 10_000)
+            return [d for to in DESTINATIONS for d in (await reader.claim(to, rooms, T0 * 2, ())).deliveries]
 
         return self._read(ask)
 

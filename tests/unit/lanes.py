@@ -7,16 +7,16 @@ journal (nothing in it).
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Collection
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
 from statistics import median
-from typing import cast
+from typing import Any, cast
 
 from asyncroute.core.model import Delivery, Instance, Settlement, Source
 from asyncroute.core.outcomes import SUCCESS
 from asyncroute.core.retry import Backoff
 from asyncroute.forward.base import Key, Lane, Reports
-from asyncroute.journal.base import Event, Reader
+from asyncroute.journal.base import Claim, Event, Reader
 from asyncroute.link.buffers import Memory
 from asyncroute.queue.channel import Channel
 from asyncroute.queue.limits import Backlog, Outbound
@@ -27,8 +27,8 @@ from tests.unit.parts import instance
 class NothingStored:
     """``journal.base.Reader`` of an empty journal."""
 
-    async def claim(self, destination: str, limit: int, now: float, exclude: Collection[int]) -> list[Delivery]:
-        return []
+    async def claim(self, destination: str, rooms: Mapping[int, int], now: float, exclude: Collection[int]) -> Claim:
+        return Claim([])
 
     async def next_due(self, destination: str, now: float, exclude: Collection[int]) -> float | None:
         return None
@@ -49,6 +49,7 @@ class TimedLane:
 
     def begin(self, delivery: Delivery, title: str, probe: bool) -> None:
         key = (title, delivery.sop_class_uid, delivery.transfer_syntax)
+        self.town.begins(delivery)
         loop = asyncio.get_running_loop()
         if self.carries(key):
             loop.call_later(self.town.service, self._sent, delivery)
@@ -88,6 +89,10 @@ class Town:
         self.closed = 0
         self.waits: dict[str, list[float]] = defaultdict(list)
         self.order: list[str] = []
+        self.begun: list[int] = []
+        self.under_way: Counter[str] = Counter()
+        self.most_at_once: Counter[str] = Counter()
+        self.together: set[int] = set()
         self._queued: dict[int, float] = {}
         self._number = 0
         self.results: list[Settlement] = []
@@ -106,22 +111,30 @@ class Town:
     def lane(self, reports: Reports) -> Lane:
         return TimedLane(self, reports)
 
+    def begins(self, delivery: Delivery) -> None:
+        """Keeps count of what is under way, by study and in all."""
+        self.begun.append(delivery.instance_id)
+        self.under_way[delivery.study_uid] += 1
+        self.most_at_once |= self.under_way
+        self.together.add(self.under_way.total())
+
     def arrived(self, delivery: Delivery) -> None:
+        self.under_way[delivery.study_uid] -= 1
         self.order.append(delivery.calling_aet)
         self.waits[delivery.calling_aet].append(self.loop.time() - self._queued[delivery.instance_id])
 
-    def send(self, title: str, count: int = 1, **more: object) -> None:
+    def send(self, title: str, count: int = 1, **more: Any) -> None:
         for _ in range(count):
             self._number += 1
             made: Instance = instance(self._number, "pacs", source=Source(title, "X", "", ""), **more)
             self._queued[self._number] = self.loop.time()
             self.scheduler.admitted(made, None)
 
-    async def sender(self, title: str, count: int, gap: float, after: float = 0.0) -> None:
+    async def sender(self, title: str, count: int, gap: float, after: float = 0.0, **more: Any) -> None:
         """Sends so many images, one each ``gap`` seconds."""
         await asyncio.sleep(after)
         for _ in range(count):
-            self.send(title)
+            self.send(title, **more)
             await asyncio.sleep(gap)
 
     async def empty(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from asyncroute.core.outcomes import SUCCESS, Outcome
 from asyncroute.core.retry import Backoff
 from asyncroute.core.titles import WrongTitle
 from asyncroute.forward.base import Key, Lane, Reports
-from asyncroute.journal.base import Group
+from asyncroute.journal.base import Claim, Group
 from asyncroute.journal.reader import SqliteReader
 from asyncroute.journal.sqlite import SqliteJournal
 from asyncroute.link.buffers import Memory
@@ -154,12 +154,12 @@ class SlowReader:
         for event in (self.before, self.after, self.due):
             event.set()
 
-    async def claim(self, destination: str, limit: int, now: float, exclude: Collection[int]) -> list[Delivery]:
+    async def claim(self, destination: str, rooms: Mapping[int, int], now: float, exclude: Collection[int]) -> Claim:
         self.claims += 1
         await self.before.wait()
         if self.error is not None:
             raise self.error
-        found = await self._real.claim(destination, limit, now, exclude)
+        found = await self._real.claim(destination, rooms, now, exclude)
         await self.after.wait()
         return found
 
@@ -207,7 +207,7 @@ class Queue:
             await until(self.idle, "all channels have read the journal")
 
     def idle(self) -> bool:
-        return all(channel._refill is None for channel in self.scheduler.channels.values())
+        return all(not channel._refill.running for channel in self.scheduler.channels.values())
 
     def write(self, numbers: Sequence[int], *destinations: str, **more: Any) -> list[Instance]:
         """Journal images, without telling anybody."""
@@ -229,7 +229,7 @@ class Queue:
 
     def ids(self, destination: str = "pacs") -> set[int]:
         """What the channel holds."""
-        return self.scheduler.channels[destination]._known
+        return self.scheduler.channels[destination].known
 
 
 @asynccontextmanager

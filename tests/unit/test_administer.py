@@ -88,7 +88,9 @@ class Bench:
 
     async def start(self) -> None:
         await self.app.start()
-        await until(lambda: all(c._refill is None for c in self.app.scheduler.channels.values()), "the journal is read")
+        await until(
+            lambda: all(not c._refill.running for c in self.app.scheduler.channels.values()), "the journal is read"
+        )
 
     def states(self, destination: str = "pacs") -> dict[int, str]:
         return states(self.app.journal, destination)

@@ -28,6 +28,7 @@ from asyncroute.config.attributes import MOMENTS, NUMERIC, Attribute, find_attri
 from asyncroute.config.fields import network, title_pattern
 from asyncroute.config.model import NOT_YET, Config, Listener, Route, literal
 from asyncroute.config.words import Invalid, Loc, quote, show
+from asyncroute.core.priority import PRIORITIES
 from asyncroute.core.rules import (
     FACTS,
     Ages,
@@ -70,7 +71,7 @@ def compile_route(route: Route, listeners: Listeners, report: Report) -> Rule:
     """One route; `listeners` are all that exist, or None if that is not known (then their names are not checked)."""
     match = _compile_table("match", route.match, listeners, report)
     unless = _compile_table("unless", route.unless, listeners, report)
-    return Rule(route.name, route.to, match, unless, route.final)
+    return Rule(route.name, route.to, match, unless, route.final, PRIORITIES[route.priority])
 
 
 def _compile_table(

@@ -426,14 +426,13 @@ LATER_KEYS: Mapping[type[Table], frozenset[str]] = {
 TODAY: Mapping[type[Table], Mapping[str, object]] = {
     DicomDestination: {
         "compress": "keep",
-        "max_per_study": 0,
         "adaptive": False,
         "transcode": False,
         "verify": "no",
     },
     FolderDestination: {"compress": "keep"},
     Association: {"scope": "any"},
-    Route: {"when": "now", "priority": "normal"},
+    Route: {"when": "now"},
 }
 """Keys whose part is not built yet, with the one value that describes what happens without it."""
 

@@ -10,7 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from asyncroute.core.priority import NORMAL
 from asyncroute.core.states import DeliveryState
+
+Strand = tuple[int, str, str]
+"""(class of priority, the sender's calling AE title, Study Instance UID): deliveries that take turns with others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +29,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class RouteHit:
-    """One destination that an image is owed to, and the route that said so."""
+    """One destination that an image is owed to, the route that said so, and how urgent it is (``core.priority``)."""
 
     route: str
     destination: str
+    priority: int = NORMAL
 
 
 @dataclass(slots=True)
@@ -88,8 +93,14 @@ class Delivery:
     attempts: int = 0
     not_before: float = 0.0
     since: float = 0.0
+    priority: int = NORMAL
     image: object | None = field(default=None, repr=False, compare=False)
     """The image's bytes while they are still in memory (a ``link.buffers`` image), else ``None``: read the file."""
+
+    @property
+    def strand(self) -> Strand:
+        """See ``Strand``."""
+        return self.priority, self.calling_aet, self.study_uid
 
 
 class Settlement(NamedTuple):

@@ -16,11 +16,12 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import attrgetter
 
 from asyncroute.core.model import RouteHit, Source
+from asyncroute.core.priority import NORMAL
 
 FACTS = ("calling_aet", "called_aet", "listener", "peer")
 """What is known of an image's source, in the words of `match`."""
@@ -111,13 +112,17 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One route: all of `match` must hold, and `unless` must be empty or not hold as a whole."""
+    """One route: all of `match` must hold, and `unless` must be empty or not hold as a whole.
+
+    `priority` is one of ``core.priority``.
+    """
 
     name: str
     destinations: tuple[str, ...]
     match: tuple[Condition, ...] = ()
     unless: tuple[Condition, ...] = ()
     final: bool = False
+    priority: int = NORMAL
 
 
 # --- Reading values --------------------------------------------------------------------------------------------------
@@ -337,7 +342,9 @@ class RouteTable:
         self.tags = frozenset(
             condition.key for rule in kept for condition in rule.match + rule.unless if isinstance(condition.key, int)
         )
-        self._hits = tuple(tuple(RouteHit(rule.name, name) for name in rule.destinations) for rule in kept)
+        self._hits = tuple(
+            tuple(RouteHit(rule.name, name, rule.priority) for name in rule.destinations) for rule in kept
+        )
         self._compiled = tuple((1 << n, _rule_holds(rule), rule.final) for n, rule in enumerate(kept))
         self._known: dict[int, tuple[RouteHit, ...]] = {}
         conditional = any(holds for _, holds, _ in self._compiled)
@@ -346,7 +353,8 @@ class RouteTable:
     def decide(self, source: Source, attributes: Attributes) -> tuple[RouteHit, ...]:
         """Every destination of this image, each once, in the order of the routes; empty if no route matches.
 
-        All matching routes apply until one that is final; a destination named by several belongs to the first.
+        All matching routes apply until one that is final; a destination named by several belongs to the first, with the
+        priority of the most urgent.
         """
         if self._unconditional is not None:
             return self._unconditional
@@ -369,7 +377,9 @@ class RouteTable:
         for n, hits in enumerate(self._hits):
             if matching >> n & 1:
                 for hit in hits:
-                    first.setdefault(hit.destination, hit)
+                    known = first.setdefault(hit.destination, hit)
+                    if hit.priority < known.priority:
+                        first[hit.destination] = replace(known, priority=hit.priority)
         result = tuple(first.values())
         if len(self._known) < _KNOWN_COMBINATIONS:
             self._known[matching] = result

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from asyncroute.core.model import Delivery, Instance, RouteHit, Selection, Settlement, Source
+from asyncroute.core.model import Delivery, Instance, RouteHit, Selection, Settlement, Source, Strand
 from asyncroute.core.states import DeliveryState
 
 
@@ -365,6 +365,18 @@ class Stories(Protocol):
         ...
 
 
+class Claim(NamedTuple):
+    """What ``Reader.claim`` found, by priority, then by id."""
+
+    deliveries: list[Delivery]
+    more: bool = False
+    """Whether there may be more that is due."""
+    cut: frozenset[Strand] = frozenset()
+    """Strands of which there may be more."""
+    partial: bool = False
+    """Whether there are so many strands that others have to be next."""
+
+
 class Reader(Protocol):
     """The event loop's side."""
 
@@ -373,10 +385,11 @@ class Reader(Protocol):
         """What it tells people."""
         ...
 
-    async def claim(self, destination: str, limit: int, now: float, exclude: Collection[int]) -> list[Delivery]:
-        """Up to ``limit`` ready deliveries of ``destination`` that are due, oldest first, none of ``exclude``.
+    async def claim(self, destination: str, rooms: Mapping[int, int], now: float, exclude: Collection[int]) -> Claim:
+        """Ready deliveries of ``destination`` that are due, none of ``exclude``: of each class as many as ``rooms``.
 
-        Due: ``not_before`` <= ``now``, or so far ahead that only a clock jump explains it. By priority, then by id.
+        Due: ``not_before`` <= ``now``, or so far ahead that only a clock jump explains it. Of each strand the oldest,
+        and as many as of each other one, if it has them. Of very many strands those that are next by turns.
         """
         ...
 

@@ -15,7 +15,8 @@ import shutil
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,10 +24,11 @@ from urllib.parse import quote
 import aiosqlite
 
 from asyncroute.core.errors import StorageFault
-from asyncroute.core.model import Delivery, Instance, RouteHit, Selection, Source
+from asyncroute.core.model import Delivery, Instance, RouteHit, Selection, Source, Strand
+from asyncroute.core.priority import nearest
 from asyncroute.core.states import OPEN, PENDING, DeliveryState
 from asyncroute.journal import headers, migrate, select
-from asyncroute.journal.base import Counts, Held, QueueRow
+from asyncroute.journal.base import Claim, Counts, Held, QueueRow
 from asyncroute.journal.examine import look_before_opening, refuse_unfinished
 from asyncroute.journal.faults import storage_fault
 from asyncroute.journal.sqlite import FILE
@@ -38,8 +40,18 @@ MAX_AHEAD = 3600.0
 TOTALS = ("received", "delivered", "discarded", "warned")
 LOCK_WAIT = 5.0
 
+STRANDS = 128
+"""Strands that are claimed from at a time."""
+
+SHARINGS = 4
+"""Times that a claim shares out its room among them, at most."""
+
+BEFORE = -1
+"""Less than the number of any strand."""
+
 _SQL = load("read.sql")
 Row = tuple[Any, ...]
+Values = dict[str, Any]
 _QUEUE_COLUMNS = "i.calling_aet, i.sop_instance_uid, i.study_uid, i.accession, i.patient_id, i.modality, i.size"
 _ROWS = (
     "SELECT i.id, (SELECT name FROM destination WHERE id = d.destination), d.route, d.state, d.attempts, d.not_before,"
@@ -64,6 +76,8 @@ class SqliteReader:
         self._connection = connection
         self._max_ahead = max_ahead
         self._numbers: dict[str, int] = {}
+        self._turns: dict[tuple[Any, Any], int] = {}
+        """By destination and class: the strand with which the last claim ended, if it did not see all."""
         self.on_damage: Callable[[StorageFault], None] = _tell_nobody
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._closed = False
@@ -79,19 +93,68 @@ class SqliteReader:
         path = data_dir / FILE
         return cls(path, await _connect(path, path, "mode=ro"), max_ahead)
 
-    async def claim(self, destination: str, limit: int, now: float, exclude: Collection[int]) -> list[Delivery]:
+    async def claim(self, destination: str, rooms: Mapping[int, int], now: float, exclude: Collection[int]) -> Claim:
         """See ``Reader.claim``."""
         number = await self._number(destination)
-        if number is None or limit <= 0:
-            return []
-        values = {
-            "destination": number,
-            "limit": limit,
-            "now": now,
-            "ahead": now + self._max_ahead,
-            "exclude": json_ids(exclude),
-        }
-        return [_delivery(destination, row) for row in await self._all(_SQL["claim"], values)]
+        if number is None:
+            return Claim([])
+        due = {"destination": number, "now": now, "ahead": now + self._max_ahead}
+        found: list[Delivery] = []
+        more, partial, cut = False, False, set[Strand]()
+        for (priority,) in await self._all(_SQL["classes"], due):
+            room = rooms.get(nearest(priority), 0)
+            some = await self._claim_class(destination, due | {"priority": priority}, room, set(exclude))
+            found += sorted(some.deliveries, key=lambda it: it.instance_id)
+            more |= some.more
+            partial |= some.partial
+            cut |= some.cut
+        return Claim(found, more, frozenset(cut), partial)
+
+    async def _claim_class(self, destination: str, due: Values, room: int, exclude: set[int]) -> Claim:
+        """Of one class, from the strand on at which the last claim ended."""
+        if room <= 0:
+            return Claim([], more=True)
+        turn = (due["destination"], due["priority"])
+        found: list[Delivery] = []
+        cut, first, after = set[Strand](), self._turns.get(turn, BEFORE), self._turns.get(turn, BEFORE)
+        around = False  # from the end of the strands to their beginning
+        while room > len(found):
+            most = min(STRANDS, room - len(found))
+            rows = await self._all(_SQL["strands"], due | {"after": after, "most": most})
+            strands = [row[0] for row in rows if not around or row[0] <= first]
+            some = await self._claim_strands(destination, due, strands, room - len(found), exclude)
+            found += some.deliveries
+            cut |= some.cut
+            after = strands[-1] if strands else after
+            if len(strands) < most and (around or first == BEFORE):
+                self._turns.pop(turn, None)
+                return Claim(found, bool(cut), frozenset(cut))
+            if len(strands) < most:
+                around, after = True, BEFORE
+        self._turns[turn] = after
+        return Claim(found, True, frozenset(cut), partial=True)
+
+    async def _claim_strands(
+        self, destination: str, due: Values, strands: list[int], room: int, exclude: set[int]
+    ) -> Claim:
+        """Of each of these strands as many; what short ones leave of the room is the others'. Adds to ``exclude``."""
+        found: list[Delivery] = []
+        cut: dict[int, Strand] = {}
+        for _ in range(SHARINGS):
+            left = room - len(found)
+            if not strands or left <= 0:
+                break
+            each = max(left // len(strands), 1)
+            values = due | {"strands": json_ids(strands), "each": each, "room": left, "exclude": json_ids(exclude)}
+            rows = await self._all(_SQL["claim"], values)
+            some = [(row[0], _delivery(destination, row[1:])) for row in rows]
+            counts = Counter(strand for strand, _ in some)
+            full = {strand: it.strand for strand, it in some if counts[strand] >= each}
+            cut = full if len(some) < left else cut | full
+            strands = list(cut)
+            found += [it for _, it in some]
+            exclude.update(it.instance_id for _, it in some)
+        return Claim(found, bool(cut), frozenset(cut.values()))
 
     async def next_due(self, destination: str, now: float, exclude: Collection[int]) -> float | None:
         """See ``Reader.next_due``."""
@@ -240,7 +303,8 @@ async def _check(connection: aiosqlite.Connection, path: Path) -> None:
 
 
 def _delivery(destination: str, row: Row) -> Delivery:
-    instance_id, route, attempts, not_before, queued_at, since, calling_aet, called_aet, listener, *image = row
+    instance_id, route, priority, attempts, not_before, queued_at, since, *rest = row
+    calling_aet, called_aet, listener, *image = rest
     sop_class_uid, sop_instance_uid, transfer_syntax, study_uid, path, data_offset, size, checksum = image
     return Delivery(
         instance_id=instance_id,
@@ -261,6 +325,7 @@ def _delivery(destination: str, row: Row) -> Delivery:
         attempts=attempts,
         not_before=not_before,
         since=since,
+        priority=nearest(priority),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from asyncroute.core.model import Instance, Source
+from asyncroute.core.priority import NORMAL, nearest
 from asyncroute.core.states import OPEN, DeliveryState
 from asyncroute.journal import headers
 from asyncroute.journal.statements import load
@@ -38,6 +39,7 @@ class Old(NamedTuple):
     status: int | None
     error: str
     at: float
+    priority: int = NORMAL
 
 
 class Salvage:
@@ -46,6 +48,7 @@ class Salvage:
     def __init__(self, path: Path) -> None:
         self.unreadable = 0
         self._connection = _open(path)
+        self._as_written = "" if self._connection is None or _has_strands(self._connection) else "_without_strands"
 
     def close(self) -> None:
         """Close. Idempotent."""
@@ -56,7 +59,7 @@ class Salvage:
     def deliveries(self, instance_id: int, checksum: int) -> list[Old]:
         """The deliveries of an image, if its row is that of the same bytes; empty: unknown, or there are none."""
         if self._ask("same", (instance_id, signed(checksum))):
-            rows = self._ask("deliveries", (instance_id,))
+            rows = self._ask(f"deliveries{self._as_written}", (instance_id,))
             return [self._judged(instance_id, row) for row in rows if isinstance(row[1], str)]
         return []
 
@@ -89,14 +92,14 @@ class Salvage:
 
     def _judged(self, instance_id: int, row: tuple[Any, ...]) -> Old:
         """``row`` with the state that table and index agree on, else READY."""
-        number, name, route, state, attempts, status, error, at, priority = row
+        number, name, route, state, attempts, status, error, at, *place = row
         known = DeliveryState(state) if state in iter(DeliveryState) else DeliveryState.READY
         before = self.unreadable
-        indexed = [found[0] for found in self._ask("indexed", (number, priority, instance_id))]
+        indexed = [found[0] for found in self._ask(f"indexed{self._as_written}", (number, *place, instance_id))]
         agrees = indexed == ([int(known)] if known in OPEN else [])
         if not agrees or self.unreadable > before or (known not in OPEN and at is None):
             known = DeliveryState.READY
-        return Old(name, route, known, attempts, status, error, at or 0.0)
+        return Old(name, route, known, attempts, status, error, at or 0.0, _priority(place[0]))
 
     def _ask(self, name: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
         if self._connection is None:
@@ -123,6 +126,18 @@ def _open(path: Path) -> sqlite3.Connection | None:
         else:
             return connection
     return None
+
+
+def _has_strands(connection: sqlite3.Connection) -> bool:
+    """Whether deliveries have a ``strand``: not before schema 5."""
+    try:
+        return bool(connection.execute("SELECT 1 FROM pragma_table_info('delivery') WHERE name = 'strand'").fetchall())
+    except (sqlite3.Error, ValueError):
+        return True
+
+
+def _priority(found: object) -> int:
+    return nearest(found) if isinstance(found, int) else NORMAL
 
 
 def _instance(row: tuple[Any, ...], header: bytes | None) -> Instance:

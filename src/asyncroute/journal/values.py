@@ -31,6 +31,11 @@ def uid_key(uid: str) -> int:
     return signed(high << 32 | xxh3_64_intdigest(data) & 0xFFFFFFFF)
 
 
+def strand(calling_aet: str, study_uid: str) -> int:
+    """The number of what takes turns: a study from one source. Two that share a number share their turns."""
+    return xxh32_intdigest(f"{calling_aet}\0{study_uid}".encode("utf-8", "backslashreplace")) >> 1
+
+
 def clean(value: object) -> object:
     """``value``, with what UTF-8 cannot hold escaped if it is text."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

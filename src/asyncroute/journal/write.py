@@ -24,7 +24,7 @@ from asyncroute.journal.clock import RunClock
 from asyncroute.journal.faults import ROW_FAULTS
 from asyncroute.journal.later import Later
 from asyncroute.journal.statements import load, script
-from asyncroute.journal.values import clean, json_ids, signed, uid_key
+from asyncroute.journal.values import clean, json_ids, signed, strand, uid_key
 
 SQL = load("write.sql")
 LONGEST_TEXT = 1000
@@ -39,7 +39,7 @@ _AGAIN = "state = 1, attempts = 0, not_before = 0, settled_at = NULL, since = :s
 _log = logging.getLogger(__name__)
 
 _BULK = {name: Rows(SQL[name]) for name in ("admit", "enter", "settle", "insert_delivery")}
-_TO_NOBODY: Row = (None,) * 3
+_TO_NOBODY: Row = (None,) * 4
 _AS_BEFORE: Row = (None,) * 19
 _NO_STUDY: Row = (None,) * 5
 
@@ -147,8 +147,9 @@ class _Work:
     def _rows(self, image: Instance) -> list[Row]:
         """An image with its first delivery, if it has one; its other ones."""
         pack = self._later.place(image)
-        facts = (image.id, image.size, self._queued_at or image.received_at)
-        owed = [(*facts, self._number(hit.destination), hit.route, self._since) for hit in image.hits]
+        key = strand(image.source.calling_aet, image.study_uid)
+        facts = (image.id, image.size, self._queued_at or image.received_at, key)
+        owed = [(*facts, self._number(hit.destination), hit.route, hit.priority, self._since) for hit in image.hits]
         first = owed[0] if owed else (*facts, *_TO_NOBODY)
         return [(*first, image.received_at, pack, *_identity(image)), *((*more, *_AS_BEFORE) for more in owed[1:])]
 
@@ -272,9 +273,10 @@ class _Work:
         found = self._connection.execute(SQL["end_hold"], (action.instance_id,)).fetchall()
         if not found:
             return 0
+        (size, calling_aet, study_uid) = found[0]
+        facts = (size, strand(calling_aet, study_uid), self._at, self._since)
         rows = [
-            (action.instance_id, self._number(hit.destination), hit.route, found[0][0], self._at, self._since)
-            for hit in action.hits
+            (action.instance_id, self._number(hit.destination), hit.route, hit.priority, *facts) for hit in action.hits
         ]
         _BULK["insert_delivery"].run(self._connection, list(map(_cleaned, rows)))
         return 1

@@ -6,6 +6,9 @@ The journal holds every delivery; a channel holds a bounded number of them and r
 journal or stays ready there; a destination that is down costs no image an attempt. Failures of the journal's reader
 are logged and tried again.
 
+Order: the most urgent class, then turns between (source, study)s (``queue.flows``). So that this holds whatever waits
+in the journal, a refill takes as many of each, and the first of a study are taken as they come despite a backlog.
+
 The usual case (an image whose title has an idle lane, a result that is a success, more of the same title) goes straight
 from lane to lane in ``offer`` and ``finished``; everything else goes through ``pump``.
 """
@@ -14,12 +17,10 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import logging
 from collections.abc import Collection, Iterable
 from itertools import count
 from math import inf
 from random import random
-from time import time
 from typing import Any
 
 from asyncroute.core.hours import Hours
@@ -35,22 +36,13 @@ from asyncroute.queue.choice import Choice
 from asyncroute.queue.flows import Flow
 from asyncroute.queue.limits import Backlog, Outbound
 from asyncroute.queue.pairs import Pairs
+from asyncroute.queue.refill import Refill
 from asyncroute.queue.times import Times
 from asyncroute.queue.turns import Stint
 from asyncroute.queue.verdict import Ledger, Verdict
 
-log = logging.getLogger(__name__)
-
-READY_MOST = 1000
-"""Deliveries that a channel holds in memory."""
-
-READY_LOW = 200
-"""It refills when it holds fewer."""
-
 TURN = 2.0
 """Seconds after which a lane that others wait for gives its association back, between two images."""
-
-READER_RETRY = 1.0
 
 
 class Channel:
@@ -80,41 +72,33 @@ class Channel:
         self._outdated: set[Lane] = set()
         self._opened: dict[Lane, float] = {}
         self._loop = asyncio.get_running_loop()
-        self._reader = reader
         self._ledger = ledger
         self._outbound = outbound
         self._choice = Choice()
         self.idle = self._choice.idle
         self._flows = self._choice.flows
         self._turns = self._choice.turns
-        self._known: set[int] = set()
+        self.known: set[int] = set()
         self._left_to_journal: set[int] = set()
         """Waiting for another try there, once the journal knows until when: before, a refill would bring them back."""
         self._delayed: list[tuple[float, int, Delivery]] = []
         self._order = count()
         self._pairs = Pairs()
-        self._behind = True
-        self._missed = False
-        self._arrivals: list[Delivery] = []
-        self._settled_meanwhile: set[int] = set()
-        self._refill: asyncio.Task[None] | None = None
+        self._refill = Refill(self, self._flows, reader, ledger)
         self._alarm = Alarm(self.pump)
 
     # ---- what comes in
 
     def offer(self, delivery: Delivery) -> bool:
         """A new delivery, already in the journal. False: not held here (it will be read from the journal)."""
-        if delivery.instance_id in self._known:
+        if delivery.instance_id in self.known:
             return False
-        if self._refill is not None and len(self._arrivals) < READY_MOST:
-            self._arrivals.append(delivery)  # the journal's answer may have it as well
-            return True
-        if self._behind or len(self._flows) >= READY_MOST:
-            self._behind = self._missed = True
-            if not self.sending:
+        if not self._refill.passes(delivery):
+            kept = self._refill.keep(delivery)
+            if not kept and not self.sending:
                 self.pump()
-            return False
-        self._known.add(delivery.instance_id)
+            return kept
+        self.known.add(delivery.instance_id)
         key = self._key(delivery)
         if key is not None and not (self.verdict.calm and self._begin_at_once(key, delivery)):
             self._queue_up(key, delivery)
@@ -125,7 +109,7 @@ class Channel:
         title = key[0]
         if self.stopping or self._ledger.stalled or self._outbound.wanted or len(self.sending) >= self.window:
             return False
-        if self._flows.of(title):
+        if self._flows.of(title) or self._flows.classes.mixed or not self._flows.may_begin(delivery.study_uid):
             return False
         for lane in reversed(self.idle):
             stint = self._turns.stints[lane]
@@ -159,18 +143,24 @@ class Channel:
             if lane in self.idle:
                 lane.close()
                 self._lane_closed(lane)
-        waiting = sorted(self._flows, key=lambda d: d.instance_id)
-        self._flows.clear()
-        for delivery in waiting:
-            self._add(delivery)
+        self.limit_studies(self._flows.most)
         self._pairs.clear()
         self.pump()
 
+    def limit_studies(self, most: int) -> None:
+        """``max_per_study``: from now on no more deliveries of one study are begun while so many are under way (0: no
+        limit)."""
+        waiting = sorted(self._flows, key=lambda d: d.instance_id)
+        self._flows.clear()
+        self._flows.limit(most, (d.study_uid for d in self.sending.values()))
+        for delivery in waiting:
+            self._add(delivery)
+
     def forget(self) -> None:
         """Hold nothing any more; what is owed stays in the journal."""
-        held = [*self._flows, *(e[2] for e in self._delayed), *self._arrivals]
+        held = [*self._flows, *(e[2] for e in self._delayed), *self._refill.arrivals]
         self._flows.clear()
-        self._delayed, self._arrivals = [], []
+        self._delayed, self._refill.arrivals = [], []
         for delivery in held:
             self._ledger.finished_with(delivery)
 
@@ -180,18 +170,15 @@ class Channel:
 
     def look_again(self) -> None:
         """The journal may hold deliveries that we do not know (a person's retry, a start)."""
-        self._behind = self._missed = True
+        self._refill.look()
         self.pump()
 
     def settled(self, instance_id: int, final: bool) -> None:
         """A result is durable; ``final``: the delivery is over (delivered, failed, discarded)."""
         if final or instance_id in self._left_to_journal:
             self._left_to_journal.discard(instance_id)
-            self._known.discard(instance_id)
-            if self._refill is not None:
-                self._settled_meanwhile.add(instance_id)
-                self._missed = self._missed or not final
-            elif self._behind and not self.sending:
+            self.known.discard(instance_id)
+            if not self._refill.settled(instance_id, final) and self._refill.behind and not self.sending:
                 self.pump()
 
     def take_back(self, instance_ids: Collection[int]) -> set[int]:
@@ -202,11 +189,11 @@ class Channel:
         ids = set(instance_ids) - {d.instance_id for d in self.sending.values()}
         gone = self._flows.remove(lambda d: d.instance_id in ids)
         gone += [e[2] for e in self._delayed if e[2].instance_id in ids]
-        gone += [d for d in self._arrivals if d.instance_id in ids]
+        gone += [d for d in self._refill.arrivals if d.instance_id in ids]
         self._delayed = [e for e in self._delayed if e[2].instance_id not in ids]
         heapq.heapify(self._delayed)
-        self._arrivals = [d for d in self._arrivals if d.instance_id not in ids]
-        self._known |= ids  # until ``settled``: a refill must not bring them back
+        self._refill.arrivals = [d for d in self._refill.arrivals if d.instance_id not in ids]
+        self.known |= ids  # until ``settled``: a refill must not bring them back
         for delivery in gone:
             self._ledger.finished_with(delivery)
         return ids
@@ -220,8 +207,10 @@ class Channel:
         now = self._loop.time()
         if self._delayed:
             self._wake_delayed(now)
-        if self._behind and self._refill is None and self._has_room():
-            self._begin_refill()
+        if self._flows.classes.due(now):
+            eldest = self._flows.eldest()
+            self._flows.classes.age(now, {priority: self.verdict.age(since, now) for priority, since in eldest.items()})
+        self._refill.begin_if_due()
         self._choice.turn_at = inf
         if self.times.shut(now):
             self.verdict.calm = False
@@ -232,10 +221,6 @@ class Channel:
             self._make_room()
         if self._delayed or len(self._flows) or self.times.timed:
             self._set_alarm(now)
-
-    def _has_room(self) -> bool:
-        """Whether more should be read from the journal. Results that are not durable yet count, too."""
-        return len(self._flows) < READY_LOW and len(self._known) < 2 * READY_MOST + READY_LOW
 
     def _allowed(self, now: float) -> int:
         """How many lanes may work now."""
@@ -283,6 +268,8 @@ class Channel:
 
     def _give(self, lane: Lane, delivery: Delivery, title: str, probe: bool) -> None:
         self.sending[lane] = delivery
+        if self._flows.most:
+            self._flows.begun(delivery.study_uid)
         lane.begin(delivery, title, probe)
 
     def wanted(self, title: str) -> Iterable[Pair]:
@@ -294,31 +281,35 @@ class Channel:
     def finished(self, lane: Lane, delivery: Delivery, outcome: Outcome) -> None:
         """See ``forward.base.Reports``."""
         del self.sending[lane]
+        if self._flows.most:
+            self._choice.ended(delivery.study_uid, self._loop.time())
         stint = self._turns.stints[lane]
         stint.opening = False
         usual = outcome is SUCCESS and self.verdict.calm and lane.open and not self._outdated
         if usual and not self._outbound.wanted and not self.stopping:
             self.verdict.passed(delivery)
-            self._next(lane, stint)
+            self._next(lane, stint, delivery)
         else:
             self._finished_otherwise(lane, stint, delivery, outcome)
 
-    def _next(self, lane: Lane, stint: Stint) -> None:
-        """``lane`` goes on with the same key; if there is no more of it, or others have a say, ``pump`` decides."""
+    def _next(self, lane: Lane, stint: Stint, delivery: Delivery) -> None:
+        """After ``delivery`` ``lane`` goes on with the same key; if there is no more, or others have a say, ``pump``
+        decides."""
         flows, now = self._flows, self._loop.time()
         if len(flows) and not self._delayed and not self._ledger.stalled:
             flow = flows.only(stint.key)
-            refilling = self._behind and len(flows) <= READY_LOW
-            if flow is not None and not refilling and (now < stint.until or not (flows.lined or self._turns.several)):
+            usual = not flows.classes.mixed and not self._refill.near
+            if flow is not None and usual and (now < stint.until or not (flows.lined or self._turns.several)):
                 self._give(lane, flows.take(flow), stint.title, False)
                 return
-        stint.free = now
+        stint.free, stint.priority = now, delivery.priority
         self.idle.append(lane)
-        if len(flows) or self._behind or self._delayed:
+        if len(flows) or self._refill.behind or self._delayed:
             self.pump()
 
     def _finished_otherwise(self, lane: Lane, stint: Stint, delivery: Delivery, outcome: Outcome) -> None:
         now = stint.free = self._loop.time()
+        stint.priority = delivery.priority
         self.idle.append(lane)
         if lane.open and (lane in self._outdated or self._must_share(lane)):
             lane.close()
@@ -366,10 +357,10 @@ class Channel:
 
     def later(self, delivery: Delivery, seconds: float) -> None:
         """Ready again after ``seconds``; beyond our bound the journal remembers it for us."""
-        if len(self._delayed) >= READY_MOST:
+        if len(self._delayed) >= self._refill.most:
             self._left_to_journal.add(delivery.instance_id)
             self._ledger.finished_with(delivery)
-            self._behind = self._missed = True
+            self._refill.look()
         else:
             heapq.heappush(self._delayed, (self._loop.time() + seconds, next(self._order), delivery))
 
@@ -390,49 +381,14 @@ class Channel:
         while self._delayed and self._delayed[0][0] <= now:
             self._add(heapq.heappop(self._delayed)[2])
 
-    # ---- refilling
-
-    def _begin_refill(self) -> None:
-        self._missed = False
-        self._settled_meanwhile.clear()
-        self._refill = self._loop.create_task(self._read(), name=f"refill {self.name}")
-
-    async def _read(self) -> None:
-        again: float | None = None
-        try:
-            room, now = READY_MOST - len(self._flows), time()
-            found = await self._reader.claim(self.name, room, now, frozenset(self._known))
-            self._take_in(d for d in found if d.instance_id not in self._settled_meanwhile)
-            if len(found) < room and not self._missed:
-                self._behind = False
-                again = await self._reader.next_due(self.name, now, frozenset(self._known))
-        except Exception as error:
-            log.error("%s: cannot read the journal: %s", self.name, error)
-            self._behind = False  # until look_again
-            again = READER_RETRY
-        finally:
-            self._refill = None
-            self._judge_arrivals()
-        if again is not None and not self.stopping:
-            self._loop.call_later(again, self.look_again)
-        self.pump()
-
-    def _take_in(self, deliveries: Iterable[Delivery]) -> None:
+    def take_in(self, deliveries: Iterable[Delivery]) -> None:
+        """See ``queue.refill.Holder``."""
         for delivery in deliveries:
-            if delivery.instance_id not in self._known:
-                self._known.add(delivery.instance_id)
+            if delivery.instance_id not in self.known:
+                self.known.add(delivery.instance_id)
                 self._add(delivery)
             elif delivery.image is not None:
                 self._ledger.finished_with(delivery)
-
-    def _judge_arrivals(self) -> None:
-        """What arrived during a refill is taken, unless a backlog is before it: then it waits in the journal."""
-        arrivals, self._arrivals = self._arrivals, []
-        if not self._behind:
-            self._take_in(arrivals)
-            return
-        for delivery in arrivals:
-            self._ledger.finished_with(delivery)
 
     # ---- time
 
@@ -475,8 +431,7 @@ class Channel:
         """Begin nothing more; let what is under way end until ``deadline`` (loop time), then cut it off. Idempotent."""
         self.stopping = True
         self._alarm.cancel()
-        if self._refill is not None:
-            self._refill.cancel()
+        self._refill.cancel()
         while self._lanes_busy() and self._loop.time() < deadline:
             await asyncio.sleep(0.02)
         for lane in self.lanes:

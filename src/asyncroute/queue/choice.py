@@ -1,8 +1,10 @@
 """What begins next, and on which lane: the ready deliveries of one destination, its idle lanes and what they serve.
 
 An idle lane goes on with its title. When others wait for a lane, and its dwell is over (``queue.turns``), it turns to
-who has waited longest; when it has nothing to do, also to a title that has a lane already. Guarantees: nobody who waits
-is passed over by a backlog for longer than a dwell and the image at hand. Pure: no I/O, times are passed in.
+who has waited longest; when it has nothing to do, also to a title that has a lane already. What was sent as more
+urgent does not wait for a dwell, and a lane does not turn to what is less urgent while it has anything else.
+Guarantees: nobody who waits is passed over by a backlog of the same class for longer than a dwell and the image at
+hand. Pure: no I/O, times are passed in.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ class Choice:
             self.turns.turned(now)
         self.leave(lane, now)
         waited = now - flow.since if flow.rank is not None else 0.0
-        self.turns.begins(lane, flow.key, now, waited, len(flow.entries))
+        self.turns.begins(lane, flow.key, now, waited, flow.size)
         for served in self.flows.of(flow.key[0]):
             self.flows.step_out(served)
 
@@ -87,7 +89,7 @@ class Choice:
         title, found = self.turns.stints[lane].title, None
         for flow in self.flows.of(title):
             if lane.carries(flow.key):
-                if found is None or flow.head < found.head:
+                if found is None or self.flows.order(flow) < self.flows.order(found):
                     found = flow
             elif not self.turns.serves(flow.key):  # refused, but so long ago that it should be proposed again
                 self.flows.line_up(flow, now)
@@ -96,7 +98,11 @@ class Choice:
     def _rival(self, lane: Lane, more: Flow, waiting: Flow | None, paused: Collection[str], now: float) -> Flow | None:
         """Whom ``lane`` must turn to though it has ``more`` to do: who has waited for a lane, or who has fewer of them
         than its title (by two, or by one and has the older head)."""
-        if waiting is not None:
+        if self.flows.classes.mixed:
+            other = self._more_urgent(more, paused)
+            if other is not None:
+                return other
+        if waiting is not None and self._as_urgent(waiting, more):
             return waiting if self.turns.over(lane, waiting.since) <= now else None
         mine = len(self.turns.lanes(more.key[0]))
         if mine < 2 or not self.turns.several or now < self.turns.stints[lane].until:
@@ -104,15 +110,38 @@ class Choice:
         found, fewest = None, mine
         for flow in self.flows.each():
             theirs = len(self.turns.lanes(flow.key[0]))
-            poorer = theirs + 1 < mine or (theirs < mine and flow.head < more.head)
-            if poorer and theirs < fewest and flow.key[0] not in paused:
+            if theirs >= fewest or flow.key[0] in paused or not self._as_urgent(flow, more):
+                continue
+            if theirs + 1 < mine or self.flows.order(flow) < self.flows.order(more):
                 found, fewest = flow, theirs
         return found
+
+    def _more_urgent(self, more: Flow, paused: Collection[str]) -> Flow | None:
+        """What was sent as more urgent than ``more``, of any other title, and still counts so."""
+        level, sent_as = self.flows.class_of(more)
+        other = self.flows.oldest(lambda key: key[0] != more.key[0] and key[0] not in paused)
+        if other is None:
+            return None
+        found, theirs = self.flows.class_of(other)
+        return other if found < level and theirs < sent_as else None
+
+    def _as_urgent(self, other: Flow, more: Flow) -> bool:
+        """Whether ``other`` counts as much as ``more``."""
+        return not self.flows.classes.mixed or self.flows.class_of(other)[0] <= self.flows.class_of(more)[0]
+
+    def ended(self, study: str, now: float) -> None:
+        """One of a study is not under way any more (only with ``Flows.most``)."""
+        for flow in self.flows.ended(study):
+            if not self.turns.serves(flow.key):
+                self.flows.line_up(flow, now)
 
     def _turning(self, other: Flow, now: float) -> tuple[Lane, Flow] | None:
         """An idle lane that may turn to ``other``."""
         since = other.since if other.rank is not None else None
+        _, sent_as = self.flows.class_of(other)
         for lane in self.idle:
+            if sent_as < self.turns.stints[lane].priority:
+                return lane, other
             due = self.turns.due(lane, other.key[0], since)
             if due <= now:
                 return lane, other

@@ -251,5 +251,6 @@ def _delivery(instance: Instance, hit: RouteHit, image: ImageBytes | None, since
         0,
         0.0,
         since,
+        hit.priority,
         image,
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from math import inf
 
+from asyncroute.core.priority import LOW
 from asyncroute.forward.base import Key, Lane
 
 DWELL = 0.08
@@ -40,7 +41,7 @@ CREDIT = 0.1
 class Stint:
     """What a lane does: the title that it serves, until when it stays, how long it waits for more of it when idle."""
 
-    __slots__ = ("free", "key", "opening", "patience", "title", "until")
+    __slots__ = ("free", "key", "opening", "patience", "priority", "title", "until")
 
     def __init__(self, key: Key, until: float, patience: float) -> None:
         self.title = key[0]
@@ -49,6 +50,8 @@ class Stint:
         self.until = until
         self.patience = patience
         self.free = 0.0
+        self.priority = LOW
+        """Of the delivery after which it became free."""
         self.opening = True
 
 

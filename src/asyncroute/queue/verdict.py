@@ -264,7 +264,7 @@ class Verdict:
     def _try_later(self, delivery: Delivery, outcome: Outcome, now: float) -> None:
         attempts = delivery.attempts + (1 if outcome.charge else 0)
         spent = outcome.limit is not None and attempts >= outcome.limit
-        if spent or self._retry.exhausted(attempts, self._age(delivery, now)):
+        if spent or self._retry.exhausted(attempts, self.age(delivery.since, now)):
             self._dead(delivery, outcome)
             return
         seconds = outcome.delay if outcome.delay is not None else self._retry.delay(attempts, random)
@@ -285,11 +285,12 @@ class Verdict:
 
     def _too_old(self, delivery: Delivery, now: float) -> bool:
         """Whether ``give_up`` has come, though no attempt is charged."""
-        return self._retry.give_up != float("inf") and self._retry.exhausted(0, self._age(delivery, now))
+        return self._retry.give_up != float("inf") and self._retry.exhausted(0, self.age(delivery.since, now))
 
-    def _age(self, delivery: Delivery, now: float) -> float:
-        """Seconds since it was queued, without the time in which the destination was down, paused, held or closed."""
-        age = self._ledger.clock() - delivery.since
+    def age(self, since: float, now: float) -> float:
+        """Seconds of waiting since then (``Delivery.since``), without those in which the destination was down, paused,
+        held or closed."""
+        age = self._ledger.clock() - since
         periods = [*self._queue.breaker.periods(now), *self._away, *self._queue.times.periods(now)]
         if self._away_since is not None:
             periods.append((self._away_since, now))

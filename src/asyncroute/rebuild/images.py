@@ -191,7 +191,7 @@ class Spooled(Writing):
         named = {hit.destination for hit in instance.hits}
         for old in self._old.deliveries(instance.id, instance.checksum):
             if old.destination not in named:
-                instance.hits += (RouteHit(old.route, old.destination),)
+                instance.hits += (RouteHit(old.route, old.destination, old.priority),)
             if old.state not in PENDING:
                 result = (old.state, old.attempts, old.at, old.status, old.error)
                 settlements.append(Settlement(instance.id, old.destination, *result))

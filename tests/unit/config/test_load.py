@@ -87,7 +87,7 @@ port = 104
 ae_title = "PACS"
 calling_ae_title = "FIXED"
 max_associations = 2
-max_per_study = 0
+max_per_study = 1
 adaptive = false
 association = { scope = "any", idle_close = "never", max_age = "never" }
 connect_timeout = "1s"

@@ -413,7 +413,6 @@ NOT_YET = [
             ("transcode", "true", "; only false works today"),
             ("verify", '"commit"', '; only "no" works today'),
             ("association.scope", '"study"', '; only "any" works today'),
-            ("max_per_study", "1", "; only 0 works today"),
             ("bandwidth", '"20 MB/s"', ""),
         ]
     ),
@@ -431,7 +430,6 @@ NOT_YET = [
             ("at_latest", '"30m"', ""),
             ("late", '"send"', ""),
             ("when", '"complete"', '; only "now" works today'),
-            ("priority", '"high"', '; only "normal" works today'),
             ("match.all", "[]", ""),
             ("match.any", "[]", ""),
             ("match.not", "{}", ""),

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncroute.core.model import RouteHit, Source
+from asyncroute.core.priority import LOW, NORMAL, STAT
 from asyncroute.core.rules import (
     Ages,
     Condition,
@@ -268,3 +269,18 @@ def test_titles() -> None:
 def test_what_cannot_be_compiled_is_refused_when_the_table_is_made(wrong: Condition, error: type[Exception]) -> None:
     with pytest.raises(error):
         RouteTable([Rule("a", ("x",), (wrong,))])
+
+
+def test_the_most_urgent_of_several_routes_counts() -> None:
+    """The destination belongs to the first route all the same."""
+    table = RouteTable(
+        [
+            Rule("all", ("pacs", "copy")),
+            Rule("er", ("pacs",), (Condition("calling_aet", (Glob("ER"),)),), priority=STAT),
+            Rule("late", ("pacs", "night"), priority=LOW),
+        ]
+    )
+    pacs = RouteHit("all", "pacs", NORMAL)
+    others = (RouteHit("all", "copy", NORMAL), RouteHit("late", "night", LOW))
+    assert table.decide(Source("CT", "X", "", ""), {}) == (pacs, *others)
+    assert table.decide(Source("ER", "X", "", ""), {}) == (RouteHit("all", "pacs", STAT), *others)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from asyncroute.core.model import Delivery, RouteHit, Selection
+from asyncroute.core.priority import NORMAL
 from asyncroute.core.states import DeliveryState
 from asyncroute.journal import clock, migrate, statements
 from asyncroute.journal.base import Group, Reroute, Retry
@@ -39,7 +40,7 @@ def claimed(folder: Path) -> dict[int, Delivery]:
     async def claim() -> list[Delivery]:
         reader = await SqliteReader.open(folder)
         try:
-            return await reader.claim("a", 100, T0 * 2, ())
+            return (await reader.claim("a", {NORMAL: 100}, T0 * 2, ())).deliveries
         finally:
             await reader.close()
 

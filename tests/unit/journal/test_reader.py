@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from asyncroute.core.errors import StorageFault
+from asyncroute.core.priority import NORMAL
 from asyncroute.journal.base import Counts, Group
 from asyncroute.journal.examine import Mark
 from asyncroute.journal.reader import SqliteReader, read_stopped
@@ -228,7 +229,7 @@ def test_damage_met_while_reading_is_told(tmp_path: Path) -> None:
             file.write(b"\xa5" * (path.stat().st_size - 4096))
         try:
             with pytest.raises(StorageFault, match="asyncroute rebuild"):
-                await reader.claim("a", 1000, T0 * 2, ())
+                await reader.claim("a", {NORMAL: 1000}, T0 * 2, ())
         finally:
             await reader.close()
 

@@ -72,9 +72,20 @@ def test_no_statement_walks_through_all_images(empty: sqlite3.Connection, file: 
 
 def test_claims_look_at_the_index_alone_until_something_is_due(empty: sqlite3.Connection) -> None:
     lines = plan(empty, load("read.sql")["claim"])
-    assert "SEARCH o USING COVERING INDEX delivery_open (destination=? AND state=?)" in lines
-    before = lines[: lines.index("SCAN c")]
-    assert not any("SORT" in line or "ORDER BY" in line for line in before)
+    one_strand = "(destination=? AND state=? AND priority=? AND strand=?)"
+    assert f"SEARCH o USING COVERING INDEX delivery_open {one_strand}" in lines
+    assert not any("SORT" in line or "ORDER BY" in line for line in lines)
+
+
+@pytest.mark.parametrize(("name", "columns"), [("classes", "priority>?"), ("strands", "priority=? AND strand>?")])
+def test_classes_and_strands_are_found_without_what_is_in_them(
+    empty: sqlite3.Connection, name: str, columns: str
+) -> None:
+    lines = [line for line in plan(empty, load("read.sql")[name]) if "delivery" in line]
+    assert len(lines) == 2
+    assert lines[1].endswith(
+        f"SEARCH delivery USING COVERING INDEX delivery_open (destination=? AND state=? AND {columns})"
+    )
 
 
 def steps_of_gates() -> list[str]:

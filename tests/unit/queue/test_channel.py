@@ -8,7 +8,7 @@ from pathlib import Path
 
 from asyncroute.core.outcomes import SUCCESS
 from asyncroute.queue import pairs
-from asyncroute.queue.channel import READY_LOW, READY_MOST
+from asyncroute.queue.refill import READY_LOW, READY_MOST
 from tests.unit.parts import CT, JPEG, MR, delivery, on_loop, settle_loop, until
 from tests.unit.queueing import queueing
 

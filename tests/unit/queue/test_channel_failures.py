@@ -13,7 +13,7 @@ from asyncroute.core.outcomes import SUCCESS
 from asyncroute.core.retry import Backoff
 from asyncroute.core.states import DeliveryState
 from asyncroute.queue import breaker as breaker_module
-from asyncroute.queue import channel as module
+from asyncroute.queue import refill as module
 from asyncroute.queue.breaker import THRESHOLD
 from tests.unit.parts import CT, MR, instance, on_loop, settle_loop, until
 from tests.unit.queueing import Queue, Site, queueing

@@ -17,7 +17,7 @@ from asyncroute.core.retry import Backoff
 from asyncroute.core.states import DeliveryState
 from asyncroute.journal.base import Committed, Group
 from asyncroute.link.buffers import ImageBytes
-from asyncroute.queue import channel as module
+from asyncroute.queue import refill as module
 from tests.unit.parts import on_loop, settle_loop, until
 from tests.unit.queueing import Queue, queueing
 
@@ -125,7 +125,7 @@ def test_a_result_that_comes_while_the_journal_is_read(tmp_path: Path) -> None:
             await queue.begin()
             queue.admit([1])
             channel = queue.scheduler.channels["pacs"]
-            channel._known.discard(1)
+            channel.known.discard(1)
             queue.reader.after.clear()
             channel.look_again()
             await until(lambda: queue.reader.claims == 2, "a refill")

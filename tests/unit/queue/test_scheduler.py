@@ -11,6 +11,7 @@ import pytest
 from asyncroute.core import outcomes
 from asyncroute.core.model import Delivery, RouteHit, Settlement
 from asyncroute.core.outcomes import SUCCESS
+from asyncroute.core.priority import NORMAL
 from asyncroute.core.states import DeliveryState
 from asyncroute.journal.base import Group
 from asyncroute.link.buffers import ImageBytes
@@ -47,7 +48,7 @@ def test_each_destination_gets_its_own_delivery(tmp_path: Path) -> None:
             assert (first.destination, first.size, first.data_offset, first.checksum) == ("pacs", 1234, 77, 99)
             assert (first.calling_aet, first.called_aet, first.study_uid) == ("CT_A", "ASYNCROUTE", "1.9")
             assert second.delivery is not first
-            (from_journal,) = await queue.reader.claim("pacs", 9, time.time(), ())
+            (from_journal,) = (await queue.reader.claim("pacs", {NORMAL: 9}, time.time(), ())).deliveries
             assert from_journal.since == pytest.approx(first.since, abs=5)
             assert replace(from_journal, since=first.since) == first
 

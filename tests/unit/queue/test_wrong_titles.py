@@ -9,7 +9,7 @@ from asyncroute.core.model import Source
 from asyncroute.core.outcomes import SUCCESS
 from asyncroute.core.states import DeliveryState
 from asyncroute.link.buffers import ImageBytes
-from asyncroute.queue.channel import READY_MOST
+from asyncroute.queue.refill import READY_MOST
 from tests.unit.parts import on_loop, until
 from tests.unit.queueing import QUICK, queueing
 

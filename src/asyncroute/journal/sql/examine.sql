@@ -2,7 +2,7 @@
 
 -- name: open_by_index
 SELECT count(*), coalesce(sum(
-    d.state = o.state AND d.priority = o.priority AND d.not_before = o.not_before AND d.size = o.size
+    d.state = o.state AND d.priority = o.priority AND d.strand = o.strand AND d.not_before = o.not_before AND d.size = o.size
     AND i.size = o.size AND i.path IS NOT NULL AND n.name IS NOT NULL), 0)
 FROM delivery AS o INDEXED BY delivery_open
 LEFT JOIN delivery AS d NOT INDEXED ON d.instance = o.instance AND d.destination = o.destination

@@ -4,13 +4,13 @@
 -- Images with their deliveries. A row without `uid_key` is a further delivery of the image before it. Two routes that
 -- name one destination make one delivery: the first's.
 CREATE TEMP VIEW admission (
-    id, size, queued_at, destination, route, since, received_at, header_group, uid_key, sop_instance_uid,
-    sop_class_uid, transfer_syntax, study_uid, series_uid, patient_id, accession, modality, calling_aet, called_aet,
-    listener, peer, path, data_offset, checksum, hold_reason
+    id, size, queued_at, strand, destination, route, priority, since, received_at, header_group, uid_key,
+    sop_instance_uid, sop_class_uid, transfer_syntax, study_uid, series_uid, patient_id, accession, modality,
+    calling_aet, called_aet, listener, peer, path, data_offset, checksum, hold_reason
 ) AS SELECT
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL;
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL;
 
 CREATE TEMP TRIGGER admit INSTEAD OF INSERT ON admission BEGIN
     INSERT INTO instance (id, uid_key, sop_instance_uid, sop_class_uid, transfer_syntax, study_uid, series_uid,
@@ -21,8 +21,8 @@ CREATE TEMP TRIGGER admit INSTEAD OF INSERT ON admission BEGIN
         NEW.peer, NEW.received_at, NEW.path, NEW.data_offset, NEW.size, NEW.checksum, NEW.hold_reason,
         NEW.header_group
     WHERE NEW.uid_key IS NOT NULL;
-    INSERT INTO delivery (instance, destination, state, route, size, queued_at, since)
-    SELECT NEW.id, NEW.destination, 1, NEW.route, NEW.size, NEW.queued_at, NEW.since
+    INSERT INTO delivery (instance, destination, state, route, priority, strand, size, queued_at, since)
+    SELECT NEW.id, NEW.destination, 1, NEW.route, NEW.priority, NEW.strand, NEW.size, NEW.queued_at, NEW.since
     WHERE NEW.destination IS NOT NULL
     ON CONFLICT (instance, destination) DO NOTHING;
 END;

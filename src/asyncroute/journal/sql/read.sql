@@ -3,22 +3,51 @@
 -- name: destination_id
 SELECT id FROM destination WHERE name = ?;
 
--- The inner statement needs the index alone until a delivery is due, so that many waiting retries cost little.
+-- The classes of priority of which something is ready. Each step is a search in the index, however much there is of one;
+-- so with `strands`, which are those of a class from :after on.
+-- name: classes
+WITH RECURSIVE class (priority) AS (
+    SELECT min(priority) FROM delivery INDEXED BY delivery_open
+    WHERE destination = :destination AND state = 1 AND state IN (0, 1, 2, 5)
+    UNION ALL
+    SELECT (SELECT min(priority) FROM delivery INDEXED BY delivery_open
+        WHERE destination = :destination AND state = 1 AND state IN (0, 1, 2, 5) AND priority > c.priority)
+    FROM class AS c WHERE c.priority IS NOT NULL
+)
+SELECT priority FROM class WHERE priority IS NOT NULL;
+
+-- name: strands
+WITH RECURSIVE next (strand) AS (
+    SELECT min(strand) FROM delivery INDEXED BY delivery_open
+    WHERE destination = :destination AND state = 1 AND state IN (0, 1, 2, 5) AND priority = :priority
+    AND strand > :after
+    UNION ALL
+    SELECT (SELECT min(strand) FROM delivery INDEXED BY delivery_open
+        WHERE destination = :destination AND state = 1 AND state IN (0, 1, 2, 5) AND priority = :priority
+        AND strand > x.strand)
+    FROM next AS x WHERE x.strand IS NOT NULL
+)
+SELECT strand FROM next WHERE strand IS NOT NULL LIMIT :most;
+
+-- The oldest of each strand. The inner statement needs the index alone until a delivery is due, so that many waiting
+-- retries cost little.
 -- name: claim
-SELECT d.instance, d.route, d.attempts, d.not_before, d.queued_at, d.since, i.calling_aet, i.called_aet, i.listener,
-    i.sop_class_uid, i.sop_instance_uid, i.transfer_syntax, i.study_uid, i.path, i.data_offset, i.size, i.checksum
-FROM (
-    SELECT o.instance, o.priority FROM delivery AS o INDEXED BY delivery_open
+SELECT s.value, d.instance, d.route, d.priority, d.attempts, d.not_before, d.queued_at, d.since, i.calling_aet,
+    i.called_aet, i.listener, i.sop_class_uid, i.sop_instance_uid, i.transfer_syntax, i.study_uid, i.path,
+    i.data_offset, i.size, i.checksum
+FROM json_each(:strands) AS s
+CROSS JOIN delivery AS d ON d.destination = :destination AND d.instance IN (
+    SELECT o.instance FROM delivery AS o INDEXED BY delivery_open
     CROSS JOIN instance AS f ON f.id = o.instance
-    WHERE o.destination = :destination AND o.state = 1 AND o.state IN (0, 1, 2, 5)
+    WHERE o.destination = :destination AND o.state = 1 AND o.state IN (0, 1, 2, 5) AND o.priority = :priority
+    AND o.strand = s.value
     AND (o.not_before <= :now OR o.not_before > :ahead)
     AND o.instance NOT IN (SELECT value FROM json_each(:exclude))
     AND f.path IS NOT NULL
-    ORDER BY o.priority, o.instance LIMIT :limit
-) AS c
-CROSS JOIN delivery AS d ON d.instance = c.instance AND d.destination = :destination
-CROSS JOIN instance AS i ON i.id = c.instance
-ORDER BY c.priority, c.instance;
+    ORDER BY o.instance LIMIT :each
+)
+CROSS JOIN instance AS i ON i.id = d.instance
+LIMIT :room;
 
 -- name: next_due
 SELECT not_before FROM delivery INDEXED BY delivery_due

@@ -24,9 +24,19 @@ WHERE id = (SELECT header_group FROM instance NOT INDEXED WHERE id = ?);
 
 -- name: deliveries
 SELECT d.destination, (SELECT n.name FROM destination AS n NOT INDEXED WHERE n.id = d.destination), d.route, d.state,
+    d.attempts, d.last_status, d.last_error, d.settled_at, d.priority, d.strand
+FROM delivery AS d NOT INDEXED WHERE d.instance = ?;
+
+-- In a journal that an older program wrote (schema 1 to 4).
+-- name: deliveries_without_strands
+SELECT d.destination, (SELECT n.name FROM destination AS n NOT INDEXED WHERE n.id = d.destination), d.route, d.state,
     d.attempts, d.last_status, d.last_error, d.settled_at, d.priority
 FROM delivery AS d NOT INDEXED WHERE d.instance = ?;
 
--- name: indexed
+-- name: indexed_without_strands
 SELECT state FROM delivery INDEXED BY delivery_open
 WHERE destination = ? AND state IN (0, 1, 2, 5) AND priority = ? AND instance = ?;
+
+-- name: indexed
+SELECT state FROM delivery INDEXED BY delivery_open
+WHERE destination = ? AND state IN (0, 1, 2, 5) AND priority = ? AND strand = ? AND instance = ?;

@@ -3,7 +3,7 @@
 
 -- name: admit
 INSERT INTO admission
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: insert_pack
 INSERT INTO header_group (id, images, lengths, data) VALUES (?, ?, ?, ?);
@@ -16,7 +16,8 @@ INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- Two routes that name one destination make one delivery: the first's.
 -- name: insert_delivery
-INSERT INTO delivery (instance, destination, state, route, size, queued_at, since) VALUES (?, ?, 1, ?, ?, ?, ?)
+INSERT INTO delivery (instance, destination, state, route, priority, size, strand, queued_at, since)
+VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (instance, destination) DO NOTHING;
 
 -- name: insert_destination
@@ -80,7 +81,7 @@ SELECT :at, :kind, :text || '; held until then: ' || hold_reason, id
 FROM instance WHERE id IN (SELECT value FROM json_each(:ids)) AND hold_reason IS NOT NULL;
 
 -- name: end_hold
-UPDATE instance SET hold_reason = NULL WHERE id = ? AND hold_reason IS NOT NULL RETURNING size;
+UPDATE instance SET hold_reason = NULL WHERE id = ? AND hold_reason IS NOT NULL RETURNING size, calling_aet, study_uid;
 
 -- name: end_holds
 UPDATE instance SET hold_reason = NULL WHERE id IN (SELECT value FROM json_each(?));
