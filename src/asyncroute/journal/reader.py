@@ -40,11 +40,11 @@ MAX_AHEAD = 3600.0
 TOTALS = ("received", "delivered", "discarded", "warned")
 LOCK_WAIT = 5.0
 
-STRANDS = 128
+STRANDS = 256
 """Strands that are claimed from at a time."""
 
 SHARINGS = 4
-"""Times that a claim shares out its room among them, at most."""
+"""Times that a claim shares out its room among them, at most, while more than an eighth of it is left."""
 
 BEFORE = -1
 """Less than the number of any strand."""
@@ -142,14 +142,14 @@ class SqliteReader:
         cut: dict[int, Strand] = {}
         for _ in range(SHARINGS):
             left = room - len(found)
-            if not strands or left <= 0:
+            if not strands or left <= room // 8:
                 break
             each = max(left // len(strands), 1)
             values = due | {"strands": json_ids(strands), "each": each, "room": left, "exclude": json_ids(exclude)}
             rows = await self._all(_SQL["claim"], values)
             some = [(row[0], _delivery(destination, row[1:])) for row in rows]
             counts = Counter(strand for strand, _ in some)
-            full = {strand: it.strand for strand, it in some if counts[strand] >= each}
+            full = {strand: it.strand for strand, it in dict(some).items() if counts[strand] >= each}
             cut = full if len(some) < left else cut | full
             strands = list(cut)
             found += [it for _, it in some]

@@ -19,8 +19,8 @@ class Beyond:
     """See module."""
 
     def __init__(self) -> None:
-        self.dry = False
-        """A strand has ended here of which the journal has more."""
+        self._dry: set[Strand] = set()
+        """Strands that have ended here, of which the journal has more."""
         self._urgent = False
         self.begun = 0
         """Deliveries that began since the journal was read (the owner counts)."""
@@ -38,17 +38,18 @@ class Beyond:
     def ended(self, strand: Strand, *, rest: bool) -> None:
         """The last of ``strand`` that was here has begun. ``rest``: others as urgent are here."""
         if strand in self:
-            self.dry = True
+            self._dry.add(strand)
             self._urgent = self._urgent or not rest
 
     @property
     def due(self) -> bool:
         """Whether to read what has ended here: at once if all that is left is less urgent; not if others are next."""
-        return self.dry and (self._urgent or (self.begun >= LEAST and not self._partial))
+        return bool(self._dry) and (self._urgent or (self.begun >= LEAST and not self._partial))
 
     def reads(self) -> None:
         """The journal is being read."""
-        self.dry = self._urgent = False
+        self._dry.clear()
+        self._urgent = False
         self.begun = 0
 
     def read(self, found: Claim) -> None:
@@ -56,6 +57,9 @@ class Beyond:
         self._known, self._partial = True, found.partial
         if not found.more:
             self._strands.clear()
-        self._strands -= {d.strand for d in found.deliveries} - found.cut
+        here = {d.strand for d in found.deliveries}
+        self._dry -= here
+        self._urgent = self._urgent and bool(self._dry)
+        self._strands -= here - found.cut
         if len(self._strands) < MOST:
             self._strands |= found.cut
