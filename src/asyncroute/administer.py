@@ -1,8 +1,8 @@
 """A person's words to a running router: what the control socket's requests do.
 
-Retry makes dead letters ready again and routes held images anew under the present configuration; discard ends what a
-person no longer wants; hold and release are of a whole destination. All go through the group commit, and tell channels
-and counters what changed.
+Retry makes dead letters ready again and routes held images anew under the present configuration; reroute sends either
+to another destination; discard ends what a person no longer wants; hold and release are of a whole destination. All go
+through the group commit, and tell channels and counters what changed.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from math import inf
 from time import time
 from typing import TYPE_CHECKING, Any
 
 from asyncroute.config.words import quote
 from asyncroute.core.errors import AsyncrouteError, OurFault
-from asyncroute.core.model import Selection
+from asyncroute.core.model import RouteHit, Selection
 from asyncroute.core.states import OPEN, DeliveryState
-from asyncroute.journal.base import Discard, Event, Hold, QueueRow, Release, Reroute, Retry
+from asyncroute.journal.base import Discard, Event, Hold, QueueRow, Redirect, Release, Reroute, Retry
 from asyncroute.status import snapshot, story
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ TOGETHER = 100
 AT_ONCE = 10_000
 """Rows of the journal that are handled in one go."""
 
+BY_HAND = "(by hand)"
+"""Stands for the route of an image that no route matched and that a person sends all the same."""
+
 
 def selection(what: dict[str, Any], states: tuple[DeliveryState, ...]) -> Selection:
     """The ``Selection`` that a request means.
@@ -41,14 +45,24 @@ def selection(what: dict[str, Any], states: tuple[DeliveryState, ...]) -> Select
     Raises:
         OurFault: a value is not of its kind.
     """
-    for key in ("to", "sop_instance_uid", "study_uid", "accession", "state"):
+    for key in ("to", "sop_instance_uid", "study_uid", "accession", "state", "error"):
         if not isinstance(what.get(key), str | None):
             raise OurFault(f"{key}: must be text")
     ids = what.get("ids")
     if ids is not None and not (isinstance(ids, list) and all(isinstance(i, int) for i in ids)):
         raise OurFault("ids: must be a list of numbers")
+    older = what.get("older")
+    if older is not None and not (isinstance(older, int | float) and older >= 0):
+        raise OurFault("older: must be a number of seconds")
     return Selection(
-        states, what.get("to"), what.get("sop_instance_uid"), what.get("study_uid"), what.get("accession"), ids
+        states,
+        what.get("to"),
+        what.get("sop_instance_uid"),
+        what.get("study_uid"),
+        what.get("accession"),
+        ids,
+        what.get("error"),
+        time() - older if older is not None else None,
     )
 
 
@@ -67,15 +81,15 @@ def states_of(what: dict[str, Any], default: tuple[DeliveryState, ...]) -> tuple
     raise OurFault(f"state: must be one of {', '.join(sorted(s.word for s in OPEN))} or held, not {word!r}")
 
 
-def name_of(what: dict[str, Any]) -> str:
+def name_of(what: dict[str, Any], key: str = "to") -> str:
     """The destination that a request names.
 
     Raises:
         OurFault: it names none.
     """
-    name = what.get("to")
+    name = what.get(key)
     if not isinstance(name, str) or not name:
-        raise OurFault("to: must be the name of a destination")
+        raise OurFault(f"{key}: must be the name of a destination")
     return name
 
 
@@ -174,11 +188,25 @@ class Administrator:
         deliveries = images = 0
         word = what.get("state")
         if word != "held":
-            deliveries = await self._discard_deliveries(what)
+            deliveries = await self._each_by_destination(what, self._discard_rows)
         if word == "held" or (word is None and not what.get("to")):
             action = Discard(selection(what, ()), held=True)
             images = await self._app.committer.act(action)
             self._app.scheduler.held -= images
+        return {"deliveries": deliveries, "images": images}
+
+    async def queue_reroute(self, what: dict[str, Any]) -> dict[str, Any]:
+        """Dead letters (or what ``state`` names) and held images go to the destination ``target`` instead."""
+        target = name_of(what, "target")
+        if target not in self._app.scheduler.channels:
+            raise unknown(target, self._app.scheduler.channels)
+        deliveries = images = 0
+        word = what.get("state")
+        if word != "held":
+            deliveries = await self._each_by_destination(what, partial(self._redirect_rows, target))
+        if word == "held" or (word is None and not what.get("to")):
+            images = await self._retry_held(what, (RouteHit(BY_HAND, target),))
+        self._app.scheduler.channels[target].look_again()
         return {"deliveries": deliveries, "images": images}
 
     async def queue_hold(self, what: dict[str, Any]) -> dict[str, Any]:
@@ -241,20 +269,34 @@ class Administrator:
                 break
         return total
 
-    async def _discard_deliveries(self, what: dict[str, Any]) -> int:
+    async def _each_by_destination(
+        self, what: dict[str, Any], act: Callable[[str, list[QueueRow]], Awaitable[int]]
+    ) -> int:
+        """``act`` on what is chosen, until nothing is left or nothing changes any more; how many it touched."""
         states = states_of(what, (DeliveryState.FAILED,))
         total = 0
         while found := await self._by_destination(what, states):
             touched = 0
             for name, rows in found.items():
-                touched += await self._discard_rows(name, rows)
+                touched += await act(name, rows)
             total += touched
             if not touched:
                 break
         return total
 
     async def _discard_rows(self, name: str, rows: list[QueueRow]) -> int:
-        """Those of one destination, but for what is being sent at this moment."""
+        return await self._end_rows(name, rows, Discard)
+
+    async def _redirect_rows(self, target: str, name: str, rows: list[QueueRow]) -> int:
+        """Each begins anew at ``target``, if its image was not to go there so far."""
+        if name == target:
+            return 0
+        return await self._end_rows(name, rows, partial(Redirect, destination=target), target)
+
+    async def _end_rows(
+        self, name: str, rows: list[QueueRow], how: Callable[[Selection], Discard | Redirect], target: str = ""
+    ) -> int:
+        """Those of one destination, but for what is being sent at this moment; ``target`` is owed them then."""
         scheduler = self._app.scheduler
         channel = scheduler.channels.get(name)
         ids = {row.instance_id for row in rows}
@@ -269,7 +311,7 @@ class Administrator:
             state = next(s for s in DeliveryState if s.word == word)
             chosen = Selection((state,), name, instance_ids=[row.instance_id for row in some])
             try:
-                n = await self._app.committer.act(Discard(chosen))
+                n = await self._app.committer.act(how(chosen))
             finally:
                 if channel is not None:
                     _give_back(channel, [row.instance_id for row in some])
@@ -279,13 +321,21 @@ class Administrator:
             else:
                 for row in some[:n]:
                     tally.backlog.remove(row.size)
+            if target:
+                for row in some[:n]:
+                    scheduler.tallies[target].backlog.add(row.size)
         return touched
 
-    async def _retry_held(self, what: dict[str, Any]) -> int:
+    async def _retry_held(self, what: dict[str, Any], hits: tuple[RouteHit, ...] = ()) -> int:
+        """Held images are routed again, or go where ``hits`` says."""
         routed = 0
         rows = await self._app.reader.rows(selection(what, ()), AT_ONCE, held=True)
         for at in range(0, len(rows), TOGETHER):  # so that many share a commit
-            routed += sum(await asyncio.gather(*(self._route_again(r.instance_id) for r in rows[at : at + TOGETHER])))
+            some = rows[at : at + TOGETHER]
+            if hits:
+                routed += sum(await asyncio.gather(*(self._route_to(r.instance_id, r.size, hits) for r in some)))
+            else:
+                routed += sum(await asyncio.gather(*(self._route_again(r.instance_id) for r in some)))
         return routed
 
     async def _route_again(self, instance_id: int) -> int:
@@ -301,10 +351,14 @@ class Administrator:
             log.error("image %d stays held: %s", instance_id, fault)
             return 0
         hits = app.admission.router.route(instance, None, head, length == instance.size)
-        n = await app.committer.act(Reroute(instance_id, hits)) if hits else 0
-        if n:
-            app.scheduler.held -= 1
-            for hit in hits:
-                app.scheduler.tallies[hit.destination].backlog.add(instance.size)
-                app.scheduler.channels[hit.destination].look_again()
-        return 1 if n else 0
+        return await self._route_to(instance_id, instance.size, hits) if hits else 0
+
+    async def _route_to(self, instance_id: int, size: int, hits: tuple[RouteHit, ...]) -> int:
+        app = self._app
+        if not await app.committer.act(Reroute(instance_id, hits)):
+            return 0
+        app.scheduler.held -= 1
+        for hit in hits:
+            app.scheduler.tallies[hit.destination].backlog.add(size)
+            app.scheduler.channels[hit.destination].look_again()
+        return 1

@@ -9,7 +9,7 @@ import pytest
 from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import RouteHit, Selection
 from asyncroute.core.states import DeliveryState as S
-from asyncroute.journal.base import Discard, Event, FileLost, Group, Held, Hold, Release, Reroute, Retry
+from asyncroute.journal.base import Discard, Event, FileLost, Group, Held, Hold, Redirect, Release, Reroute, Retry
 from tests.contract.journals import NOW, Journal
 from tests.contract.made import T0, delivered, failed, image, path_of, retried
 
@@ -55,6 +55,43 @@ def test_discard_leaves_what_is_ready_unless_it_is_named(journal: Journal) -> No
     late = journal.writer.commit(Group(settlements=[delivered(1, "a")]))
     assert (journal.reader.counts()).totals["delivered"] == 0
     assert late.releasable in ([], [(1, path_of(1))])
+
+
+def test_redirect_ends_here_and_begins_there(journal: Journal) -> None:
+    journal.writer.commit(Group([image(1, "a"), image(2, "a"), image(3, "a", "b"), image(4, "a")], at=NOW))
+    journal.writer.commit(Group(settlements=[failed(1, "a"), failed(2, "a"), failed(3, "a"), delivered(3, "b")]))
+    done = journal.writer.commit(Group(actions=[Redirect(Selection(destination="a"), "b")], at=NOW + 5))
+    assert (done.acted, done.releasable) == ([2], [])
+    assert [(it.instance_id, it.route, it.attempts, it.queued_at) for it in journal.reader.claim("b", 10, NOW, ())] == [
+        (1, "all", 0, NOW + 5),
+        (2, "all", 0, NOW + 5),
+    ]
+    assert journal.reader.counts().open == {"a": {S.FAILED: 1, S.READY: 1}, "b": {S.READY: 2}}
+    done = journal.writer.commit(Group(settlements=[delivered(1, "b")]))
+    assert done.releasable == [(1, path_of(1))]
+
+
+def test_redirect_and_back_again(journal: Journal) -> None:
+    journal.writer.commit(Group([image(1, "a")]))
+    there, back = (Redirect(Selection(states=(S.READY,)), name) for name in ("b", "a"))
+    assert journal.writer.commit(Group(actions=[there, there, back])).acted == [1, 0, 1]
+    assert (journal.ids("a"), journal.ids("b")) == ([1], [])
+    assert journal.reader.counts().totals["discarded"] == 0
+
+
+def test_selection_by_error_and_age(journal: Journal) -> None:
+    journal.writer.commit(Group([image(1, "a"), image(2, hold_reason="no route matches")], at=NOW))
+    journal.writer.commit(Group([image(3, "a")], at=NOW + 60))
+    journal.writer.commit(Group(settlements=[failed(1, "a"), failed(3, "a")]))
+    (row, _) = journal.reader.rows(Selection(), 10)
+    part = row.last_error[1:-1].upper()
+    assert [r.instance_id for r in journal.reader.rows(Selection(error=part), 10)] == [1, 3]
+    assert journal.reader.rows(Selection(error=part + "%"), 10) == []
+    assert [r.instance_id for r in journal.reader.rows(Selection(error="ROUTE"), 10, held=True)] == [2]
+    assert journal.reader.rows(Selection(error="rout_"), 10, held=True) == []
+    assert [r.instance_id for r in journal.reader.rows(Selection(before=NOW + 60), 10)] == [1]
+    assert journal.reader.rows(Selection(before=T0), 10, held=True) == []
+    assert journal.writer.commit(Group(actions=[Discard(Selection(error=part, before=NOW + 1))])).acted == [1]
 
 
 def test_a_hold_and_its_end(journal: Journal) -> None:

@@ -149,6 +149,23 @@ def test_queue_discard(receivers: ReceiverHost, make_router: MakeRouter) -> None
     assert rows(router) == []
 
 
+def test_queue_reroute(receivers: ReceiverHost, make_router: MakeRouter) -> None:
+    refuses, takes = receivers.receiver(Behaviour(status=0x0122)), receivers.receiver()
+    ends = {"end": refuses, "other": takes}
+    destinations = [settings.dicom(name, end.port) for name, end in ends.items()]
+    router = make_router(destination=destinations, route=[settings.route("all", ["end"])]).start()
+    images = synthetic.series("elsewhere", 3)
+    send_all(router.caller(), images)
+    router.wait_status(lambda s: s["totals"]["failed"] == 3, 20, "three dead letters")
+    done = run_cli("queue", "reroute", "other", "-c", router.config_file, "--to", "end", "--error", "0x0122")
+    assert (done.returncode, done.stdout) == (0, "3 deliveries, 0 held images: on their way to other\n")
+    router.wait_delivered(3)
+    assert {it.sop_instance for it in takes.take()} == {image.sop_instance for image in images}
+    assert run_cli("status", "-c", router.config_file).returncode == 0
+    story = run_cli("why", images[0].sop_instance, "-c", router.config_file).stdout
+    assert "goes to other instead, at a person's word" in story
+
+
 def test_queue_list_after_a_stop(receivers: ReceiverHost, make_router: MakeRouter) -> None:
     router = with_dead_letters(make_router, receivers.receiver(Behaviour(status=0x0122)))
     router.stop()

@@ -316,6 +316,63 @@ def test_discarding_held_images(tmp_path: Path) -> None:
     body()
 
 
+# --- reroute ----------------------------------------------------------------------------------------------------------
+
+
+def test_rerouting_dead_letters_and_what_waits(tmp_path: Path) -> None:
+    @on_loop
+    async def body() -> None:
+        async with running(tmp_path) as bench:
+            numbers = bench.write(5, "pacs")
+            bench.fail(numbers[:2])
+            await bench.start()
+            pacs, copy = bench.sites["pacs"], bench.sites["copy"]
+            assert pacs.sending == [3]
+            what = {"to": "pacs", "target": "copy"}
+            assert await bench.person.queue_reroute(what) == {"deliveries": 2, "images": 0}
+            await bench.agreed()
+            await until(lambda: copy.busy, "it is sent there")
+            assert await bench.person.queue_reroute(what | {"state": "ready"}) == {"deliveries": 2, "images": 0}
+            assert bench.states() == {1: "discarded", 2: "discarded", 3: "ready", 4: "discarded", 5: "discarded"}
+            await bench.agreed()
+            copy.auto = pacs.auto = SUCCESS
+            for site in (copy, pacs):
+                site.busy[0].finish()
+            await until(lambda: set(bench.states("copy").values()) == {"delivered"}, "all are delivered there")
+            assert (sorted(copy.log), pacs.log) == ([1, 2, 4, 5], [3])
+            await bench.agreed()
+            assert bench.files() == 0
+
+    body()
+
+
+def test_rerouting_held_images(tmp_path: Path) -> None:
+    @on_loop
+    async def body() -> None:
+        async with running(tmp_path) as bench:
+            bench.write(3, modality="MR", hold="no route matches")
+            await bench.start()
+            what = {"state": "held", "target": "copy", "ids": [1, 3]}
+            assert await bench.person.queue_reroute(what) == {"deliveries": 0, "images": 2}
+            assert (set(bench.states("copy")), bench.app.scheduler.held) == ({1, 3}, 1)
+            await until(lambda: bench.sites["copy"].busy, "it is sent")
+
+    body()
+
+
+def test_rerouting_to_nobody(tmp_path: Path) -> None:
+    @on_loop
+    async def body() -> None:
+        async with running(tmp_path) as bench:
+            await bench.start()
+            with pytest.raises(OurFault, match='no destination is called "else"; there is "pacs", "copy"'):
+                await bench.person.queue_reroute({"target": "else"})
+            with pytest.raises(OurFault, match="target: must be the name"):
+                await bench.person.queue_reroute({})
+
+    body()
+
+
 # --- discard ----------------------------------------------------------------------------------------------------------
 
 

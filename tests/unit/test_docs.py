@@ -262,7 +262,7 @@ def test_a_commands_section_is_whole(name: str) -> None:
 
 def test_commands_of_later_are_listed() -> None:
     (paragraph,) = [p for p in page("commands.md").split("\n\n") if "are not available yet. They say so" in p]
-    assert set(codes(paragraph)) == {*later.COMMANDS, *(f"queue {name}" for name in later.QUEUE_COMMANDS)}
+    assert set(codes(paragraph)) == set(later.COMMANDS)
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------

@@ -9,14 +9,13 @@ import typer
 from asyncroute.cli import output
 
 COMMANDS = ("explain", "plan", "batch", "watch", "archive", "replay")
-QUEUE_COMMANDS = ("reroute",)
 _ANYTHING = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
-def add_to(app: typer.Typer, names: tuple[str, ...] = COMMANDS, prefix: str = "") -> None:
-    """Add the commands ``names``; ``prefix``: the name of their group."""
-    for name in names:
-        app.command(name, hidden=True, context_settings=_ANYTHING)(_not_yet(f"{prefix}{name}"))
+def add_to(app: typer.Typer) -> None:
+    """Add them."""
+    for name in COMMANDS:
+        app.command(name, hidden=True, context_settings=_ANYTHING)(_not_yet(name))
 
 
 def _not_yet(name: str) -> Callable[[typer.Context], None]:

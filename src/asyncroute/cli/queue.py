@@ -6,12 +6,13 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from asyncroute.cli import later, output, router
+from asyncroute.cli import output, router
 from asyncroute.cli.options import AsJson, ConfigFile, example
 from asyncroute.core.errors import OurFault
 from asyncroute.status import render
@@ -43,22 +44,25 @@ Study = Annotated[str | None, _option("--study", metavar="UID", words="Only this
 Accession = Annotated[str | None, _option("--accession", metavar="TEXT", words="Only this accession number.")]
 Ids = Annotated[list[int] | None, _option("--id", metavar="N", words="Only these numbers of the list; repeatable.")]
 Held = Annotated[bool, typer.Option("--held", help="Only images that no route matches; the same as --state held.")]
+Error = Annotated[str | None, _option("--error", metavar="TEXT", words="Only where the error has this text in it.")]
+Older = Annotated[str | None, _option("--older", metavar="AGE", words="Only what was queued so long ago, such as 2d.")]
 Everything = Annotated[bool, typer.Option("--all", help="Really all; needed where nothing else is chosen.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A destination of the configuration.", show_default=False)]
+Target = Annotated[str, typer.Argument(metavar="NAME", help="The destination that gets them.", show_default=False)]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the group."""
     group = typer.Typer(
-        help="List, retry or discard deliveries and held images; hold destinations.", no_args_is_help=True
+        help="List, retry, reroute or discard deliveries and held images; hold destinations.", no_args_is_help=True
     )
     group.command("list", epilog=example("asyncroute queue list --to pacs --state failed"))(list_)
     group.command("retry", epilog=example("asyncroute queue retry --to pacs", "asyncroute queue retry --held"))(retry)
     group.command("discard", epilog=example("asyncroute queue discard --id 17 --id 18 --yes"))(discard)
+    group.command("reroute", epilog=example("asyncroute queue reroute pacs2 --to pacs --error 0x0122"))(reroute)
     group.command("hold", epilog=example("asyncroute queue hold pacs"))(hold)
     group.command("release", epilog=example("asyncroute queue release pacs"))(release)
-    later.add_to(group, later.QUEUE_COMMANDS, "queue ")
     app.add_typer(group, name="queue")
 
 
@@ -71,11 +75,13 @@ def list_(  # noqa: PLR0913, PLR0917 - a command's options
     accession: Accession = None,
     ids: Ids = None,
     held: Held = False,
+    error: Error = None,
+    older: Older = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many lines.")] = LIMIT,
     as_json: AsJson = False,
 ) -> None:
     """List open deliveries and held images, oldest first; also of a router that does not run."""
-    rows = _rows(config, _what(to, state, uid, study, accession, ids, held), limit)
+    rows = _rows(config, _what(to, state, uid, study, accession, ids, held, error, older), limit)
     if as_json:
         output.facts(rows)
     elif rows:
@@ -93,11 +99,13 @@ def retry(  # noqa: PLR0913, PLR0917 - a command's options
     accession: Accession = None,
     ids: Ids = None,
     held: Held = False,
+    error: Error = None,
+    older: Older = None,
     everything: Everything = False,
     as_json: AsJson = False,
 ) -> None:
     """Send dead letters again, and route held images again under the configuration of now."""
-    what = _chosen(_what(to, state, uid, study, accession, ids, held), everything)
+    what = _chosen(_what(to, state, uid, study, accession, ids, held, error, older), everything)
     _report("again", _act(config, "retry", what), as_json)
 
 
@@ -110,15 +118,37 @@ def discard(  # noqa: PLR0913, PLR0917 - a command's options
     accession: Accession = None,
     ids: Ids = None,
     held: Held = False,
+    error: Error = None,
+    older: Older = None,
     everything: Everything = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Give up dead letters (or what --state names) and held images for good; asks first."""
-    what = _chosen(_what(to, state, uid, study, accession, ids, held), everything)
+    what = _chosen(_what(to, state, uid, study, accession, ids, held, error, older), everything)
     if not yes:
         _confirm(config, what)
     _report("discarded", _act(config, "discard", what), as_json)
+
+
+def reroute(  # noqa: PLR0913, PLR0917 - a command's options
+    target: Target,
+    config: ConfigFile = None,
+    to: To = None,
+    state: InState = None,
+    uid: Uid = None,
+    study: Study = None,
+    accession: Accession = None,
+    ids: Ids = None,
+    held: Held = False,
+    error: Error = None,
+    older: Older = None,
+    everything: Everything = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send dead letters (or what --state names) and held images to another destination instead."""
+    what = _chosen(_what(to, state, uid, study, accession, ids, held, error, older), everything)
+    _report(f"on their way to {target}", _act(config, "reroute", what | {"target": target}), as_json)
 
 
 def hold(name: Name, config: ConfigFile = None, as_json: AsJson = False) -> None:
@@ -136,7 +166,7 @@ def release(name: Name, config: ConfigFile = None, as_json: AsJson = False) -> N
 # --- what is meant ----------------------------------------------------------------------------------------------------
 
 
-def _what(
+def _what(  # noqa: PLR0913, PLR0917 - see above
     to: str | None,
     state: State | None,
     uid: str | None,
@@ -144,6 +174,8 @@ def _what(
     accession: str | None,
     ids: Sequence[int] | None,
     held: bool,
+    error: str | None,
+    older: str | None,
 ) -> dict[str, Any]:
     """The selection as the control socket takes it."""
     if held and state not in (None, State.HELD):
@@ -158,7 +190,24 @@ def _what(
         "study_uid": study,
         "accession": accession,
         "ids": list(ids) if ids else None,
+        "error": error,
+        "older": _seconds(older),
     }
+
+
+def _seconds(age: str | None) -> float | None:
+    if age is None:
+        return None
+    from asyncroute.config.units import parse_duration
+    from asyncroute.config.words import Invalid
+
+    try:
+        seconds = parse_duration(age)
+    except Invalid as wrong:
+        raise typer.BadParameter(f"--older {wrong}") from None
+    if seconds == inf:
+        raise typer.BadParameter('--older must be a duration such as "30m" or "2d"')
+    return seconds
 
 
 def _chosen(what: dict[str, Any], everything: bool) -> dict[str, Any]:

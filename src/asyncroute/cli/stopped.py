@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from asyncroute import administer
 from asyncroute.core.errors import OurFault
 from asyncroute.core.states import DeliveryState
-from asyncroute.journal.base import Action, Discard, Group, Hold, Reader, Release, Retry
+from asyncroute.journal.base import Action, Discard, Group, Hold, Reader, Redirect, Release, Retry
 from asyncroute.status import local, story
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def why(config: Config, what: What) -> dict[str, Any]:
 
 def queue_act(config: Config, verb: str, what: What) -> dict[str, int]:
     """See ``status.control.Administration``; Held images cannot be retried here."""
-    acts = {"retry": _retry, "discard": _discard, "hold": _hold, "release": _release}
+    acts = {"retry": _retry, "discard": _discard, "reroute": _reroute, "hold": _hold, "release": _release}
     return acts[verb](config, what)
 
 
@@ -129,6 +129,17 @@ def _discard(config: Config, what: What) -> dict[str, int]:
     for action, touched in zip(actions, _commit(config, actions), strict=True):
         done["images" if isinstance(action, Discard) and action.held else "deliveries"] += touched
     return done
+
+
+def _reroute(config: Config, what: What) -> dict[str, int]:
+    state, target = what.get("state"), administer.name_of(what, "target")
+    if config.destination(target) is None:
+        raise administer.unknown(target, _names(config))
+    if state == "held":
+        raise OurFault("held images are sent elsewhere by a running router only; start it first (asyncroute serve)")
+    states = administer.states_of(what, (DeliveryState.FAILED,))
+    (deliveries,) = _commit(config, [Redirect(administer.selection(what, states), target)])
+    return {"deliveries": deliveries, "images": 0}
 
 
 def _commit(config: Config, actions: list[Action]) -> list[int]:

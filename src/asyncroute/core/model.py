@@ -130,3 +130,7 @@ class Selection:
     study_uid: str | None = None
     accession: str | None = None
     instance_ids: Sequence[int] | None = None
+    error: str | None = None
+    """Part of the last error (of held images: of the reason), in small or capital letters."""
+    before: float | None = None
+    """Queued (held images: received) before then, in seconds since the epoch."""

@@ -48,6 +48,17 @@ class Reroute:
 
 
 @dataclass(frozen=True, slots=True)
+class Redirect:
+    """A person's word: failed deliveries (``selection.states`` may name WAITING and READY) go to another destination.
+
+    Each is ended and begins anew there, ready. An image that goes or went there already is left as it is.
+    """
+
+    selection: Selection
+    destination: str
+
+
+@dataclass(frozen=True, slots=True)
 class FileLost:
     """An image's spool file is missing or not what was written: its pending deliveries become failed with ``reason``.
 
@@ -73,7 +84,7 @@ class Release:
     destination: str
 
 
-Action = Retry | Discard | Reroute | FileLost | Hold | Release
+Action = Retry | Discard | Reroute | Redirect | FileLost | Hold | Release
 
 
 @dataclass(slots=True)
@@ -99,8 +110,8 @@ class Event:
     """An exception worth telling (a failure, a hold, a person's action), for an image's story or a destination's.
 
     ``kind`` of an image's: "retry", "failed" and "warning" (results), "attempt" (one that is not charged), "retried",
-    "discarded" and "routed" (a person's word), "conflict", "file-lost"; of a destination's: "down", "up", "pause",
-    "held". Of one image and destination the last hundred are kept.
+    "discarded", "rerouted" and "routed" (a person's word), "conflict", "file-lost"; of a destination's: "down",
+    "up", "pause", "held". Of one image and destination the last hundred are kept.
     """
 
     at: float

@@ -10,6 +10,12 @@ from asyncroute.journal.values import clean, json_ids, uid_key
 
 Parameters = dict[str, object]
 
+NOT_THERE = (
+    "NOT EXISTS (SELECT 1 FROM delivery AS there"
+    " WHERE there.instance = d.instance AND there.destination = :target AND there.state <> 6)"
+)
+"""Of an image that neither goes nor went to the destination of number ``target``."""
+
 
 def _image(selection: Selection) -> tuple[list[str], Parameters]:
     """The conditions on the image (alias ``i``)."""
@@ -30,6 +36,10 @@ def _image(selection: Selection) -> tuple[list[str], Parameters]:
     if selection.instance_ids is not None:
         terms.append("i.id IN (SELECT value FROM json_each(:ids))")
         values["ids"] = json_ids(selection.instance_ids)
+    if selection.error is not None:
+        values["error"] = clean(selection.error)
+    if selection.before is not None:
+        values["before"] = selection.before
     return terms, values
 
 
@@ -42,6 +52,10 @@ def deliveries(selection: Selection, states: Collection[DeliveryState]) -> tuple
     if selection.destination is not None:
         terms.append("d.destination = (SELECT id FROM destination WHERE name = :destination)")
         values["destination"] = clean(selection.destination)
+    if selection.error is not None:
+        terms.append("instr(lower(d.last_error), lower(:error))")
+    if selection.before is not None:
+        terms.append("d.queued_at < :before")
     by_image = selection.sop_instance_uid is not None or selection.instance_ids is not None
     first = (
         "instance AS i CROSS JOIN delivery AS d"
@@ -54,4 +68,8 @@ def deliveries(selection: Selection, states: Collection[DeliveryState]) -> tuple
 def held(selection: Selection) -> tuple[str, Parameters]:
     """``FROM`` and ``WHERE`` (alias ``i``) of the selected held images."""
     terms, values = _image(selection)
+    if selection.error is not None:
+        terms.append("instr(lower(i.hold_reason), lower(:error))")
+    if selection.before is not None:
+        terms.append("i.received_at < :before")
     return f"FROM instance AS i WHERE {' AND '.join(['i.hold_reason IS NOT NULL', *terms])}", values

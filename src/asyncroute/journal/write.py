@@ -18,7 +18,19 @@ from collections.abc import Iterable, Sequence
 from asyncroute.core.model import Instance, Settlement
 from asyncroute.core.states import DeliveryState
 from asyncroute.journal import select
-from asyncroute.journal.base import Action, Committed, Discard, Event, FileLost, Group, Hold, Release, Reroute, Retry
+from asyncroute.journal.base import (
+    Action,
+    Committed,
+    Discard,
+    Event,
+    FileLost,
+    Group,
+    Hold,
+    Redirect,
+    Release,
+    Reroute,
+    Retry,
+)
 from asyncroute.journal.bulk import Row, Rows
 from asyncroute.journal.clock import RunClock
 from asyncroute.journal.faults import ROW_FAULTS
@@ -218,6 +230,8 @@ class _Work:
                 return self._discard(action)
             case Reroute():
                 return self._reroute(action)
+            case Redirect():
+                return self._redirect(action)
             case FileLost():
                 return self._lose(action)
             case Hold():
@@ -280,6 +294,17 @@ class _Work:
         ]
         _BULK["insert_delivery"].run(self._connection, list(map(_cleaned, rows)))
         return 1
+
+    def _redirect(self, action: Redirect) -> int:
+        states = tuple(_DISCARDED.intersection(action.selection.states or (DeliveryState.FAILED,)))
+        chosen, values = select.deliveries(action.selection, states)
+        values |= {"target": self._number(action.destination)}
+        sql = f"SELECT d.instance, d.destination {chosen} AND {select.NOT_THERE}"
+        touched = self._connection.execute(sql, values).fetchall()
+        values = {"target": values["target"], "touched": json.dumps(touched), "at": self._at, "since": self._since}
+        self._connection.execute(SQL["redirect"], values)
+        self._connection.execute(SQL["redirected"], values)
+        return self._note("rerouted", f"goes to {action.destination} instead, at a person's word", touched)
 
     def _lose(self, action: FileLost) -> int:
         values = {"instance": action.instance_id, "reason": action.reason, "at": action.at}

@@ -52,6 +52,10 @@ class Administration(Protocol):
         """Failed deliveries or held images go for good."""
         ...
 
+    async def queue_reroute(self, what: dict[str, Any]) -> dict[str, Any]:
+        """Failed deliveries or held images go to another destination (``target``)."""
+        ...
+
     async def queue_hold(self, what: dict[str, Any]) -> dict[str, Any]:
         """A destination (``to``) is sent nothing more."""
         ...
@@ -91,6 +95,7 @@ class Control:
         app.router.add_post("/queue/list", _answering(act.queue_list))
         app.router.add_post("/queue/retry", _answering(act.queue_retry))
         app.router.add_post("/queue/discard", _answering(act.queue_discard))
+        app.router.add_post("/queue/reroute", _answering(act.queue_reroute))
         app.router.add_post("/queue/hold", _answering(act.queue_hold))
         app.router.add_post("/queue/release", _answering(act.queue_release))
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)

@@ -76,6 +76,9 @@ EVERYTHING = {(1, "a", "failed"), (2, "a", "failed"), (1, "b", "ready"), (3, "b"
         (("--study", "1.1"), {(1, "a", "failed"), (1, "b", "ready"), (3, "b", "ready")}),
         (("--accession", "A1", "--to", "b"), {(1, "b", "ready"), (3, "b", "ready")}),
         (("--id", 2, "--id", 4), {(2, "a", "failed"), (4, "", "held")}),
+        (("--error", "FAKE"), {(1, "a", "failed"), (2, "a", "failed")}),
+        (("--error", "no route", "--older", "0s"), {(4, "", "held")}),
+        (("--to", "b", "--older", "1d"), set()),
     ],
 )
 @pytest.mark.usefixtures("data")
@@ -109,6 +112,35 @@ def test_retry_makes_dead_letters_ready(cli: Cli, data: Path) -> None:
     assert after(data, "a") == {1: "ready", 2: "failed"}
     assert cli("queue", "retry", "--all", "--json").facts == {"deliveries": 1, "images": 0}
     assert after(data, "a") == {1: "ready", 2: "ready"}
+
+
+def test_reroute(cli: Cli, data: Path) -> None:
+    done = cli("queue", "reroute", "b", "--to", "a", "--error", "fake")
+    assert (done.status, done.out) == (0, "1 deliveries, 0 held images: on their way to b\n")
+    assert (after(data, "a"), after(data, "b")) == (
+        {1: "failed", 2: "discarded"},
+        {1: "ready", 2: "ready", 3: "ready"},
+    )
+    assert cli("queue", "reroute", "a", "--state", "ready", "--id", 3, "--json").facts == {"deliveries": 1, "images": 0}
+    assert after(data, "b")[3] == "discarded"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("elsewhere", "--all"), 'no destination is called "elsewhere"; there is "a", "b"'),
+        (("b",), "nothing is chosen"),
+        (("b", "--held"), "start it first"),
+        (("b", "--older", "2"), '--older must have a unit, such as "2s"'),
+        (("b", "--older", "never"), '--older must be a duration such as "30m"'),
+        (("b", "--to", "a", "--held"), "held images have no destination"),
+    ],
+)
+@pytest.mark.usefixtures("data")
+def test_what_reroute_refuses(cli: Cli, arguments: tuple[str, ...], words: str) -> None:
+    done = cli("queue", "reroute", *arguments)
+    assert done.status in (1, 2)
+    assert words in done.error
 
 
 @pytest.mark.usefixtures("data")

@@ -73,11 +73,6 @@ def test_commands_of_later_say_so(cli: Cli, name: str) -> None:
     assert (done.status, done.out, done.error) == (2, "", f"asyncroute: error: {name}: not available yet")
 
 
-@pytest.mark.parametrize("name", later.QUEUE_COMMANDS)
-def test_queue_commands_of_later_say_so(cli: Cli, name: str) -> None:
-    assert cli("queue", name, "--to", "pacs").error == f"asyncroute: error: queue {name}: not available yet"
-
-
 def test_what_nobody_expected_is_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: Path | None) -> None:
         raise RuntimeError("two\nlines \x1b[31m")

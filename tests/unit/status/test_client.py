@@ -39,6 +39,9 @@ class Answers:
     async def queue_discard(self, what: dict[str, Any]) -> dict[str, Any]:
         raise OurFault(f"cannot discard {what['state']}")
 
+    async def queue_reroute(self, what: dict[str, Any]) -> dict[str, Any]:
+        return {"deliveries": 0, "images": len(what)}
+
     async def queue_hold(self, what: dict[str, Any]) -> dict[str, Any]:
         return {"destinations": 1}
 
