@@ -12,7 +12,7 @@ from tests.support.exact_receiver import ReceiverHost
 from tests.support.fixtures import MakeRouter
 from tests.support.killing import Ordeal, load, seeded
 
-SENDERS, LONGEST = 8, 0.5
+SENDERS, LONGEST, STARTING = 8, 0.5, 0.2
 ROUNDS = [
     pytest.param(0, 16, id="short"),
     *(pytest.param(n, 50, id=f"{n}", marks=pytest.mark.long) for n in range(20)),
@@ -35,7 +35,7 @@ def kill_under_load(ordeal: Ordeal, turn: int, chance: random.Random) -> None:
 
 def kill_while_starting(ordeal: Ordeal, chance: random.Random) -> None:
     ordeal.router.start(wait=False)
-    pause(chance.uniform(0.1, 1.0))
+    pause(chance.uniform(0.0, STARTING))
     ordeal.router.kill()
     ordeal.starts_cut_short += 1
 

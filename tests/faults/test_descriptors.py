@@ -69,7 +69,9 @@ def test_the_soft_limit_is_raised(make_router: MakeRouter, tmp_path: Path) -> No
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))
     try:
-        router = make_router(**small(tmp_path)).start()
+        router = make_router(**small(tmp_path))
+        router.afresh = True
+        router.start()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert resource.prlimit(router.pid, resource.RLIMIT_NOFILE) == (hard, hard)

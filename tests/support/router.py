@@ -1,7 +1,8 @@
-"""The program under test, as a user runs it: ``python -m asyncroute`` with a configuration file, in its own process."""
+"""The program under test: ``python -m asyncroute`` with a configuration file, in its own process (see ``forking``)."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
@@ -15,6 +16,7 @@ from typing import IO, Any, ClassVar
 
 from tests.support import control, procfs, settings
 from tests.support.exact_sender import Caller
+from tests.support.forking import Forked, Starter
 from tests.support.ports import listening
 from tests.support.settings import Table
 from tests.support.waiting import wait_until
@@ -41,15 +43,24 @@ def command(*arguments: object, program: Sequence[str] = PROGRAM) -> list[str]:
     return [sys.executable, "-m", *program, *map(str, arguments)]
 
 
+@functools.cache
+def starter() -> Starter:
+    """What starts the program in this test process; its environment is that of the first that was started."""
+    return Starter(environment())
+
+
 def run_cli(*arguments: object, timeout: float = 30, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run ``asyncroute ARGUMENTS`` to its end; whatever its exit status."""
+    folder, env, words = cwd or Path.cwd(), environment(), [*PROGRAM, *map(str, arguments)]
+    if starter().fits(env):
+        return starter().run(words, env, folder, timeout)
     return subprocess.run(
         command(*arguments),
         capture_output=True,
         text=True,
         timeout=timeout,
-        env=environment(),
-        cwd=cwd,
+        env=env,
+        cwd=folder,
         stdin=subprocess.DEVNULL,
         check=False,
     )
@@ -70,8 +81,10 @@ class Router:
         self.config["node"] = {"data_dir": str(folder / "data"), **self.config["node"]}
         self.config_file = folder / "asyncroute.toml"
         self.log_file = folder / f"{name}.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
         self.program: Sequence[str] = PROGRAM
+        self.afresh = False
+        """Whether an interpreter is started for it: where the process itself, its memory or limits are tested."""
         self.write_config()
         Router.made.append(self)
 
@@ -114,13 +127,16 @@ class Router:
             self.wait_listening()
         return self
 
-    def _spawn(self, log: IO[bytes], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def _spawn(self, log: IO[bytes], env: Mapping[str, str]) -> subprocess.Popen[bytes] | Forked:
+        words, whole = [*self.program, "serve", "-c", str(self.config_file)], environment(**env)
+        if not self.afresh and starter().fits(whole):
+            return starter().spawn(words, whole, self.folder, log.fileno(), log.fileno())
         return subprocess.Popen(
-            command("serve", "-c", self.config_file, program=self.program),
+            [sys.executable, "-m", *words],
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env=environment(**env),
+            env=whole,
             cwd=self.folder,
             start_new_session=True,
         )
@@ -252,7 +268,7 @@ def _echoes(caller: Caller) -> bool:
         return False
 
 
-def wait_for_exit(process: subprocess.Popen[Any], seconds: float) -> int | None:
+def wait_for_exit(process: subprocess.Popen[Any] | Forked, seconds: float) -> int | None:
     """The exit status of ``process`` if it ends in time."""
     end = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < end:
