@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import random
-import time
 import tracemalloc
 import warnings
 import zlib
@@ -34,6 +33,7 @@ from tests.support.encoding import (
     sequence,
 )
 from tests.support.fuzzing import fuzzed
+from tests.support.work import within
 
 pytestmark = pytest.mark.no_cover
 
@@ -41,7 +41,7 @@ SYNTAXES = [IMPLICIT, EXPLICIT, BIG, DEFLATED, "1.2.840.10008.1.2.4.90", "1.2.3"
 WANTED = (0x00080016, 0x00080018, 0x00080050, 0x00080060, 0x00100010, 0x00100020, 0x00101030, 0x0020000D, 0x00280106)
 SCANNER = HeaderScanner(WANTED)
 PIXELS = 0x7FE00010
-CPU_LIMIT = 5.0  # seconds for what takes 0.2 at worst; of the processor, so that a busy machine is no failure
+CAP = 1_000_000  # calls of functions for one data set, four times what the worst known one takes
 
 
 @lru_cache
@@ -90,7 +90,7 @@ def encode(content: list[Item], syntax: str) -> tuple[bytes, dict[int, bytes]]:
     return b"".join(pieces), values
 
 
-@fuzzed(items(), st.sampled_from([IMPLICIT, EXPLICIT, BIG, DEFLATED]), st.booleans(), examples=100)
+@fuzzed(items(), st.sampled_from([IMPLICIT, EXPLICIT, BIG, DEFLATED]), st.booleans(), examples=50)
 def test_what_is_encoded_is_found(content: list[Item], syntax: str, pixels: bool) -> None:
     plain = EXPLICIT if syntax == DEFLATED else syntax
     start, values = encode(content, plain)
@@ -104,7 +104,7 @@ def test_what_is_encoded_is_found(content: list[Item], syntax: str, pixels: bool
         assert header_end(data, syntax, complete=True) == len(start)
 
 
-@fuzzed(items(), st.sampled_from([IMPLICIT, EXPLICIT, BIG]), examples=100)
+@fuzzed(items(), st.sampled_from([IMPLICIT, EXPLICIT, BIG]), examples=50)
 def test_pydicom_finds_the_same(content: list[Item], syntax: str) -> None:
     flat = [(tag, vr, value, 0) for tag, vr, value, _ in content if vr != "XY"]
     data, values = encode(flat, syntax)
@@ -117,7 +117,7 @@ def test_pydicom_finds_the_same(content: list[Item], syntax: str) -> None:
     assert raw.items() <= values.items()
 
 
-@fuzzed(items(), st.sampled_from([IMPLICIT, EXPLICIT, BIG]), st.randoms(use_true_random=False), examples=100)
+@fuzzed(items(), st.sampled_from([IMPLICIT, EXPLICIT, BIG]), st.randoms(use_true_random=False), examples=50)
 def test_elements_in_any_order_are_found(content: list[Item], syntax: str, shuffle: random.Random) -> None:
     """Unless all wanted ones stand before the disorder, pydicom's reading gives the same values or it is called odd."""
     plain = [(tag, vr, value, 0) for tag, vr, value, _ in content if vr != "XY"]
@@ -133,7 +133,7 @@ def test_elements_in_any_order_are_found(content: list[Item], syntax: str, shuff
 # --- cut --------------------------------------------------------------------------------------------------------------
 
 
-@fuzzed(st.data(), examples=100)
+@fuzzed(st.data(), examples=50)
 def test_a_cut_data_set_gives_the_right_values_or_none(data: st.DataObject) -> None:
     whole, syntax = data.draw(st.sampled_from(real()))
     size = data.draw(st.integers(0, min(len(whole), 8192)))
@@ -148,7 +148,7 @@ def test_a_cut_data_set_gives_the_right_values_or_none(data: st.DataObject) -> N
     assert end is None or end == header_end(whole, syntax)
 
 
-@fuzzed(st.data(), examples=100)
+@fuzzed(st.data(), examples=50)
 def test_a_cut_data_set_taken_for_whole_gives_no_wrong_values(data: st.DataObject) -> None:
     whole, syntax = data.draw(st.sampled_from(real()))
     size = data.draw(st.integers(0, min(len(whole), 8192)))
@@ -159,7 +159,7 @@ def test_a_cut_data_set_taken_for_whole_gives_no_wrong_values(data: st.DataObjec
     assert part.values.items() <= full.values.items()
 
 
-@fuzzed(items(), st.sampled_from([IMPLICIT, EXPLICIT, BIG]), st.data(), examples=100)
+@fuzzed(items(), st.sampled_from([IMPLICIT, EXPLICIT, BIG]), st.data(), examples=50)
 def test_a_cut_between_elements_is_the_only_one_not_seen(content: list[Item], syntax: str, data: st.DataObject) -> None:
     """But for an unknown VR: of its header of 12 bytes, 8 may be a whole one with a length of 16 bits."""
     content = [item for item in content if item[1] != "XY"]
@@ -202,7 +202,10 @@ NASTY = [
 
 def check_harmless(data: bytes, syntax: str) -> None:
     """Whatever it is, both readings end, raise nothing, warn of nothing (warnings are errors here), keep their word."""
-    began = time.process_time()
+    within(CAP, lambda: check_readings(data, syntax))
+
+
+def check_readings(data: bytes, syntax: str) -> None:
     first = SCANNER.scan(data, syntax, complete=False)
     final = SCANNER.scan(data, syntax, complete=True)
     assert final is not None
@@ -215,10 +218,9 @@ def check_harmless(data: bytes, syntax: str) -> None:
     for complete in (False, True):
         end = header_end(data, syntax, complete)
         assert end is None or 0 <= end <= len(data)
-    assert time.process_time() - began < CPU_LIMIT
 
 
-@fuzzed(changed(), examples=300)
+@fuzzed(changed(), examples=150)
 @example((b"\x08\0\x05\0CS\x0a", EXPLICIT))
 def test_changed_data_does_no_harm(case: tuple[bytes, str]) -> None:
     check_harmless(*case)
@@ -227,7 +229,7 @@ def test_changed_data_does_no_harm(case: tuple[bytes, str]) -> None:
 @fuzzed(
     st.lists(st.one_of(st.binary(max_size=20), st.sampled_from(NASTY)), max_size=30),
     st.sampled_from(SYNTAXES),
-    examples=150,
+    examples=75,
 )
 def test_noise_does_no_harm(pieces: list[bytes], syntax: str) -> None:
     data = b"".join(pieces)
@@ -236,7 +238,7 @@ def test_noise_does_no_harm(pieces: list[bytes], syntax: str) -> None:
         check_harmless(deflate(data), syntax)
 
 
-@fuzzed(st.data(), examples=100)
+@fuzzed(st.data(), examples=50)
 def test_changed_file_meta_does_no_harm(data: st.DataObject) -> None:
     head_bytes = bytearray(build_meta("1.2.840.1", "1.2.3", EXPLICIT, source_aet="A", private=b"x"))
     for _ in range(data.draw(st.integers(1, 5))):
@@ -268,7 +270,7 @@ def nested(levels: int, syntax: str, vr: str) -> bytes:
     st.sampled_from([IMPLICIT, EXPLICIT, BIG]),
     st.sampled_from(["SQ", "UN"]),
     st.data(),
-    examples=30,
+    examples=15,
 )
 def test_a_thousand_levels(levels: int, syntax: str, vr: str, data: st.DataObject) -> None:
     middle = nested(levels, syntax, vr)
@@ -309,7 +311,7 @@ BOMBS = list(bombs())
 
 
 @pytest.mark.parametrize("index", range(len(BOMBS)), ids=[name for name, _, _ in BOMBS])
-def test_structural_bombs_are_bounded_in_time_and_memory(index: int) -> None:
+def test_structural_bombs_are_bounded_in_work_and_memory(index: int) -> None:
     _, data, syntax = BOMBS[index]
     tracemalloc.start()
     try:
@@ -338,8 +340,8 @@ FRONTS = {
 
 
 @pytest.mark.parametrize("name", FRONTS)
-def test_deflate_bombs_are_bounded_in_time_and_memory(name: str) -> None:
-    data = deflated_zeros(1 << 29, FRONTS[name])
+def test_deflate_bombs_are_bounded_in_work_and_memory(name: str) -> None:
+    data = deflated_zeros(1 << 27, FRONTS[name])
     assert len(data) < 1 << 20
     tracemalloc.start()
     try:

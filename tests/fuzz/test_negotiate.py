@@ -1,10 +1,10 @@
-"""Whatever bytes a peer sends, negotiation returns a result that can be sent, and soon."""
+"""Whatever bytes a peer sends, negotiation returns a result that can be sent, after bounded work."""
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import TypeVar
 
 import pytest
@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pynetdicom.pdu import A_ASSOCIATE_AC
 
+from asyncroute.link import associate as module
 from asyncroute.link import negotiate
 from asyncroute.link.associate import item, items
 from asyncroute.link.negotiate import (
@@ -25,10 +26,11 @@ from asyncroute.link.negotiate import (
     Refused,
     Rejected,
 )
+from tests.support.work import TooMuch, within
 
 T = TypeVar("T")
 
-CAP = 1.0  # seconds of this thread's CPU for one PDU, some fifty times what the worst known one takes
+CAP = 2_000_000  # calls of functions for one PDU, three times what the worst known one takes
 POLICY = AcceptorPolicy("ASYNCROUTE", 131072, ("1.2.840.10008.1.2.1",))
 CT, VERIFICATION, WORKLIST = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.1", "1.2.840.10008.5.1.4.31"
 SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.70")
@@ -36,10 +38,7 @@ PROPOSAL = Proposal("CT_A", "PACS", 65536, ((CT, SYNTAXES), (VERIFICATION, SYNTA
 
 
 def within_cap(function: Callable[[], T]) -> T:
-    start = time.thread_time()
-    result = function()
-    assert time.thread_time() - start < CAP
-    return result
+    return within(CAP, function)
 
 
 def associate(kind: int, body: bytes, head: bytes = b"\0\1\0\0" + b"ASYNCROUTE".ljust(16) + b"CT_A".ljust(48)) -> bytes:
@@ -210,6 +209,20 @@ HOSTILE = {
 def test_the_worst_requests_are_cheap(rq: bytes) -> None:
     within_cap(lambda: negotiate.accept(rq, POLICY))
     within_cap(lambda: negotiate.conclude(PROPOSAL, b"\2" + rq[1:].replace(b"\x20\0", b"\x21\0")))
+
+
+def test_a_walk_from_the_start_for_each_item_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above is able to fail: it does where the work grows with the square of the number of items."""
+
+    def squared(data: bytes, at: int, most: int) -> Iterator[tuple[int, bytes]]:
+        for number, found in enumerate(items(data, at, most)):
+            assert list(islice(items(data, at, most), number))[number:] == []
+            yield found
+
+    for user in (module, negotiate):
+        monkeypatch.setattr(user, "items", squared)
+    with pytest.raises(TooMuch):
+        test_the_worst_requests_are_cheap(HOSTILE["512 contexts of 254 syntaxes"])
 
 
 @given(st.binary(max_size=100))

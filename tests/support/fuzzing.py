@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import SearchStrategy
 
-LONGER = 20
+LONGER = 40
 LONG = [pytest.mark.long, pytest.mark.timeout(3600)]
 NO_CHECKS = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
