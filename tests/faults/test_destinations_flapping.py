@@ -143,7 +143,7 @@ def test_flapping(make_router: MakeRouter, receivers: ReceiverHost, tmp_path: Pa
         f"repeats, connections while down {flapper.calls}; lag at the steady one {statistics.median(down):.4f} s "
         f"while others are down, {statistics.median(up):.4f} s else"
     )
-    assert statistics.median(down) <= 3 * statistics.median(up) + 0.05
+    assert statistics.median(down) <= 3 * statistics.median(up) + 0.5
     log = router.log_file.read_text(errors="replace").splitlines()
     for name in ("closing", "killed"):
         assert sum(f"{name}: down" in line for line in log) <= 2 * plan.cycles

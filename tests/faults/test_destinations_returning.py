@@ -21,7 +21,7 @@ from tests.support.router import Router
 from tests.support.waiting import wait_until
 
 MEMORY = 200 * procfs.MIB
-ANSWERS_WITHIN = 2.0
+ANSWERS_WITHIN = 10.0
 """Seconds that a C-ECHO to the router may take on a busy machine."""
 
 

@@ -171,7 +171,7 @@ def test_the_second_address_of_a_name_has_its_chance(named: Any, names: Names, r
     names.say(OLD, NEW)
     assert names.found() == [OLD, NEW], "the dead address comes first"
     with BlackHole(OLD, end.port):
-        router: NamedRouter = named(end.port, connect_timeout="2s", max_associations=1)
+        router: NamedRouter = named(end.port, connect_timeout="5s", max_associations=1)
         took = []
         for number in range(3):
             begun = time.monotonic()
@@ -180,7 +180,7 @@ def test_the_second_address_of_a_name_has_its_chance(named: Any, names: Names, r
             took.append(end.stored()[number].at - begun)
             router.wait_status(lambda s: not s["associations"]["outbound"], 10, "the association is idle and closed")
     print("with a dead first address: " + ", ".join(f"{seconds:.2f} s" for seconds in took))
-    assert took[0] >= 2 > max(took[1:])
+    assert took[0] >= 5 > max(took[1:])
     assert end.tally().associations == 3
     assert router.channel("pacs")["failed"] == 0
 

@@ -53,11 +53,10 @@ def echo(router: Router) -> None:
 
 
 class Watch:
-    """Asks for status and an echo all the time, and remembers the slowest answer."""
+    """Asks for status and an echo all the time, and remembers how long the answers took."""
 
     def __init__(self, router: Router) -> None:
-        self.slowest = 0.0
-        self.asked = 0
+        self.took: list[float] = []
         self._router = router
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -65,15 +64,18 @@ class Watch:
 
     def _run(self) -> None:
         while not self._stop.wait(0.2):
-            slowest = max(seconds(self._router.status), seconds(lambda: echo(self._router)))
-            self.slowest = max(self.slowest, slowest)
-            self.asked += 1
+            self.took.append(max(seconds(self._router.status), seconds(lambda: echo(self._router))))
 
     def end(self) -> None:
         """No more; the thread must not have died of an error."""
         assert self._thread.is_alive(), "no status or no echo"
         self._stop.set()
         self._thread.join(30)
+
+    @property
+    def slow(self) -> float:
+        """The third slowest: a router that waits for the lock itself is slow each time, a busy machine now and then."""
+        return sorted(self.took)[-3]
 
 
 def send_while_locked(router: Router, until: float) -> tuple[list[Image], set[int], set[str]]:
@@ -142,7 +144,7 @@ def test_locked_for_a_while(make_router: MakeRouter, receivers: ReceiverHost, lo
         waited = [start.result(60) for start in starts]
     check_meanwhile(meanwhile)
     assert meanwhile.delivered <= len(before)
-    assert watch.slowest < STALLED, f"an answer took {watch.slowest:.1f} s"
+    assert watch.slow < STALLED, f"answers took {watch.slow:.1f} s"
     router.wait_delivered(len(before) + 1)
     router.wait_status(lambda s: not s["trouble"], BACK, "no trouble any more")
     router.stop()
@@ -151,7 +153,8 @@ def test_locked_for_a_while(make_router: MakeRouter, receivers: ReceiverHost, lo
     assert_exactly(end, [*before, last])  # once each: results were kept and written, nothing was sent again
     check_starts([one, other], waited)
     print(
-        f"journal locked for {locked:g} s: {watch.asked} times status and echo, the slowest {watch.slowest:.2f} s; "
+        f"journal locked for {locked:g} s: {len(watch.took)} times status and echo, "
+        f"the slowest {max(watch.took):.2f} s; "
         f"{len(before)} deliveries kept; images taken again after {back:.1f} s"
     )
 

@@ -51,7 +51,7 @@ def test_the_second_address_and_then_it_first(names: list[str]) -> None:
 
     @on_loop
     async def body() -> None:
-        resolver, target = Resolver(), Target("pacs", port, "PACS", connect_timeout=0.5)
+        resolver, target = Resolver(), Target("pacs", port, "PACS", connect_timeout=2.0)
         loop = asyncio.get_running_loop()
         took: list[float] = []
         for _ in range(3):
@@ -60,7 +60,7 @@ def test_the_second_address_and_then_it_first(names: list[str]) -> None:
             took.append(loop.time() - begun)
             assert stream.peer == HOST
             stream.close()
-        assert took[0] >= 0.5 > max(took[1:])
+        assert took[0] >= 2 > max(took[1:])
         resolver.close()
 
     with BlackHole(OTHER, port), listening(port):
