@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import struct
@@ -356,7 +357,9 @@ def queue_of(folder: Path) -> set[tuple[int, str, str]]:
 
 
 @pytest.mark.no_cover
-def test_a_kill_at_any_step_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.long)])
+def test_a_kill_at_any_step_loses_nothing(tmp_path: Path, every: int) -> None:
+    """In the short form at a fourth of them, another fourth each time."""
     start = tmp_path / "start"
     expected = stored.make(start, live=5, history=8)
     with Stored(start) as opened:
@@ -372,7 +375,7 @@ def test_a_kill_at_any_step_loses_nothing(tmp_path: Path) -> None:
     files, journal = stored.image_files(start), (start / "journal.db").read_bytes()
     reference = stored.copy(start, tmp_path / "reference")
     rebuild(stored.config(reference))
-    step = 1
+    step = random.SystemRandom().randint(1, every)
     while True:
         folder = stored.copy(start, tmp_path / f"{step}")
         was_killed = killed_at(step, partial(rebuild, stored.config(folder)))
@@ -387,6 +390,6 @@ def test_a_kill_at_any_step_loses_nothing(tmp_path: Path) -> None:
         shutil.rmtree(folder)
         if not was_killed:
             break
-        step += 1
-    print(f"killed before each of {step - 1} steps: nothing lost, the old journal kept")
+        step += every
+    print(f"killed before every {every}. of {step - 1} steps: nothing lost, the old journal kept")
     assert step > 30

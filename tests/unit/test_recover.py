@@ -24,6 +24,7 @@ from asyncroute.recover import Recovered, recover
 from asyncroute.spool.local import LocalSpool
 from tests.contract.made import T0, delivered, failed, image, retried
 from tests.contract.storage_worker import content
+from tests.support.router import environment, starter
 
 T = TypeVar("T")
 
@@ -355,12 +356,21 @@ def test_many_of_everything(store: Store, monkeypatch: pytest.MonkeyPatch) -> No
 # --- kill -9 ----------------------------------------------------------------------------------------------------------
 
 
-def worker(folder: Path, rounds: int, crash: str = "") -> subprocess.Popen[str]:
+WORKER = "tests.contract.storage_worker"
+
+
+def worked(folder: Path, rounds: int, crash: str = "") -> subprocess.CompletedProcess[str]:
+    """What a process did that stored, settled and released."""
+    env = environment(PYTHONPATH=f"{ROOT}/src:{ROOT}", **{VARIABLE: crash})
+    return starter().run([WORKER, str(folder), str(rounds)], env, ROOT, timeout=60)
+
+
+def worker(folder: Path, rounds: int) -> subprocess.Popen[str]:
     """A process that stores, settles and releases."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.contract.storage_worker", str(folder), str(rounds)],
+        [sys.executable, "-m", WORKER, str(folder), str(rounds)],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}", VARIABLE: crash},
+        env=os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}"},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -399,15 +409,13 @@ def check(folder: Path, output: str) -> None:
 @pytest.mark.parametrize("passing", [1, 2, 5])
 @pytest.mark.parametrize("point", POINTS)
 def test_a_kill_at_each_crash_point_loses_nothing(tmp_path: Path, point: str, passing: int) -> None:
-    with worker(tmp_path, 8, f"{point}:{passing}") as process:
-        output, _ = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL
-    check(tmp_path, output)
-    with worker(tmp_path, 3) as process:
-        more, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert not said(more, "stored") & said(output, "stored")
-    check(tmp_path, output + more)
+    killed = worked(tmp_path, 8, f"{point}:{passing}")
+    assert killed.returncode == -signal.SIGKILL
+    check(tmp_path, killed.stdout)
+    done = worked(tmp_path, 3)
+    assert done.returncode == 0
+    assert not said(done.stdout, "stored") & said(killed.stdout, "stored")
+    check(tmp_path, killed.stdout + done.stdout)
 
 
 def test_kills_at_random_lose_nothing(tmp_path: Path) -> None:

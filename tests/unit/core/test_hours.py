@@ -159,7 +159,7 @@ def ranges(draw: st.DrawFn) -> Range:
     return Range(begin, begin + length, days, None)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(change=st.sampled_from(CHANGES), chosen=st.lists(ranges(), min_size=1, max_size=3))
 def test_as_a_plain_recount_says(change: tuple[str, str], chosen: list[Range]) -> None:
     zone = ZoneInfo(change[0])

@@ -246,7 +246,10 @@ def test_when_there_is_nothing_to_move_images_wait_for_room_and_others_are_serve
     body()
 
 
-@pytest.mark.parametrize("size", [3_000, 40_000, 100_000, 400_000, 1_000_000])
+OTHER_SIZES = [pytest.param(size, marks=pytest.mark.long) for size in (40_000, 400_000)]
+
+
+@pytest.mark.parametrize("size", [3_000, 100_000, 1_000_000, *OTHER_SIZES])
 def test_a_crowd_that_stalls_in_the_middle_of_images_of_any_size_holds_up_nobody(tmp_path: Path, size: int) -> None:
     """All that they hold can go to disk: the bound is kept, whatever part of a buffer they fill."""
     limit = 4 * MIB

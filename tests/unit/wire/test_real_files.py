@@ -51,6 +51,13 @@ FILES = sorted(part10_files())
 WHOLE = [name for name in FILES if Path(name).name not in TRUNCATED]
 
 
+def encodings() -> list[object]:
+    """Each file in each encoding; in the usual run each in one of them."""
+    chosen = enumerate((name, syntax) for syntax in (IMPLICIT, EXPLICIT, BIG, DEFLATED) for name in FILES)
+    marks = {False: [], True: [pytest.mark.long]}
+    return [pytest.param(*pair, marks=marks[number % 4 != number // len(FILES)]) for number, pair in chosen]
+
+
 def test_there_are_files() -> None:
     assert len(FILES) > 150
     syntaxes = {meta.transfer_syntax for _, meta in part10_files().values()}
@@ -166,8 +173,7 @@ def test_a_truncated_file_gives_what_is_whole_and_says_so() -> None:
 
 
 @pytest.mark.no_cover
-@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG, DEFLATED])
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(("name", "syntax"), encodings())
 def test_written_anew(name: str, syntax: str) -> None:
     path, meta = part10_files()[name]
     data = encode(read(path.read_bytes()), syntax)
