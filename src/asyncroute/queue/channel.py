@@ -16,9 +16,7 @@ from lane to lane in ``offer`` and ``finished``; everything else goes through ``
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections.abc import Collection, Iterable
-from itertools import count
 from math import inf
 from random import random
 from typing import Any
@@ -30,9 +28,11 @@ from asyncroute.core.retry import Backoff
 from asyncroute.core.titles import WrongTitle
 from asyncroute.forward.base import Forwarder, Key, Lane, Pair
 from asyncroute.journal.base import Reader
+from asyncroute.queue import report
 from asyncroute.queue.alarm import Alarm
 from asyncroute.queue.breaker import Breaker
 from asyncroute.queue.choice import Choice
+from asyncroute.queue.delayed import Delayed
 from asyncroute.queue.flows import Flow
 from asyncroute.queue.limits import Backlog, Outbound
 from asyncroute.queue.pairs import Pairs
@@ -81,8 +81,7 @@ class Channel:
         self.known: set[int] = set()
         self._left_to_journal: set[int] = set()
         """Waiting for another try there, once the journal knows until when: before, a refill would bring them back."""
-        self._delayed: list[tuple[float, int, Delivery]] = []
-        self._order = count()
+        self._delayed = Delayed()
         self._pairs = Pairs()
         self._refill = Refill(self, self._flows, reader, ledger)
         self._alarm = Alarm(self.pump)
@@ -158,9 +157,9 @@ class Channel:
 
     def forget(self) -> None:
         """Hold nothing any more; what is owed stays in the journal."""
-        held = [*self._flows, *(e[2] for e in self._delayed), *self._refill.arrivals]
+        held = [*self._flows, *self._delayed, *self._refill.arrivals]
         self._flows.clear()
-        self._delayed, self._refill.arrivals = [], []
+        self._delayed, self._refill.arrivals = Delayed(), []
         for delivery in held:
             self._ledger.finished_with(delivery)
 
@@ -188,10 +187,8 @@ class Channel:
         """
         ids = set(instance_ids) - {d.instance_id for d in self.sending.values()}
         gone = self._flows.remove(lambda d: d.instance_id in ids)
-        gone += [e[2] for e in self._delayed if e[2].instance_id in ids]
+        gone += self._delayed.remove(lambda d: d.instance_id in ids)
         gone += [d for d in self._refill.arrivals if d.instance_id in ids]
-        self._delayed = [e for e in self._delayed if e[2].instance_id not in ids]
-        heapq.heapify(self._delayed)
         self._refill.arrivals = [d for d in self._refill.arrivals if d.instance_id not in ids]
         self.known |= ids  # until ``settled``: a refill must not bring them back
         for delivery in gone:
@@ -205,8 +202,8 @@ class Channel:
         if self.stopping:
             return
         now = self._loop.time()
-        if self._delayed:
-            self._wake_delayed(now)
+        for delivery in self._delayed.due(now) if self._delayed else ():
+            self._add(delivery)
         if self._flows.classes.due(now):
             eldest = self._flows.eldest()
             self._flows.classes.age(now, {priority: self.verdict.age(since, now) for priority, since in eldest.items()})
@@ -362,7 +359,7 @@ class Channel:
             self._ledger.finished_with(delivery)
             self._refill.look()
         else:
-            heapq.heappush(self._delayed, (self._loop.time() + seconds, next(self._order), delivery))
+            self._delayed.add(self._loop.time() + seconds, delivery)
 
     def _add(self, delivery: Delivery) -> None:
         key = self._key(delivery)
@@ -376,10 +373,6 @@ class Channel:
         except WrongTitle as wrong:
             self.verdict.on(delivery, "", unsendable(str(wrong)), self._loop.time())
             return None
-
-    def _wake_delayed(self, now: float) -> None:
-        while self._delayed and self._delayed[0][0] <= now:
-            self._add(heapq.heappop(self._delayed)[2])
 
     def take_in(self, deliveries: Iterable[Delivery]) -> None:
         """See ``queue.refill.Holder``."""
@@ -395,32 +388,20 @@ class Channel:
     def _set_alarm(self, now: float) -> None:
         """Come back when a pause, a breaker, a title, hours, a gap, a lane's turn or a delayed delivery is due."""
         verdict, times = self.verdict, self.times
-        delayed = self._delayed[0][0] if self._delayed else inf
         due = (verdict.paused_until(now), self.breaker.until, verdict.next_title(now), times.look_at, times.next_lane)
-        self._alarm.set(now, (*due, self._choice.turn_at, delayed))
+        self._alarm.set(now, (*due, self._choice.turn_at, self._delayed.next_at))
 
     # ---- status and the end
 
     @property
     def oldest_at(self) -> float | None:
         """When the oldest delivery in memory was queued (seconds since the epoch); None: there is none here."""
-        held = (*self._flows, *(e[2] for e in self._delayed), *self.sending.values())
+        held = (*self._flows, *self._delayed, *self.sending.values())
         return min((d.queued_at for d in held), default=None)
 
     def describe(self) -> dict[str, Any]:
         """Its own part of the ``channels`` line of ``status --json``."""
-        now = self._loop.time()
-        return {
-            "name": self.name,
-            "kind": self.forwarder.kind,
-            "state": self.verdict.state(now),
-            "sending": len(self.sending),
-            "window": self.window if self.breaker.lanes is None else min(self.window, self.breaker.lanes),
-            "lanes": sum(lane.open for lane in self.lanes),
-            "held_since": self.times.hold.at,
-            "closed_until": self.times.closed_until(now),
-            "last_error": self.verdict.last_error,
-        }
+        return report.of(self, self._loop.time())
 
     def _lanes_busy(self) -> bool:
         """Whether images are being sent; connections that are only being made are not waited for."""

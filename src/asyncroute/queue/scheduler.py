@@ -18,6 +18,7 @@ from asyncroute.core.model import Delivery, Instance, RouteHit, Settlement
 from asyncroute.core.states import DeliveryState
 from asyncroute.journal.base import Counts, Event
 from asyncroute.link.buffers import ImageBytes, Memory
+from asyncroute.queue import report
 from asyncroute.queue.channel import Channel
 from asyncroute.queue.limits import Backlog
 from asyncroute.queue.times import Hold
@@ -206,7 +207,7 @@ class Scheduler:
 
     def _line(self, name: str, tally: Tally) -> dict[str, Any]:
         channel = self.channels.get(name)
-        own = channel.describe() if channel is not None else _removed(name)
+        own = channel.describe() if channel is not None else report.removed(name)
         waiting = tally.backlog.images
         oldest_at = (channel.oldest_at if channel is not None else None) or tally.oldest_at
         oldest = max(time() - oldest_at, 0.0) if oldest_at is not None and waiting else None
@@ -220,14 +221,6 @@ class Scheduler:
             "rate_per_s": self._rate(tally),
             "alert": "max_backlog half full" if tally.backlog.share >= ALERT else "",
         }
-
-
-def _removed(name: str) -> dict[str, Any]:
-    """A destination that the journal knows and the configuration no longer does."""
-    text = "no longer in the configuration"
-    counts = {"sending": 0, "window": 0, "lanes": 0}
-    times = {"held_since": None, "closed_until": None}
-    return {"name": name, "kind": "", "state": "removed", **counts, **times, "last_error": text}
 
 
 def _delivery(instance: Instance, hit: RouteHit, image: ImageBytes | None, since: float) -> Delivery:

@@ -1,0 +1,32 @@
+"""What a channel shows of itself: its own part of the ``channels`` lines of ``status --json``. Changes nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asyncroute.queue.channel import Channel
+
+
+def of(channel: Channel, now: float) -> dict[str, Any]:
+    """``channel`` at ``now`` (loop time)."""
+    window, trusted = channel.window, channel.breaker.lanes
+    return {
+        "name": channel.name,
+        "kind": channel.forwarder.kind,
+        "state": channel.verdict.state(now),
+        "sending": len(channel.sending),
+        "window": window if trusted is None else min(window, trusted),
+        "lanes": sum(lane.open for lane in channel.lanes),
+        "held_since": channel.times.hold.at,
+        "closed_until": channel.times.closed_until(now),
+        "last_error": channel.verdict.last_error,
+    }
+
+
+def removed(name: str) -> dict[str, Any]:
+    """A destination that the journal knows and the configuration no longer does."""
+    text = "no longer in the configuration"
+    counts = {"sending": 0, "window": 0, "lanes": 0}
+    times = {"held_since": None, "closed_until": None}
+    return {"name": name, "kind": "", "state": "removed", **counts, **times, "last_error": text}
