@@ -188,6 +188,7 @@ class App:
             self.scheduler,
             self._outbound if d.kind == "dicom" else Outbound(FOLDER_LANES),
         )
+        channel.window.change(_lanes(d), _adaptive(d))
         channel.times.change(d.open_hours, _gap(d), self.loop.time())
         channel.limit_studies(_per_study(d))
         return channel
@@ -220,8 +221,9 @@ class App:
             if channel is None:
                 self.scheduler.add(self._channel(d, forwarders[name]), start=True)
             elif d != old[name] or f"destination {name}" in renewed or retitled(name):
+                channel.window.change(_lanes(d), _adaptive(d))
                 channel.limit_studies(_per_study(d))
-                channel.change(forwarders[name], _lanes(d), d.retry.backoff, d.open_hours, _gap(d))
+                channel.change(forwarders[name], d.retry.backoff, d.open_hours, _gap(d))
                 channel.backlog.max_images, channel.backlog.max_bytes = d.max_backlog.images, d.max_backlog.bytes
 
     @staticmethod
@@ -449,6 +451,10 @@ def _gap(d: Destination) -> float:
 
 def _per_study(d: Destination) -> int:
     return d.max_per_study if isinstance(d, DicomDestination) else 0
+
+
+def _adaptive(d: Destination) -> bool:
+    return isinstance(d, DicomDestination) and d.adaptive
 
 
 def _lanes(d: Destination) -> int:

@@ -20,8 +20,8 @@ from tests.support.router import Router, run_cli
 
 TOTALS = {"received", "delivered", "waiting", "held", "failed"}
 CHANNEL = {
-    "name", "kind", "state", "waiting", "ready", "sending", "failed", "delivered", "oldest_s", "window", "lanes",
-    "rate_per_s", "last_error",
+    "name", "kind", "state", "waiting", "ready", "sending", "failed", "delivered", "oldest_s", "window",
+    "window_most", "window_why", "lanes", "rate_per_s", "last_error",
 }  # fmt: skip
 INBOUND = {"calling_aet", "called_aet", "peer", "since_s", "images", "bytes"}
 OUTBOUND = {"destination", "calling_aet", "since_s", "images", "bytes", "state"}

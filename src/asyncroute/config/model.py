@@ -285,7 +285,7 @@ class DicomDestination(_AnyDestination):
     calling_ae_title: CallingTitle = MIMIC
     max_associations: Annotated[int, whole(1, 1000)] = 10
     max_per_study: Annotated[int, whole(0, 1000)] = 0
-    adaptive: Flag = False
+    adaptive: Flag = True
     association: Association = Association()
     connect_timeout: Timeout = 10.0
     response_timeout: Timeout = 60.0
@@ -426,7 +426,6 @@ LATER_KEYS: Mapping[type[Table], frozenset[str]] = {
 TODAY: Mapping[type[Table], Mapping[str, object]] = {
     DicomDestination: {
         "compress": "keep",
-        "adaptive": False,
         "transcode": False,
         "verify": "no",
     },

@@ -280,6 +280,11 @@ def tls_failed(detail: str) -> Outcome:
     return _association_failed(f"TLS: {detail}", loud=True, unreached=True)
 
 
+def unanswered(detail: str) -> Outcome:
+    """The peer took the connection and does not grant the association: some do so with what is too many for them."""
+    return _association_failed(detail, narrow=True)
+
+
 def lost(detail: str, *, image_in_flight: bool) -> Outcome:
     """The association ended by abort, reset, time-out, protocol error, or without an answer.
 

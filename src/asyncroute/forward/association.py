@@ -359,7 +359,7 @@ async def connect(target: Target, proposal: negotiate.Proposal, shared: Shared) 
     except TimeoutError:
         requestor.abort()
         words = f"no answer to the association request in {target.connect_timeout:g} s"
-        raise Failed(outcomes.lost(words, image_in_flight=False)) from None
+        raise Failed(outcomes.unanswered(words)) from None
     except BaseException:
         requestor.abort()
         raise
@@ -394,7 +394,7 @@ def _instead_of_answer(requestor: Requestor, fault: PeerFault) -> Outcome:
     words = str(fault)
     if requestor.stream.tls and words.startswith("TLS"):  # TLS 1.3: the server's verdict on our certificate
         return outcomes.tls_failed(f"refused by the destination: {words.removeprefix('TLS: ')}")
-    return outcomes.lost(f"{words} instead of an answer to the association request", image_in_flight=False)
+    return outcomes.unanswered(f"{words} instead of an answer to the association request")
 
 
 def _not_established(

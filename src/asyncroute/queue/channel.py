@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable
+from itertools import islice
 from math import inf
 from random import random
 from typing import Any
@@ -40,6 +41,7 @@ from asyncroute.queue.refill import Refill
 from asyncroute.queue.times import Times
 from asyncroute.queue.turns import Stint
 from asyncroute.queue.verdict import Ledger, Verdict
+from asyncroute.queue.window import Window
 
 TURN = 2.0
 """Seconds after which a lane that others wait for gives its association back, between two images."""
@@ -61,7 +63,7 @@ class Channel:
     ) -> None:
         self.name = name
         self.forwarder = forwarder
-        self.window = lanes
+        self.window = Window(lanes)
         self.backlog = backlog
         self.breaker = Breaker(retry, random)
         self.times = Times()
@@ -106,7 +108,7 @@ class Channel:
     def _begin_at_once(self, key: Key, delivery: Delivery) -> bool:
         """The usual case of an arrival: nothing is before it and a lane of its title is idle. False: it is not so."""
         title = key[0]
-        if self.stopping or self._ledger.stalled or self._outbound.wanted or len(self.sending) >= self.window:
+        if self.stopping or self._ledger.stalled or self._outbound.wanted or len(self.sending) >= self.window.size:
             return False
         if self._flows.of(title) or self._flows.classes.mixed or not self._flows.may_begin(delivery.study_uid):
             return False
@@ -120,28 +122,24 @@ class Channel:
                     self._pairs.remember(key)
                 self._turns.goes_on(stint, key, now)
                 self.idle.remove(lane)
-                self._give(lane, delivery, title, False)
+                self._give(lane, delivery, stint, now)
                 return True
         return False
 
     def _queue_up(self, key: Key, delivery: Delivery) -> None:
         """It has to wait, or a lane be found for it. Behind others of its key it changes nothing."""
         new = self._choice.add(key, delivery, self._loop.time())
-        if new and (self.idle or len(self.lanes) < self.window or self._delayed):
+        if new and (self.idle or len(self.lanes) < self.window.most or self._delayed):
             self.pump()
 
-    def change(self, forwarder: Forwarder, lanes: int, retry: Backoff, hours: Hours | None, gap: float) -> None:
+    def change(self, forwarder: Forwarder, retry: Backoff, hours: Hours | None, gap: float) -> None:
         """New settings: idle lanes end, those that send end with the image at hand."""
         self.forwarder = forwarder
-        self.window = lanes
         self.times.change(hours, gap, self._loop.time())
         self.verdict.change(retry)
         self.breaker.backoff = retry
         self._outdated |= set(self.sending)
-        for lane in list(self.idle):
-            if lane in self.idle:
-                lane.close()
-                self._lane_closed(lane)
+        self._make_room()
         self.limit_studies(self._flows.most)
         self._pairs.clear()
         self.pump()
@@ -211,7 +209,7 @@ class Channel:
         self._choice.turn_at = inf
         if self.times.shut(now):
             self.verdict.calm = False
-            self._make_room()
+            self._make_room()  # nothing may begin here
         while len(self._flows) and len(self.sending) < self._allowed(now) and self._begin_one(now):
             pass
         if self._outbound.wanted and self._outbound.wanted_beside(self):
@@ -223,21 +221,23 @@ class Channel:
         """How many lanes may work now."""
         if self._ledger.stalled or self.verdict.paused_until(now):
             return 0
-        return self.breaker.allowed(now, self.window)
+        return self.breaker.allowed(now, self.window.at(now))
 
-    def _make_room(self) -> None:
-        """Others wait for an association, or nothing may begin here: close those that have nothing to do."""
+    def _make_room(self, most: int = 0) -> None:
+        """Close lanes that have nothing to do, until there are ``most`` in all."""
         for lane in list(self.idle):
-            if lane.open and lane in self.idle:  # closing one may have set others to work
+            if lane.open and lane in self.idle and len(self.lanes) > most:  # closing one may have set others to work
                 lane.close()
                 self._lane_closed(lane)
 
     def _begin_one(self, now: float) -> bool:
         """One delivery more begins; False: none can now."""
-        spare = len(self.lanes) < self.window and self._outbound.room
+        spare = len(self.lanes) < self.window.at(now) and self._outbound.room
         chosen = self._choice.choose(
             now, self.verdict.paused_titles(now), spare if now >= self.times.next_lane else None
         )
+        if not spare and (chosen is None or not (chosen[0] and chosen[0].carries(chosen[1].key))):
+            self.window.wanted()
         if chosen is not None:
             self._begin(chosen[0] or self._new_lane(), chosen[1], now)
         elif not self.idle and not self._outbound.room:
@@ -261,13 +261,15 @@ class Channel:
             self._outbound.taken()
             self._opened[lane] = now
         self._pairs.remember(key)
-        self._give(lane, delivery, key[0], self.breaker.open)
+        self._give(lane, delivery, self._turns.stints[lane], now, self.breaker.open)
 
-    def _give(self, lane: Lane, delivery: Delivery, title: str, probe: bool) -> None:
+    def _give(self, lane: Lane, delivery: Delivery, stint: Stint, now: float, probe: bool = False) -> None:
         self.sending[lane] = delivery
         if self._flows.most:
             self._flows.begun(delivery.study_uid)
-        lane.begin(delivery, title, probe)
+        if now >= self.window.next_sample and not stint.opening:  # else from then on when it is open
+            self.window.begins(lane, delivery.size, now)
+        lane.begin(delivery, stint.title, probe)
 
     def wanted(self, title: str) -> Iterable[Pair]:
         """See ``forward.base.Reports``."""
@@ -280,9 +282,12 @@ class Channel:
         del self.sending[lane]
         if self._flows.most:
             self._choice.ended(delivery.study_uid, self._loop.time())
+        if lane is self.window.timed and self.window.ended(outcome.delivered, self._loop.time()):
+            self._narrow()
         stint = self._turns.stints[lane]
         stint.opening = False
         usual = outcome is SUCCESS and self.verdict.calm and lane.open and not self._outdated
+        usual = usual and len(self.sending) < self.window.grows_at
         if usual and not self._outbound.wanted and not self.stopping:
             self.verdict.passed(delivery)
             self._next(lane, stint, delivery)
@@ -297,7 +302,7 @@ class Channel:
             flow = flows.only(stint.key)
             usual = not flows.classes.mixed and not self._refill.near
             if flow is not None and usual and (now < stint.until or not (flows.lined or self._turns.several)):
-                self._give(lane, flows.take(flow), stint.title, False)
+                self._give(lane, flows.take(flow), stint, now)
                 return
         stint.free, stint.priority = now, delivery.priority
         self.idle.append(lane)
@@ -313,12 +318,32 @@ class Channel:
         self._outdated.discard(lane)
         if not lane.open:
             self._lane_closed(lane)
+        if outcome.delivered and len(self.sending) >= self.window.grows_at:
+            self.window.succeeded()
         self.verdict.on(delivery, stint.title, outcome, now)
         self.pump()
 
     def opened(self, lane: Lane, seconds: float) -> None:
         """See ``forward.base.Reports``."""
-        self._turns.opened(lane, seconds, self._loop.time())
+        now = self._loop.time()
+        self._turns.opened(lane, seconds, now)
+        self.window.granted(self._associated())
+        if now >= self.window.next_sample:
+            self.window.begins(lane, self.sending[lane].size, now)
+
+    def _associated(self) -> int:
+        """Associations that the destination has granted."""
+        return sum(not self._turns.stints[lane].opening for lane in self._opened)
+
+    def narrowed(self, text: str, now: float) -> bool:
+        """See ``verdict.Queue``."""
+        held = self._associated()
+        return self.window.refused(held, len(self._opened) - held, text, now)
+
+    def _narrow(self) -> None:
+        """The window is smaller now: lanes beyond it end, those that send with the image at hand."""
+        self._make_room(self.window.size)
+        self._outdated |= set(islice(self.sending, max(len(self.lanes) - self.window.size, 0)))
 
     def _must_share(self, lane: Lane) -> bool:
         """Others wait for an association: who has none gets one of our several at once; else it goes by turns."""
@@ -386,10 +411,11 @@ class Channel:
     # ---- time
 
     def _set_alarm(self, now: float) -> None:
-        """Come back when a pause, a breaker, a title, hours, a gap, a lane's turn or a delayed delivery is due."""
+        """Come back when the first of what is waited for is due."""
         verdict, times = self.verdict, self.times
         due = (verdict.paused_until(now), self.breaker.until, verdict.next_title(now), times.look_at, times.next_lane)
-        self._alarm.set(now, (*due, self._choice.turn_at, self._delayed.next_at))
+        own = (self.window.next_try, self._choice.turn_at, self._delayed.next_at)
+        self._alarm.set(now, (*due, *own))
 
     # ---- status and the end
 

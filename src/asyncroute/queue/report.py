@@ -16,7 +16,9 @@ def of(channel: Channel, now: float) -> dict[str, Any]:
         "kind": channel.forwarder.kind,
         "state": channel.verdict.state(now),
         "sending": len(channel.sending),
-        "window": window if trusted is None else min(window, trusted),
+        "window": window.size if trusted is None else min(window.size, trusted),
+        "window_most": window.most,
+        "window_why": window.why,
         "lanes": sum(lane.open for lane in channel.lanes),
         "held_since": channel.times.hold.at,
         "closed_until": channel.times.closed_until(now),
@@ -27,6 +29,6 @@ def of(channel: Channel, now: float) -> dict[str, Any]:
 def removed(name: str) -> dict[str, Any]:
     """A destination that the journal knows and the configuration no longer does."""
     text = "no longer in the configuration"
-    counts = {"sending": 0, "window": 0, "lanes": 0}
+    counts = {"sending": 0, "window": 0, "window_most": 0, "window_why": "", "lanes": 0}
     times = {"held_since": None, "closed_until": None}
     return {"name": name, "kind": "", "state": "removed", **counts, **times, "last_error": text}

@@ -18,6 +18,7 @@ from asyncroute.core.retry import Backoff
 from asyncroute.core.states import DeliveryState
 from asyncroute.queue.breaker import Breaker, covered
 from asyncroute.queue.times import Times
+from asyncroute.queue.window import Window
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Queue(Protocol):
     name: str
     breaker: Breaker
     times: Times
-    window: int
+    window: Window
 
     def again(self, delivery: Delivery, *, first: bool) -> None:
         """Ready again at once."""
@@ -68,6 +69,10 @@ class Queue(Protocol):
 
     def later(self, delivery: Delivery, seconds: float) -> None:
         """Ready again after a while."""
+        ...
+
+    def narrowed(self, text: str, now: float) -> bool:
+        """One more association was refused, for the reason ``text``: whether fewer will do."""
         ...
 
 
@@ -210,11 +215,13 @@ class Verdict:
         if self._away_since is not None and self._away_since != NOT_YET:
             self._away.append((self._away_since, now))
         self._away_since = None
-        self._queue.breaker.succeeded(now, self._queue.window)
+        self._queue.breaker.succeeded(now, self._queue.window.size)
 
     def _association_failed(self, outcome: Outcome, now: float) -> None:
         """Told once: when the breaker opens, or at once where a person has to do something."""
         self._queue.breaker.failed(now)
+        if self._queue.breaker.open:
+            self._queue.window.collapsed()
         self._loud = outcome.loud
         if (self._queue.breaker.open or outcome.loud) and not self._told_down:
             self._told_down = True
@@ -227,6 +234,9 @@ class Verdict:
             self._away_since = now
 
     def _blame_destination(self, delivery: Delivery, title: str, outcome: Outcome, now: float) -> None:
+        if outcome.narrow and self._queue.narrowed(outcome.text, now):
+            self._queue.again(delivery, first=True)
+            return
         if outcome.kind is Kind.TITLE_PAUSE:
             self._titles[title] = now + (outcome.delay or SLOW)
             log.error("%s: pauses for calling AE title %s: %s", self._queue.name, title, outcome.text)

@@ -164,6 +164,7 @@ def tables(snapshot: Mapping[str, Any]) -> list[Table]:
     associations = snapshot["associations"]
     made = [
         _channels(snapshot["channels"]),
+        _limited(snapshot["channels"]),
         _inbound(associations["inbound"]),
         _outbound(associations["outbound"]),
     ]
@@ -195,6 +196,16 @@ def _state(channel: Mapping[str, Any]) -> str:
     if closed is not None:
         return f"closed until {moment(closed)}" if state == "closed" else f"{state}, closed until {moment(closed)}"
     return state
+
+
+def _limited(channels: Iterable[Mapping[str, Any]]) -> Table:
+    """What keeps a destination from being sent to faster."""
+    rows = [
+        (c["name"], f"{c['window']} of {c['window_most']} associations: {c['window_why']}")
+        for c in channels
+        if c["waiting"] and c.get("window_why")
+    ]
+    return Table("limited", ("name", "by"), rows)
 
 
 def _inbound(lines: Sequence[Mapping[str, Any]]) -> Table:

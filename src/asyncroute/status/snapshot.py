@@ -143,6 +143,8 @@ def _stopped_channel(name: str, kind: str, counts: Counts) -> dict[str, Any]:
         "delivered": counts.delivered.get(name, 0),
         "oldest_s": round(max(time.time() - oldest, 0.0), 1) if oldest is not None and waiting else None,
         "window": 0,
+        "window_most": 0,
+        "window_why": "",
         "lanes": 0,
         "rate_per_s": 0.0,
         "held_since": held,

@@ -142,7 +142,7 @@ def test_the_defaults() -> None:
     assert (pacs.retry.first, pacs.retry.factor, pacs.retry.max, pacs.retry.attempts) == (5, 2, 600, 0)
     assert pacs.retry.give_up == math.inf
     assert (pacs.max_backlog.images, pacs.max_backlog.bytes) == (500_000, 200 << 30)
-    assert (pacs.adaptive, pacs.transcode, pacs.compress, pacs.verify, pacs.tls) == (False, False, "keep", "no", None)
+    assert (pacs.adaptive, pacs.transcode, pacs.compress, pacs.verify, pacs.tls) == (True, False, "keep", "no", None)
     assert isinstance(folder, FolderDestination)
     assert (folder.layout, folder.duplicates) == (
         "{PatientID}/{StudyDate}-{Modality}/{SOPInstanceUID}.dcm",

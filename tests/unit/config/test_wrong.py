@@ -408,7 +408,6 @@ NOT_YET = [
     *(
         (f"{DICOM}{key} = {value}", f"x.toml:16: destination[1].{key}: not available yet{today}")
         for key, value, today in [
-            ("adaptive", "true", "; only false works today"),
             ("compress", '"rle"', '; only "keep" works today'),
             ("transcode", "true", "; only false works today"),
             ("verify", '"commit"', '; only "no" works today'),

@@ -307,7 +307,8 @@ def test_a_reload_while_titles_wait() -> None:
         await asyncio.sleep(0.1)
         for title in ("A", "B", "C"):
             town.send(title, 2)
-        town.channel.change(town, 2, Backoff(), None, 0.0)
+        town.channel.window.change(2, False)
+        town.channel.change(town, Backoff(), None, 0.0)
         await asyncio.sleep(0.03)
         assert len(town.channel.sending) == 2
         await town.empty()

@@ -15,6 +15,7 @@ from asyncroute.core.states import DeliveryState
 from asyncroute.queue.breaker import THRESHOLD, Breaker
 from asyncroute.queue.times import Times
 from asyncroute.queue.verdict import Verdict
+from asyncroute.queue.window import Window
 from tests.unit.parts import delivery
 
 NOW = 10_000.0
@@ -30,7 +31,9 @@ class Desk:
 
     retry: Backoff = field(default_factory=Backoff)
     name: str = "pacs"
-    window: int = 4
+    window: Window = field(default_factory=lambda: Window(4))
+    crowded: bool = False
+    """Whether fewer associations would do."""
     stalled: bool = False
 
     def __post_init__(self) -> None:
@@ -48,6 +51,9 @@ class Desk:
 
     def later(self, delivery: Delivery, seconds: float) -> None:
         self.delayed.append((delivery.instance_id, seconds))
+
+    def narrowed(self, text: str, now: float) -> bool:
+        return self.crowded
 
     def clock(self) -> float:
         return CLOCK
@@ -500,3 +506,31 @@ def test_a_destination_that_is_held_says_why() -> None:
     for number in range(5):
         desk.on(outcomes.classify(0x0124), delivery(number, study_uid=f"1.{number}"))
     assert desk.notes == [("held", desk.verdict.held, "pacs", None)]
+
+
+# --- one association too many -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [outcomes.rejected(2, 3, 1), outcomes.rejected(2, 3, 2), outcomes.refused(), outcomes.unanswered("no answer")],
+)
+def test_one_association_too_many_is_no_failure(outcome: Outcome) -> None:
+    """It goes first again, and neither it nor the destination is charged; without others it is a failure."""
+    desk = Desk(crowded=True)
+    for _ in range(20):
+        desk.on(outcome)
+    assert desk.back == [(1, True)] * 20
+    assert (desk.settled, desk.breaker.failures, desk.verdict.state(NOW)) == ([], 0, "up")
+    assert desk.verdict.last_error == outcome.text
+    desk.crowded = False
+    for n in range(3):
+        desk.on(outcome, now=NOW + 10 * n)
+    assert (desk.settled, desk.breaker.open, desk.verdict.state(NOW + 20)) == ([], True, "down")
+
+
+@pytest.mark.parametrize("outcome", [outcomes.rejected(2, 1, 1), outcomes.unreachable("no route")])
+def test_others_do_not_excuse_what_is_not_for_want_of_room(outcome: Outcome) -> None:
+    desk = Desk(crowded=True)
+    desk.on(outcome)
+    assert desk.breaker.failures == 1

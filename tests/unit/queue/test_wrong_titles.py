@@ -112,7 +112,7 @@ def test_new_settings_apply_to_what_waits_and_to_what_comes_back(tmp_path: Path)
             queue.admit([3], source=GOOD)
             assert pacs.sending == [1]
             pacs.wrong = {"LONG"}
-            queue.scheduler.channels["pacs"].change(pacs, 1, QUICK, None, 0.0)
+            queue.scheduler.channels["pacs"].change(pacs, QUICK, None, 0.0)
             await queue.settled(1)
             assert queue.states() == {1: "ready", 2: "failed", 3: "ready"}
             pacs.finish(1, outcomes.refused(), stays_open=False)

@@ -28,6 +28,8 @@ def channel(**more: Any) -> dict[str, Any]:
         "delivered": 17,
         "oldest_s": 61.0,
         "window": 10,
+        "window_most": 10,
+        "window_why": "",
         "lanes": 2,
         "rate_per_s": 1.25,
         "last_error": "",
@@ -236,3 +238,16 @@ def test_the_terminal_cannot_be_reached(hostile: dict[str, Any]) -> None:
 
 def test_a_narrow_terminal_is_no_error(hostile: dict[str, Any]) -> None:
     assert drawn(hostile, width=20)
+
+
+# --- what limits a destination ----------------------------------------------------------------------------------------
+
+
+def test_a_small_window_is_shown_while_images_wait() -> None:
+    small = {"window": 3, "window_why": "association rejected 2/3/2: local limit exceeded"}
+    line = "  pacs  3 of 10 associations: association rejected 2/3/2: local limit exceeded"
+    shown = render.text(snapshot(channels=[channel(**small), channel(name="backup")]))
+    assert shown.split("\n\n")[2].splitlines() == ["limited", "  name  by", line]
+    assert "2/3" in shown
+    assert "limited" not in render.text(snapshot(channels=[channel(**small, waiting=0)]))
+    assert "limited" not in render.text(snapshot())
