@@ -202,7 +202,7 @@ class App:
         if isinstance(d, FolderDestination):
             return self._folder(d)
         title, ends = titles_of(config, d).title, d.association
-        policy = Policy(title, d.overrides, ends.idle_close, ends.max_age, d.max_contexts, d.min_gap)
+        policy = Policy(title, d.overrides, ends.idle_close, ends.max_age, d.max_contexts, d.min_gap, ends.scope)
         return DicomForwarder(d.name, target_of(d), policy, self._means)
 
     def change_destinations(self, new: Config, forwarders: Mapping[str, Forwarder], renewed: Container[str]) -> None:

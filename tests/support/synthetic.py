@@ -46,12 +46,15 @@ def uid(*parts: object) -> str:
     return f"2.25.{int.from_bytes(digest[:16], 'big')}"
 
 
-def image(seed: str, index: int, kind: Kind | None = None, study: int = 0, patient: str = "PAT-1") -> Image:
+def image(
+    seed: str, index: int, kind: Kind | None = None, study: int = 0, patient: str = "PAT-1", series: int = 1
+) -> Image:
     """The ``index``-th image of ``seed``."""
     kind = kind or Kind()
     instance = uid(seed, index, kind)
     pixels = -(-kind.size // 512) * 512
-    head = _header(kind, instance, uid(seed, "study", study), patient, pixels // 512)
+    study_uid = uid(seed, "study", study)
+    head = _header(kind, instance, study_uid, f"{study_uid}.{series}", patient, pixels // 512)
     source = _source(head, kind.transfer_syntax, pixels, f"{seed}/{index}")
     size = len(head) + _framing(kind.transfer_syntax, pixels) + pixels
     name = f"{seed}-{index}"
@@ -68,7 +71,7 @@ def mixed(seed: str, count: int, size: int = 16_384) -> list[Image]:
     return [image(seed, n, Kind(*KINDS[n % len(KINDS)], size=size)) for n in range(count)]
 
 
-def _header(kind: Kind, instance: str, study: str, patient: str, rows: int) -> bytes:
+def _header(kind: Kind, instance: str, study: str, series: str, patient: str, rows: int) -> bytes:
     texts = [
         (0x0008, 0x0016, b"UI", kind.sop_class),
         (0x0008, 0x0018, b"UI", instance),
@@ -79,7 +82,7 @@ def _header(kind: Kind, instance: str, study: str, patient: str, rows: int) -> b
         (0x0010, 0x0010, b"PN", "Test^Image"),
         (0x0010, 0x0020, b"LO", patient),
         (0x0020, 0x000D, b"UI", study),
-        (0x0020, 0x000E, b"UI", f"{study}.1"),
+        (0x0020, 0x000E, b"UI", series),
     ]
     out = b"".join(_element(kind, group, tag, vr, _padded(vr, value)) for group, tag, vr, value in texts)
     return out + _image_pixel(kind, rows)

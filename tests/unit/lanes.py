@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
+from operator import attrgetter
 from statistics import median
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from asyncroute.core.model import Delivery, Instance, Settlement, Source
 from asyncroute.core.outcomes import SUCCESS
 from asyncroute.core.retry import Backoff
 from asyncroute.forward.base import Key, Lane, Reports
+from asyncroute.forward.scope import bonds
 from asyncroute.journal.base import Claim, Event, Reader
 from asyncroute.link.buffers import Memory
 from asyncroute.queue.channel import Channel
@@ -102,11 +104,13 @@ class Town:
         self.outbound = Outbound(outbound)
         reader = cast(Reader, NothingStored())
         backlog = Backlog(0, 0)
+        self.scope = "any"
         self.channel = Channel("pacs", self, lanes, Backoff(), backlog, reader, self.scheduler, self.outbound)
         self.scheduler.add(self.channel, start=True)
 
     def key(self, delivery: Delivery) -> Key:
-        return delivery.calling_aet, delivery.sop_class_uid, delivery.transfer_syntax
+        bond = bonds(self.scope, attrgetter("calling_aet"))(delivery)
+        return bond, delivery.sop_class_uid, delivery.transfer_syntax
 
     def lane(self, reports: Reports) -> Lane:
         return TimedLane(self, reports)

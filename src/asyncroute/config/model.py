@@ -430,7 +430,6 @@ TODAY: Mapping[type[Table], Mapping[str, object]] = {
         "verify": "no",
     },
     FolderDestination: {"compress": "keep"},
-    Association: {"scope": "any"},
     Route: {"when": "now"},
 }
 """Keys whose part is not built yet, with the one value that describes what happens without it."""

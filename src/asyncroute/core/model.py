@@ -96,6 +96,8 @@ class Delivery:
     priority: int = NORMAL
     image: object | None = field(default=None, repr=False, compare=False)
     """The image's bytes while they are still in memory (a ``link.buffers`` image), else ``None``: read the file."""
+    series_uid: str = ""
+    patient_id: str = ""
 
     @property
     def strand(self) -> Strand:

@@ -15,8 +15,24 @@ from asyncroute.core.outcomes import Outcome
 Pair = tuple[str, str]
 """(SOP class UID, transfer syntax UID): what a presentation context is needed for."""
 
-Key = tuple[str, str, str]
-"""(calling AE title, SOP class UID, transfer syntax UID): deliveries that are alike for an association."""
+Bond = str
+"""What the deliveries of one association have in common: the calling AE title and, where more is asked for (all of one
+study, say), that behind a backslash, which no AE title has."""
+
+Key = tuple[Bond, str, str]
+"""(bond, SOP class UID, transfer syntax UID): deliveries that are alike for an association."""
+
+
+def title_of(bond: Bond) -> str:
+    """Its calling AE title."""
+    return bond.partition("\\")[0]
+
+
+class Titles(frozenset[str]):
+    """Calling AE titles, in which bonds are looked up."""
+
+    def __contains__(self, bond: object) -> bool:
+        return super().__contains__(title_of(str(bond)))
 
 
 class Lane(Protocol):
@@ -29,7 +45,7 @@ class Lane(Protocol):
         """Whether such deliveries can begin without a new association."""
         ...
 
-    def begin(self, delivery: Delivery, title: str, probe: bool) -> None:
+    def begin(self, delivery: Delivery, bond: Bond, probe: bool) -> None:
         """Deliver; ``Reports.finished`` follows, never from within this call. ``probe``: with C-ECHO first."""
         ...
 
@@ -61,8 +77,8 @@ class Reports(Protocol):
         """The lane's connection is gone while it had nothing to do."""
         ...
 
-    def wanted(self, title: str) -> Iterable[Pair]:
-        """What ready deliveries of this calling title need, oldest first, then what anybody needed before."""
+    def wanted(self, bond: Bond) -> Iterable[Pair]:
+        """What ready deliveries of this bond need, oldest first, then what its title or anybody needed before."""
         ...
 
 
@@ -72,7 +88,7 @@ class Forwarder(Protocol):
     kind: str
 
     def key(self, delivery: Delivery) -> Key:
-        """See ``Key``; the calling AE title under which it will be sent comes first.
+        """See ``Key`` and ``Bond``.
 
         Raises:
             core.titles.WrongTitle: there is none for it.

@@ -1,8 +1,9 @@
 """Destinations of kind ``dicom``: lanes that send by C-STORE over associations of their own.
 
-A lane reuses its association for every delivery it carries (same calling title, accepted contexts) until it has been
-idle for ``idle_close`` or is older than ``max_age``. Contexts are proposed for what is queued, the delivery at hand
-first, filled up with what was needed before, one per (SOP class, transfer syntax), so that each keeps its own bytes.
+A lane reuses its association for every delivery it carries (same calling title, of one study or whatever ``scope``
+names, accepted contexts) until it has been idle for ``idle_close`` or is older than ``max_age``. Contexts are proposed
+for what is queued, the delivery at hand first, filled up with what was needed before, one per (SOP class, transfer
+syntax), so that each keeps its own bytes.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from asyncroute.core.model import Delivery
 from asyncroute.core.outcomes import Action, Outcome
 from asyncroute.crashpoints import crash_point
 from asyncroute.forward.association import Failed, Requestor, Shared, Target, connect
-from asyncroute.forward.base import Key, Pair, Reports
+from asyncroute.forward.base import Bond, Key, Pair, Reports, title_of
 from asyncroute.forward.reading import Data, Readers, Reading, unreadable
+from asyncroute.forward.scope import bonds
 from asyncroute.link.buffers import ImageBytes, Memory
 from asyncroute.link.negotiate import Proposal
 from asyncroute.wire.command import IMPLICIT_LE, VERIFICATION
@@ -56,6 +58,8 @@ class Policy:
     max_age: float
     max_contexts: int
     min_gap: float = 0.0
+    scope: str = "any"
+    """See ``forward.scope``."""
 
 
 class DicomForwarder:
@@ -68,6 +72,8 @@ class DicomForwarder:
         self.target = target
         self.policy = policy
         self.means = means
+        self.max_age = 0.0 if policy.scope == "image" else policy.max_age
+        self._bond = bonds(policy.scope, policy.title)
         self._leaving: set[Requestor] = set()
         self._next = 0.0
 
@@ -93,7 +99,7 @@ class DicomForwarder:
 
     def key(self, delivery: Delivery) -> Key:
         """See ``forward.base.Forwarder``."""
-        return self.policy.title(delivery), delivery.sop_class_uid, delivery.transfer_syntax
+        return self._bond(delivery), delivery.sop_class_uid, delivery.transfer_syntax
 
     def lane(self, reports: Reports) -> DicomLane:
         """See ``forward.base.Forwarder``."""
@@ -109,7 +115,7 @@ class DicomLane:
         self._means = forwarder.means
         self._reports = reports
         self._association: Requestor | None = None
-        self._title = ""
+        self._bond: Bond = ""
         self._asked_at = self._opened_at = self._free_at = 0.0
         self._delivery: Delivery | None = None
         self._image: ImageBytes | None = None
@@ -126,28 +132,28 @@ class DicomLane:
     def carries(self, key: Key) -> bool:
         """See ``forward.base.Lane``. Contexts just refused count: their deliveries end here without delay."""
         association = self._association
-        if association is None or association.ended or association.peer is None or self._title != key[0]:
+        if association is None or association.ended or association.peer is None or self._bond != key[0]:
             return False
         pair = key[1:]
         if pair in association.peer.contexts:
             return True
         return pair in association.peer.rejected and self._loop.time() < self._opened_at + REFUSED
 
-    def begin(self, delivery: Delivery, title: str, probe: bool) -> None:
+    def begin(self, delivery: Delivery, bond: Bond, probe: bool) -> None:
         """See ``forward.base.Lane``."""
         self._delivery = delivery
         pair = delivery.sop_class_uid, delivery.transfer_syntax
         association = self._association
-        if association is not None and association.peer is not None and title == self._title and not association.ended:
+        if association is not None and association.peer is not None and bond == self._bond and not association.ended:
             context_id = association.peer.contexts.get(pair)
-            if (context_id is not None or self.carries((title, *pair))) and not self._too_old():
+            if (context_id is not None or self.carries((bond, *pair))) and not self._too_old():
                 self._store(association, delivery, context_id)
                 return
         if association is not None:
             self._forwarder.release(association)
             self._association = None
         self.open = True
-        self._title = title
+        self._bond = bond
         self._asked_at = self._loop.time()
         self._task = self._loop.create_task(self._open(delivery, probe), name="open association")
 
@@ -171,7 +177,7 @@ class DicomLane:
         state = "sending" if self._delivery is not None else "idle"
         return {
             "destination": self._forwarder.name,
-            "calling_aet": self._title,
+            "calling_aet": title_of(self._bond),
             "since_s": round(self._loop.time() - self._opened_at, 3) if association is not None else 0.0,
             "images": association.images if association is not None else 0,
             "bytes": association.written if association is not None else 0,
@@ -189,7 +195,7 @@ class DicomLane:
             how(association)
 
     def _too_old(self) -> bool:
-        return self._loop.time() - self._opened_at >= self._forwarder.policy.max_age
+        return self._loop.time() - self._opened_at >= self._forwarder.max_age
 
     # ---- opening
 
@@ -222,12 +228,12 @@ class DicomLane:
 
     def _proposal(self, delivery: Delivery, probe: bool) -> Proposal:
         policy = self._forwarder.policy
-        pairs = dict.fromkeys([(delivery.sop_class_uid, delivery.transfer_syntax), *self._reports.wanted(self._title)])
+        pairs = dict.fromkeys([(delivery.sop_class_uid, delivery.transfer_syntax), *self._reports.wanted(self._bond)])
         chosen = list(pairs)[: policy.max_contexts]
         if probe:
             chosen = [(VERIFICATION, IMPLICIT_LE), *chosen[: max(policy.max_contexts - 1, 1)]]
         target = self._forwarder.target
-        return _proposing(self._title, target.called_aet, target.max_pdu, tuple(chosen))
+        return _proposing(title_of(self._bond), target.called_aet, target.max_pdu, tuple(chosen))
 
     def _established(self, association: Requestor, probe: bool) -> None:
         if self._delivery is None:  # cut off meanwhile
@@ -378,7 +384,7 @@ class DicomLane:
         if delivery is None:
             return
         self._free_at = self._loop.time()
-        if self._association is not None and self._free_at - self._opened_at >= self._forwarder.policy.max_age:
+        if self._association is not None and self._free_at - self._opened_at >= self._forwarder.max_age:
             self._shut(self._forwarder.release)
         self._reports.finished(self, delivery, outcome)
         if self._idle is None and self._free():

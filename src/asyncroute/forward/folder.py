@@ -253,7 +253,7 @@ class FolderLane:
         """See ``forward.base.Lane``."""
         return True
 
-    def begin(self, delivery: Delivery, title: str, probe: bool) -> None:
+    def begin(self, delivery: Delivery, bond: str, probe: bool) -> None:
         """See ``forward.base.Lane``."""
         self._delivery = delivery
         self.open = True

@@ -305,7 +305,8 @@ async def _check(connection: aiosqlite.Connection, path: Path) -> None:
 def _delivery(destination: str, row: Row) -> Delivery:
     instance_id, route, priority, attempts, not_before, queued_at, since, *rest = row
     calling_aet, called_aet, listener, *image = rest
-    sop_class_uid, sop_instance_uid, transfer_syntax, study_uid, path, data_offset, size, checksum = image
+    sop_class_uid, sop_instance_uid, transfer_syntax, study_uid, path, data_offset, size, checksum, *more = image
+    series_uid, patient_id = more
     return Delivery(
         instance_id=instance_id,
         destination=destination,
@@ -326,6 +327,8 @@ def _delivery(destination: str, row: Row) -> Delivery:
         not_before=not_before,
         since=since,
         priority=nearest(priority),
+        series_uid=series_uid,
+        patient_id=patient_id,
     )
 
 

@@ -27,7 +27,7 @@ from asyncroute.core.model import Delivery
 from asyncroute.core.outcomes import SUCCESS, Outcome, unsendable
 from asyncroute.core.retry import Backoff
 from asyncroute.core.titles import WrongTitle
-from asyncroute.forward.base import Forwarder, Key, Lane, Pair
+from asyncroute.forward.base import Bond, Forwarder, Key, Lane, Pair, title_of
 from asyncroute.journal.base import Reader
 from asyncroute.queue import report
 from asyncroute.queue.alarm import Alarm
@@ -232,17 +232,21 @@ class Channel:
 
     def _begin_one(self, now: float) -> bool:
         """One delivery more begins; False: none can now."""
-        spare = len(self.lanes) < self.window.at(now) and self._outbound.room
-        chosen = self._choice.choose(
-            now, self.verdict.paused_titles(now), spare if now >= self.times.next_lane else None
-        )
-        if not spare and (chosen is None or not (chosen[0] and chosen[0].carries(chosen[1].key))):
-            self.window.wanted()
+        chosen = self._chosen(now)
+        if chosen is None or not (chosen[0] is None or chosen[0].carries(chosen[1].key)):
+            full = len(self.lanes) >= self.window.size
+            if full and self._outbound.room and self.window.needed(self.verdict.successes):
+                chosen = self._chosen(now)
         if chosen is not None:
             self._begin(chosen[0] or self._new_lane(), chosen[1], now)
         elif not self.idle and not self._outbound.room:
             self._outbound.wait(self, starving=not self._opened)
         return chosen is not None
+
+    def _chosen(self, now: float) -> tuple[Lane | None, Flow] | None:
+        spare = len(self.lanes) < self.window.at(now) and self._outbound.room
+        paused = self.verdict.paused_titles(now)
+        return self._choice.choose(now, paused, spare if now >= self.times.next_lane else None)
 
     def _new_lane(self) -> Lane:
         lane = self.forwarder.lane(self)
@@ -271,9 +275,9 @@ class Channel:
             self.window.begins(lane, delivery.size, now)
         lane.begin(delivery, stint.title, probe)
 
-    def wanted(self, title: str) -> Iterable[Pair]:
+    def wanted(self, bond: Bond) -> Iterable[Pair]:
         """See ``forward.base.Reports``."""
-        return self._pairs.wanted(title, self._flows.keys())
+        return self._pairs.wanted(bond, self._flows.keys())
 
     # ---- what lanes report
 
@@ -318,9 +322,9 @@ class Channel:
         self._outdated.discard(lane)
         if not lane.open:
             self._lane_closed(lane)
+        self.verdict.on(delivery, title_of(stint.title), outcome, now)
         if outcome.delivered and len(self.sending) >= self.window.grows_at:
-            self.window.succeeded()
-        self.verdict.on(delivery, stint.title, outcome, now)
+            self.window.needed(self.verdict.successes)
         self.pump()
 
     def opened(self, lane: Lane, seconds: float) -> None:

@@ -246,4 +246,6 @@ def _delivery(instance: Instance, hit: RouteHit, image: ImageBytes | None, since
         since,
         hit.priority,
         image,
+        instance.series_uid,
+        instance.patient_id,
     )

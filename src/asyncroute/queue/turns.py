@@ -5,6 +5,7 @@ association and opens one. With more titles than lanes that must not happen for 
 for a dwell, which grows with what opening an association costs here, also while nothing is ready for a moment, because
 its sender is about to send the next image. A title that sent one image and no more is not waited for.
 Guarantees: who waits gets a lane in the order of waiting, as soon as a dwell is over; while nobody waits no lane turns.
+What is called a title here is a ``forward.base.Bond``: where an association is for one study only, a title and a study.
 Pure: no I/O, times are passed in.
 """
 

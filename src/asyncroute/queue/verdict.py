@@ -16,6 +16,7 @@ from asyncroute.core.model import Delivery, Settlement
 from asyncroute.core.outcomes import SLOW, Kind, Outcome
 from asyncroute.core.retry import Backoff
 from asyncroute.core.states import DeliveryState
+from asyncroute.forward.base import Titles
 from asyncroute.queue.breaker import Breaker, covered
 from asyncroute.queue.times import Times
 from asyncroute.queue.window import Window
@@ -91,7 +92,7 @@ class Verdict:
         self._pauses = 0
         self._config_until = 0.0
         self._titles: dict[str, float] = {}
-        self._passed = 0
+        self.successes = 0
         self._blamed = 0
         self._strikes: dict[int, tuple[int, int]] = {}
         self._refused_studies: dict[str, None] = {}
@@ -119,7 +120,7 @@ class Verdict:
         if not self._titles:
             return frozenset()
         self._titles = {title: until for title, until in self._titles.items() if until > now}
-        return frozenset(self._titles)
+        return Titles(self._titles)
 
     def next_title(self, now: float) -> float:
         """When the first paused title is tried again; 0: none is paused."""
@@ -156,7 +157,7 @@ class Verdict:
     def passed(self, delivery: Delivery) -> None:
         """Delivered, while ``calm``: the usual case of ``on``."""
         number = delivery.instance_id
-        self._passed += 1
+        self.successes += 1
         if self._strikes:
             self._strikes.pop(number, None)
         attempts = delivery.attempts + 1
@@ -193,7 +194,7 @@ class Verdict:
 
     def _delivered(self, delivery: Delivery, outcome: Outcome, now: float) -> None:
         self._answered(now)
-        self._passed += 1
+        self.successes += 1
         self._pauses = 0
         self._strikes.pop(delivery.instance_id, None)
         self._refused_studies.clear()
@@ -260,7 +261,7 @@ class Verdict:
     def _struck(self, delivery: Delivery, outcome: Outcome) -> None:
         """Its fault or the destination's? Its own, if it happens ``limit`` times while others pass."""
         before, passed_then = self._strikes.get(delivery.instance_id, (0, -1))
-        strikes = before + (self._passed != passed_then)
+        strikes = before + (self.successes != passed_then)
         if outcome.limit and strikes >= outcome.limit:
             self._dead(delivery, outcome)
             return
@@ -268,7 +269,7 @@ class Verdict:
             self._ledger.note("attempt", outcome.text, delivery.destination, delivery.instance_id)
         if len(self._strikes) > 10_000:
             self._strikes.clear()
-        self._strikes[delivery.instance_id] = (strikes, self._passed)
+        self._strikes[delivery.instance_id] = (strikes, self.successes)
         self._queue.again(delivery, first=False)
 
     def _try_later(self, delivery: Delivery, outcome: Outcome, now: float) -> None:

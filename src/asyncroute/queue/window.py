@@ -75,7 +75,7 @@ class Window:
         self._wait = FIRST
         self._limit = self.most
         self._threshold = self.most
-        self._round = 0
+        self._since: int | None = 0
         self._samples = 0
         self._recent = self._least = self._least_at = 0.0
         self._slow = 0
@@ -102,21 +102,21 @@ class Window:
 
     # ---- more
 
-    def succeeded(self) -> None:
-        """An image arrived while all of the window was needed."""
+    def needed(self, arrived: int) -> bool:
+        """All of it is needed: every lane sends, or an image waits for one, or a lane would have to turn to others.
+        ``arrived``: images so far. True: there may be one more lane; else one that arrives may let it grow."""
         if self.size >= self._limit or self._slow:
-            return
-        self._round += 1
-        if self.size < self._threshold or self._round >= self.size:
-            self._round = 0
-            if self.why is OUTAGE and self.size >= self._threshold:
-                self.why = USED
-            self._resize(self.size + 1)
-
-    def wanted(self) -> None:
-        """For want of a lane an image waits, or a lane turns to others: the next one that arrives lets it grow."""
-        if self.size < self._limit:
+            return False
+        if self._since is None:
+            self._since = arrived
+        if arrived - self._since < (1 if self.size < self._threshold else self.size):
             self.grows_at = 0
+            return False
+        self._since = arrived
+        if self.why is OUTAGE and self.size >= self._threshold:
+            self.why = USED
+        self._resize(self.size + 1)
+        return True
 
     def granted(self, held: int) -> None:
         """So many associations are open now."""
@@ -136,7 +136,7 @@ class Window:
             self._wait = min(2 * self._wait, LONGEST)
         self._limit = min(held or max(self.size // 2, 1), self.most)
         self.next_try = now + self._wait
-        self.why = text
+        self.why, self._since = text, None
         self._resize(self._limit)
         return True
 
@@ -145,7 +145,7 @@ class Window:
         if self.adaptive and self.why is not OUTAGE:
             half = max(self.size // 2, START)
             self._start()
-            self.why, self._threshold = OUTAGE, half
+            self.why, self._threshold, self._since = OUTAGE, half, None
 
     # ---- the time that an image takes
 
@@ -175,11 +175,11 @@ class Window:
         return self._slow >= SAMPLES and self._halve(self._recent)
 
     def _halve(self, took: float) -> bool:
-        self._slow = self._round = 0
+        self._slow = 0
         size = max(self.size // 2, min(START, self.most))
         if size >= self.size:
             return False
-        self._threshold = size
+        self._threshold, self._since = size, None
         self._resize(size)
         self.why = f"images take {took:.1f} s instead of {self._least:.1f} s"
         return True

@@ -65,6 +65,13 @@ def test_send_as(folder: Path) -> None:
     assert seen("ER_CT") == {"pacs": "EMERGENCY", "backup": "EMERGENCY", "reading-room": "RT_ER_CT"}
 
 
+def test_association_per_study(folder: Path) -> None:
+    (pacs,) = example(folder, "association-per-study").destinations
+    assert isinstance(pacs, DicomDestination)
+    ends = pacs.association
+    assert (ends.scope, ends.idle_close, ends.max_age) == ("study", 20, 3600)
+
+
 def test_night_hours(folder: Path) -> None:
     pacs, archive = example(folder, "night-hours").destinations
     assert pacs.open_hours is None

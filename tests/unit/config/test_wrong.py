@@ -411,7 +411,6 @@ NOT_YET = [
             ("compress", '"rle"', '; only "keep" works today'),
             ("transcode", "true", "; only false works today"),
             ("verify", '"commit"', '; only "no" works today'),
-            ("association.scope", '"study"', '; only "any" works today'),
             ("bandwidth", '"20 MB/s"', ""),
         ]
     ),

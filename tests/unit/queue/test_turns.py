@@ -360,3 +360,62 @@ def test_associations_that_others_want_are_shared() -> None:
         assert town.outbound._left + sum(len(t.channel._opened) for t in (town, other)) == 1
 
     virtually(body)
+
+
+# --- what else an association may be for ------------------------------------------------------------------------------
+
+
+def test_thirty_titles_and_as_many_studies_over_ten_lanes() -> None:
+    """An association for one study at a time: nobody waits long for a lane, and none is opened without need."""
+
+    async def body() -> None:
+        town = Town(lanes=10)
+        town.scope = "study"
+        town.channel.window.change(10, True)
+
+        async def sender(title: str, gap: float, after: float) -> None:
+            await asyncio.sleep(after)
+            for study in range(3):
+                for _ in range(40):
+                    town.send(title, study_uid=f"{title}.{study}")
+                    await asyncio.sleep(gap)
+
+        begun = town.loop.time()
+        await asyncio.gather(*(sender(f"SITE{n}", 0.02, n / 1500) for n in range(30)))
+        await town.empty()
+        seconds = town.loop.time() - begun
+        assert len(town.order) == 30 * 3 * 40
+        assert town.longest < 2.0
+        assert len(town.opened) <= 10 * seconds / (DWELL + town.opening) + 90, "by time, and one for each study"
+        assert {title.partition("\\")[0] for _, title in town.opened} == {f"SITE{n}" for n in range(30)}
+
+    virtually(body)
+
+
+def test_no_association_ends_for_others_while_there_are_lanes() -> None:
+    async def body() -> None:
+        town = Town(lanes=10)
+        town.scope = "study"
+        for image in range(100):
+            town.send("A", study_uid=f"1.{image % 8}")
+            await asyncio.sleep(0.02)
+        await town.empty()
+        assert [title for _, title in town.opened] == [f"A\\1.{n}" for n in range(8)]
+        assert town.closed == 0
+
+    virtually(body)
+
+
+def test_a_title_that_is_not_known_there_pauses_for_all_its_studies() -> None:
+    async def body() -> None:
+        town = Town(lanes=2)
+        town.scope = "study"
+        town.channel.verdict._titles["A"] = town.loop.time() + 60
+        for study in ("1.1", "1.2"):
+            town.send("A", study_uid=study)
+            town.send("B", study_uid=study)
+        await asyncio.sleep(1)
+        assert town.order == ["B", "B"]
+        await town.empty()
+
+    virtually(body)
