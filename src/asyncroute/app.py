@@ -188,10 +188,14 @@ class App:
             self.scheduler,
             self._outbound if d.kind == "dicom" else Outbound(FOLDER_LANES),
         )
-        channel.window.change(_lanes(d), _adaptive(d))
+        self._limit(channel, d)
         channel.times.change(d.open_hours, _gap(d), self.loop.time())
-        channel.limit_studies(_per_study(d))
         return channel
+
+    def _limit(self, channel: Channel, d: Destination) -> None:
+        channel.window.change(_lanes(d), _adaptive(d))
+        channel.pace.change(d.rates, self.loop.time())
+        channel.limit_studies(_per_study(d))
 
     def forwarder(self, d: Destination, config: Config) -> Forwarder:
         """What sends to ``d`` of ``config``.
@@ -221,8 +225,7 @@ class App:
             if channel is None:
                 self.scheduler.add(self._channel(d, forwarders[name]), start=True)
             elif d != old[name] or f"destination {name}" in renewed or retitled(name):
-                channel.window.change(_lanes(d), _adaptive(d))
-                channel.limit_studies(_per_study(d))
+                self._limit(channel, d)
                 channel.change(forwarders[name], d.retry.backoff, d.open_hours, _gap(d))
                 channel.backlog.max_images, channel.backlog.max_bytes = d.max_backlog.images, d.max_backlog.bytes
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
@@ -70,6 +70,10 @@ class Reports:
         self.closes = 0
         self.opens: list[float] = []
         self.pairs: list[Pair] = []
+        self.spent: list[int] = []
+        self.spare: int | None = None
+        """Pieces that may be sent; None: any number."""
+        self.waiting: list[Callable[[], None]] = []
 
     def finished(self, lane: object, delivery: Delivery, outcome: Outcome) -> None:
         self.finishes.append((delivery.instance_id, outcome))
@@ -80,8 +84,18 @@ class Reports:
     def closed(self, lane: object) -> None:
         self.closes += 1
 
-    def wanted(self, title: str) -> Iterable[Pair]:
+    def wanted(self, bond: str) -> Iterable[Pair]:
         return self.pairs
+
+    def spend(self, count: int, resume: Callable[[], None] | None = None) -> bool:
+        self.spent.append(count)
+        if resume is None or self.spare is None:
+            return True
+        if not self.spare:
+            self.waiting.append(resume)
+            return False
+        self.spare -= 1
+        return True
 
 
 class Bench:

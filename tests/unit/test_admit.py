@@ -177,7 +177,7 @@ def test_a_full_destination(tmp_path: Path, streamed: bool) -> None:
         both = Rule("both", ("pacs", "copy"))
         async with admitting(tmp_path, [CT_ONLY, both]) as gate:
             gate.queue.channel("copy")
-            gate.queue.scheduler.channels["copy"].start()
+            gate.queue.scheduler.channels["copy"].look_again()
             await until(gate.queue.idle, "the channel has read")
             gate.queue.scheduler.tallies["copy"].backlog.max_images = 1
             assert await gate.offer(gate.received()) == (0, "")

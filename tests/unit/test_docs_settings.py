@@ -107,8 +107,6 @@ def test_what_is_not_available_yet_is_listed() -> None:
     listed = {cells[0]: set(codes(cells[1])) for cells in rows(section("configuration.md", "Not available yet"))}
     assert listed == {
         "tables of the file": model.LATER_TABLES,
-        "`[[destination]]`, kind `dicom`": model.LATER_KEYS[model.DicomDestination],
-        "`[[destination]]`, kind `folder`": model.LATER_KEYS[model.FolderDestination],
         "`[[route]]`": model.LATER_KEYS[model.Route],
         "kinds of destinations": set(model.LATER_KINDS),
         "conditions in `match` and `unless`": set(LATER_CONDITIONS),

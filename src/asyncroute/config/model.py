@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from asyncroute.config.bandwidth import Bandwidth, bandwidth_value, parse_bandwidth
 from asyncroute.config.fields import (
     MIMIC,
     AbsolutePath,
@@ -54,6 +55,7 @@ from asyncroute.config.units import format_duration
 from asyncroute.config.words import Invalid, quote, show
 from asyncroute.core.hours import Hours
 from asyncroute.core.outcomes import Action
+from asyncroute.core.rates import Rates
 from asyncroute.core.retry import Backoff
 from asyncroute.core.rules import Test, network_test, text_test
 
@@ -268,11 +270,17 @@ class _AnyDestination(Table):
     retry: Retry = Retry()
     max_backlog: Backlog = Backlog()
     hours: Annotated[tuple[str, ...], BeforeValidator(hours_texts)] = ()
+    bandwidth: Annotated[Bandwidth | None, BeforeValidator(bandwidth_value)] = None
 
     @cached_property
     def open_hours(self) -> Hours | None:
         """`hours`, able to tell the time; None: always."""
         return parse_hours(self.hours)
+
+    @cached_property
+    def rates(self) -> Rates | None:
+        """`bandwidth`, able to tell the time; None: without limit."""
+        return parse_bandwidth(self.bandwidth) if self.bandwidth is not None else None
 
 
 class DicomDestination(_AnyDestination):
@@ -417,8 +425,6 @@ LATER_TABLES = frozenset({"peer", "group", "transform", "archive", "watch", "htt
 """Top-level tables whose part is not built yet."""
 
 LATER_KEYS: Mapping[type[Table], frozenset[str]] = {
-    DicomDestination: frozenset({"bandwidth"}),
-    FolderDestination: frozenset({"bandwidth"}),
     Route: frozenset({"transform", "complete", "quiet", "at_latest", "late"}),
 }
 """Keys whose part is not built yet."""

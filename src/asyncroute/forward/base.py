@@ -6,7 +6,7 @@ on which lane; a lane carries it out and reports exactly one ``Outcome`` per del
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from asyncroute.core.model import Delivery
@@ -33,6 +33,10 @@ class Titles(frozenset[str]):
 
     def __contains__(self, bond: object) -> bool:
         return super().__contains__(title_of(str(bond)))
+
+
+FIRST = 1 << 20
+"""Bytes of an image that the channel counts when it begins; for those behind them see ``Reports.spend``."""
 
 
 class Lane(Protocol):
@@ -75,6 +79,11 @@ class Reports(Protocol):
 
     def closed(self, lane: Lane) -> None:
         """The lane's connection is gone while it had nothing to do."""
+        ...
+
+    def spend(self, count: int, resume: Callable[[], None] | None = None) -> bool:
+        """``count`` bytes are sent besides the first ``FIRST`` of the image. With ``resume`` they are not if that would
+        be too fast: then the answer is False, and ``resume`` is called when it is worth while to ask again."""
         ...
 
     def wanted(self, bond: Bond) -> Iterable[Pair]:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from asyncroute.core import outcomes
@@ -21,7 +21,7 @@ from asyncroute.core.model import Delivery
 from asyncroute.core.outcomes import Action, Outcome
 from asyncroute.crashpoints import crash_point
 from asyncroute.forward.association import Failed, Requestor, Shared, Target, connect
-from asyncroute.forward.base import Bond, Key, Pair, Reports, title_of
+from asyncroute.forward.base import FIRST, Bond, Key, Pair, Reports, title_of
 from asyncroute.forward.reading import Data, Readers, Reading, unreadable
 from asyncroute.forward.scope import bonds
 from asyncroute.link.buffers import ImageBytes, Memory
@@ -271,6 +271,8 @@ class DicomLane:
         image = delivery.image
         if isinstance(image, ImageBytes) and self._means.memory.may_send(image):
             self._image = image
+            if delivery.size > FIRST:
+                self._reports.spend(delivery.size - FIRST)
             parts: Sequence[memoryview] = image.parts
         elif (data := self._means.readers.at_once(delivery)) is not None:
             parts = (data,)
@@ -289,8 +291,15 @@ class DicomLane:
         """Ask for the next piece of the file."""
         reading = self._reading
         assert reading is not None
+        further = reading.further
+        if further and not self._reports.spend(further, partial(self._fetch_later, reading)):
+            return
         self._fetching = True
         reading.next(lambda data, fault: self._fetched(reading, data, fault))
+
+    def _fetch_later(self, reading: Reading) -> None:
+        if self._reading is reading and self._delivery is not None:
+            self._fetch()
 
     def _fetched(self, reading: Reading, data: Data | None, fault: AsyncrouteError | None) -> None:
         delivery = self._delivery

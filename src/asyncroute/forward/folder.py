@@ -30,7 +30,7 @@ from asyncroute.core.model import Delivery
 from asyncroute.core.outcomes import Kind, Outcome, Scope
 from asyncroute.core.rules import Attributes
 from asyncroute.crashpoints import crash_point
-from asyncroute.forward.base import Key, Reports
+from asyncroute.forward.base import FIRST, Key, Reports
 from asyncroute.forward.reading import unreadable
 from asyncroute.spool.base import Spool, check_sum
 from asyncroute.wire.header import HeaderScanner
@@ -257,6 +257,8 @@ class FolderLane:
         """See ``forward.base.Lane``."""
         self._delivery = delivery
         self.open = True
+        if delivery.size > FIRST:
+            self._reports.spend(delivery.size - FIRST)
         future = self._loop.run_in_executor(self._forwarder.pool, self._forwarder.write, delivery)
         future.add_done_callback(self._written)
 

@@ -106,6 +106,11 @@ class Reading:
         """Whether the last piece has been asked for."""
         return self._offset >= self._delivery.size
 
+    @property
+    def further(self) -> int:
+        """Bytes of the next piece, if it is not of the first MiB."""
+        return min(PIECE, self._delivery.size - self._offset) if self._offset >= WHOLE else 0
+
     def next(self, done: Done) -> None:
         """The next piece (all, if it is small); one at a time."""
         offset, size, readers = self._offset, self._delivery.size, self._readers

@@ -27,6 +27,10 @@ class Alarm:
         self._at = at
         self._timer = self._loop.call_later(max(at - now, SOONEST), self._rings)
 
+    def time(self) -> float:
+        """The loop's."""
+        return self._loop.time()
+
     def cancel(self) -> None:
         """Do not ring."""
         if self._timer is not None:

@@ -16,7 +16,7 @@ from lane to lane in ``offer`` and ``finished``; everything else goes through ``
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 from math import inf
 from random import random
@@ -27,7 +27,7 @@ from asyncroute.core.model import Delivery
 from asyncroute.core.outcomes import SUCCESS, Outcome, unsendable
 from asyncroute.core.retry import Backoff
 from asyncroute.core.titles import WrongTitle
-from asyncroute.forward.base import Bond, Forwarder, Key, Lane, Pair, title_of
+from asyncroute.forward.base import FIRST, Bond, Forwarder, Key, Lane, Pair, title_of
 from asyncroute.journal.base import Reader
 from asyncroute.queue import report
 from asyncroute.queue.alarm import Alarm
@@ -36,6 +36,7 @@ from asyncroute.queue.choice import Choice
 from asyncroute.queue.delayed import Delayed
 from asyncroute.queue.flows import Flow
 from asyncroute.queue.limits import Backlog, Outbound
+from asyncroute.queue.pace import Pace
 from asyncroute.queue.pairs import Pairs
 from asyncroute.queue.refill import Refill
 from asyncroute.queue.times import Times
@@ -67,6 +68,7 @@ class Channel:
         self.backlog = backlog
         self.breaker = Breaker(retry, random)
         self.times = Times()
+        self.pace = Pace(self.pump)
         self.verdict = Verdict(self, retry, ledger)
         self.lanes: list[Lane] = []
         self.sending: dict[Lane, Delivery] = {}
@@ -161,10 +163,6 @@ class Channel:
         for delivery in held:
             self._ledger.finished_with(delivery)
 
-    def start(self) -> None:
-        """Begin to read what the journal holds."""
-        self.look_again()
-
     def look_again(self) -> None:
         """The journal may hold deliveries that we do not know (a person's retry, a start)."""
         self._refill.look()
@@ -219,7 +217,7 @@ class Channel:
 
     def _allowed(self, now: float) -> int:
         """How many lanes may work now."""
-        if self._ledger.stalled or self.verdict.paused_until(now):
+        if self._ledger.stalled or self.verdict.paused_until(now) or self.pace.blocked(now):
             return 0
         return self.breaker.allowed(now, self.window.at(now))
 
@@ -271,9 +269,15 @@ class Channel:
         self.sending[lane] = delivery
         if self._flows.most:
             self._flows.begun(delivery.study_uid)
+        if self.pace.limited:
+            self.pace.spend(min(delivery.size, FIRST), now)
         if now >= self.window.next_sample and not stint.opening:  # else from then on when it is open
             self.window.begins(lane, delivery.size, now)
         lane.begin(delivery, stint.title, probe)
+
+    def spend(self, count: int, resume: Callable[[], None] | None = None) -> bool:
+        """See ``forward.base.Reports``."""
+        return self.pace.spend(count, self._loop.time(), resume)
 
     def wanted(self, bond: Bond) -> Iterable[Pair]:
         """See ``forward.base.Reports``."""
@@ -446,7 +450,5 @@ class Channel:
         while self._lanes_busy() and self._loop.time() < deadline:
             await asyncio.sleep(0.02)
         for lane in self.lanes:
-            if lane in self.sending:
-                lane.abort()
-            else:
-                lane.close()
+            (lane.abort if lane in self.sending else lane.close)()
+        self.pace.close()

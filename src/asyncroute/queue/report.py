@@ -20,6 +20,7 @@ def of(channel: Channel, now: float) -> dict[str, Any]:
         "window_most": window.most,
         "window_why": window.why,
         "lanes": sum(lane.open for lane in channel.lanes),
+        "bandwidth": channel.pace.describe(now),
         "held_since": channel.times.hold.at,
         "closed_until": channel.times.closed_until(now),
         "last_error": channel.verdict.last_error,
@@ -30,5 +31,5 @@ def removed(name: str) -> dict[str, Any]:
     """A destination that the journal knows and the configuration no longer does."""
     text = "no longer in the configuration"
     counts = {"sending": 0, "window": 0, "window_most": 0, "window_why": "", "lanes": 0}
-    times = {"held_since": None, "closed_until": None}
+    times = {"bandwidth": None, "held_since": None, "closed_until": None}
     return {"name": name, "kind": "", "state": "removed", **counts, **times, "last_error": text}

@@ -70,7 +70,7 @@ class Scheduler:
         tally.backlog = channel.backlog
         channel.times.hold = self.holds.setdefault(channel.name, Hold())
         if start:
-            channel.start()
+            channel.look_again()
 
     def retire(self, name: str, deadline: float) -> None:
         """A destination is gone from the configuration: its lanes end, what it is owed stays in the journal."""
@@ -87,7 +87,7 @@ class Scheduler:
         for name, periods in counts.holds.items():
             self.holds.setdefault(name, Hold()).remember(periods, ahead)
         for channel in self.channels.values():
-            channel.start()
+            channel.look_again()
 
     def hold(self, name: str, since: float | None) -> None:
         """A person holds this destination since then (seconds since the epoch); None: holds it no more."""

@@ -18,6 +18,7 @@ from asyncroute.core.retry import Backoff
 from asyncroute.core.states import DeliveryState
 from asyncroute.forward.base import Titles
 from asyncroute.queue.breaker import Breaker, covered
+from asyncroute.queue.pace import Pace
 from asyncroute.queue.times import Times
 from asyncroute.queue.window import Window
 
@@ -62,6 +63,7 @@ class Queue(Protocol):
     name: str
     breaker: Breaker
     times: Times
+    pace: Pace
     window: Window
 
     def again(self, delivery: Delivery, *, first: bool) -> None:
@@ -104,6 +106,7 @@ class Verdict:
     def change(self, retry: Backoff) -> None:
         """Another ``retry``; a person may have mended what made us pause."""
         self._retry = retry
+        self.calm = False
         self.resume()
 
     # ---- what the channel asks
@@ -205,7 +208,8 @@ class Verdict:
         """After a success, so that the destination is neither away nor told to be down."""
         breaker = self._queue.breaker
         recovered = breaker.lanes is None and not breaker.failures
-        return recovered and not self._titles and not self.paused_until(now)
+        limited = self._queue.pace.limited  # then each image has to be counted
+        return recovered and not limited and not self._titles and not self.paused_until(now)
 
     def _answered(self, now: float) -> None:
         """The destination is there and answers: associations work."""

@@ -8,7 +8,7 @@ Failures: none.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ LONGEST_CELL = 400
 """Characters of one fact in a table."""
 
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_RATES = ("B/s", "KB/s", "MB/s", "GB/s")
 _SPANS = (("d", 86400), ("h", 3600), ("m", 60))
 
 
@@ -56,6 +57,15 @@ def size(count: float) -> str:
         count /= 1024
         power += 1
     return f"{count:.1f} {_SIZES[power]}" if power else f"{count:.0f} B"
+
+
+def rate(count: float) -> str:
+    """Bytes a second, in the units of networks: ``812 B/s``, ``5.0 MB/s``."""
+    power = 0
+    while count >= 1000 and power < len(_RATES) - 1:
+        count /= 1000
+        power += 1
+    return f"{count:.1f} {_RATES[power]}" if power else f"{count:.0f} {_RATES[0]}"
 
 
 def moment(at: float, form: str = "%Y-%m-%d %H:%M") -> str:
@@ -200,12 +210,17 @@ def _state(channel: Mapping[str, Any]) -> str:
 
 def _limited(channels: Iterable[Mapping[str, Any]]) -> Table:
     """What keeps a destination from being sent to faster."""
-    rows = [
-        (c["name"], f"{c['window']} of {c['window_most']} associations: {c['window_why']}")
-        for c in channels
-        if c["waiting"] and c.get("window_why")
-    ]
+    rows = [(str(c["name"]), what) for c in channels if c["waiting"] for what in _limits(c)]
     return Table("limited", ("name", "by"), rows)
+
+
+def _limits(channel: Mapping[str, Any]) -> Iterator[str]:
+    if channel.get("window_why"):
+        yield f"{channel['window']} of {channel['window_most']} associations: {channel['window_why']}"
+    pace = channel.get("bandwidth")
+    if pace and pace["slows"]:
+        until = f" until {moment(pace['until'])}" if pace["until"] is not None else ""
+        yield f"bandwidth: {rate(pace['rate'])} of {rate(pace['limit'])}{until}"
 
 
 def _inbound(lines: Sequence[Mapping[str, Any]]) -> Table:

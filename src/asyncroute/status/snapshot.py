@@ -147,6 +147,7 @@ def _stopped_channel(name: str, kind: str, counts: Counts) -> dict[str, Any]:
         "window_why": "",
         "lanes": 0,
         "rate_per_s": 0.0,
+        "bandwidth": None,
         "held_since": held,
         "closed_until": None,
         "last_error": "" if kind else "no longer in the configuration",

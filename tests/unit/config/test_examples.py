@@ -72,6 +72,17 @@ def test_association_per_study(folder: Path) -> None:
     assert (ends.scope, ends.idle_close, ends.max_age) == ("study", 20, 3600)
 
 
+def test_slow_line(folder: Path) -> None:
+    pacs, archive = example(folder, "slow-line").destinations
+    assert pacs.rates is None
+    assert archive.rates is not None
+    berlin = ZoneInfo("Europe/Berlin")
+    moments = [
+        datetime.fromisoformat(f"2026-06-{text}:00").replace(tzinfo=berlin) for text in ("12 17", "12 18", "13 12")
+    ]
+    assert [archive.rates.at(moment.timestamp())[0] for moment in moments] == [5_000_000, 50_000_000, 50_000_000]
+
+
 def test_night_hours(folder: Path) -> None:
     pacs, archive = example(folder, "night-hours").destinations
     assert pacs.open_hours is None

@@ -24,6 +24,10 @@ DICOM = '[[destination]]\nname = "two"\nkind = "dicom"\nhost = "h"\nport = 104\n
 FOLDER = '[[destination]]\nname = "dir"\nkind = "folder"\npath = "out"\n'  # lines 10 to 13
 TLS = LISTENER + "[listener.tls]\ncertificate = '/dev/null'\nkey = '/dev/null'\n"  # lines 10 to 14
 MUTUAL = TLS + "client_ca = '/dev/null'\n"  # lines 10 to 15
+RATE = 'must be a rate such as "20 MB/s" or "500 KiB/s"'
+RATES = 'or a table such as { "Mon-Fri 08:00-18:00" = "5 MB/s", else = "50 MB/s" }'
+HOURS = 'must be hours such as "18:00-06:00", "Sat,Sun" or "Mon-Fri 18:00-06:00 Europe/Berlin"'
+SIZE = 'must be a size such as "128 KiB", "1 GiB" or "20 MB", or a number of bytes'
 ROUTE = '[[route]]\nname = "r"\nto = ["pacs"]\n'  # lines 10 to 12
 
 WRONG = [
@@ -59,6 +63,23 @@ WRONG = [
     ("[[listener]]\nport = 70000", "x.toml:11: listener[1].port: must be 0..65535, not 70000"),
     ('[[listener]]\nport = "104"', 'x.toml:11: listener[1].port: must be a whole number, 0..65535, not "104"'),
     (DICOM.replace("= 104", "= 0"), "x.toml:14: destination[1].port: must be 1..65535, not 0"),
+    *(
+        (f"{DICOM}bandwidth = {value}", f"x.toml:16: destination[1].bandwidth: {text}")
+        for value, text in [
+            ("20", f"{RATE}, {RATES}, not 20"),
+            ('"20 MB"', f'{RATE}, {RATES}, not "20 MB"'),
+            ('"fast/s"', f'{SIZE}, not "fast", and "/s" behind it'),
+            ('"100 Mbit/s"', 'has the unknown unit "Mbit"; write "100 MiB" or "100 MB", and "/s" behind it'),
+            ('"5 KB/s"', 'must be "10 KB/s" or more, not "5 KB/s"'),
+            ("{}", 'must not be empty: a table such as { "Mon-Fri 08:00-18:00" = "5 MB/s", else = "50 MB/s" }'),
+            ('{ else = "2 MB" }', f'at "else" {RATE}, or "unlimited", not "2 MB"'),
+            ('{ "never" = "1 MB/s" }', f'"never" {HOURS}, not "never"; for all other times write "else"'),
+            (
+                '{ "08:00-09:00" = "1 MB/s", "9-5" = "2 MB/s" }',
+                '"9-5" has times that are none: "9-5"; write "HH:MM-HH:MM"; for all other times write "else"',
+            ),
+        ]
+    ),
     (
         DICOM + "max_associations = 2.5",
         "x.toml:16: destination[1].max_associations: must be a whole number, 1..1000, not 2.5",
@@ -411,7 +432,6 @@ NOT_YET = [
             ("compress", '"rle"', '; only "keep" works today'),
             ("transcode", "true", "; only false works today"),
             ("verify", '"commit"', '; only "no" works today'),
-            ("bandwidth", '"20 MB/s"', ""),
         ]
     ),
     (f"{FOLDER}compress = 'rle'", 'x.toml:14: destination[1].compress: not available yet; only "keep" works today'),

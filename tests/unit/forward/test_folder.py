@@ -430,6 +430,7 @@ class Reports:
 
     def __init__(self) -> None:
         self.finishes: list[tuple[int, Outcome]] = []
+        self.spent: list[int] = []
 
     def finished(self, lane: object, delivery: Delivery, outcome: Outcome) -> None:
         self.finishes.append((delivery.instance_id, outcome))
@@ -440,8 +441,12 @@ class Reports:
     def closed(self, lane: object) -> None:
         raise AssertionError
 
-    def wanted(self, title: str) -> list[tuple[str, str]]:
+    def wanted(self, bond: str) -> list[tuple[str, str]]:
         return []
+
+    def spend(self, count: int, resume: object = None) -> bool:
+        self.spent.append(count)
+        return True
 
 
 def test_a_lane_reports_each_delivery_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -226,7 +226,7 @@ def test_a_hold_outlives_its_channel(tmp_path: Path) -> None:
             queue.scheduler.retire("pacs", 0.0)
             site = queue.channel()
             queue.admit([1])
-            queue.scheduler.channels["pacs"].start()
+            queue.scheduler.channels["pacs"].look_again()
             assert (site.log, queue.scheduler.channels["pacs"].verdict.state(0.0)) == ([], "held")
 
     on_loop(scenario)

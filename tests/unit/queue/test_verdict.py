@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -13,6 +15,7 @@ from asyncroute.core.outcomes import REPEAT, SLOW, Action, Kind, Outcome
 from asyncroute.core.retry import Backoff
 from asyncroute.core.states import DeliveryState
 from asyncroute.queue.breaker import THRESHOLD, Breaker
+from asyncroute.queue.pace import Pace
 from asyncroute.queue.times import Times
 from asyncroute.queue.verdict import Verdict
 from asyncroute.queue.window import Window
@@ -39,6 +42,7 @@ class Desk:
     def __post_init__(self) -> None:
         self.breaker = Breaker(Backoff(), lambda: 1.0)
         self.times = Times()
+        self.pace = cast(Pace, SimpleNamespace(limited=False))
         self.settled: list[Settlement] = []
         self.let_go: list[int] = []
         self.notes: list[tuple[str, str, str, int | None]] = []

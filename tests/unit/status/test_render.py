@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from asyncroute.status import render
-from asyncroute.status.render import Table, clean, plain, size, span
+from asyncroute.status.render import Table, clean, moment, plain, size, span
 from asyncroute.status.snapshot import needs_person
 
 HOSTILE = "EVIL\x1b[2J\x1b]0;owned\x07\r\nfake: line\u202e\u2028[bold red]x[/]:smile:\x9b31m\x00"
@@ -251,3 +251,23 @@ def test_a_small_window_is_shown_while_images_wait() -> None:
     assert "2/3" in shown
     assert "limited" not in render.text(snapshot(channels=[channel(**small, waiting=0)]))
     assert "limited" not in render.text(snapshot())
+
+
+@pytest.mark.parametrize(
+    ("pace", "line"),
+    [
+        (
+            {"limit": 5_000_000, "until": None, "rate": 4_960_000, "slows": True},
+            "  pacs  bandwidth: 5.0 MB/s of 5.0 MB/s",
+        ),
+        (
+            {"limit": 500_000, "until": 1781517600.0, "rate": 900, "slows": True},
+            f"  pacs  bandwidth: 900 B/s of 500.0 KB/s until {moment(1781517600.0)}",
+        ),
+        ({"limit": 5_000_000, "until": None, "rate": 10_000, "slows": False}, ""),
+        ({"limit": None, "until": 1781517600.0, "rate": 10_000, "slows": False}, ""),
+    ],
+)
+def test_the_bandwidth_is_shown_while_it_slows(pace: dict[str, Any], line: str) -> None:
+    shown = render.text(snapshot(channels=[channel(bandwidth=pace)])).split("\n\n")
+    assert (shown[2].splitlines()[2] if len(shown) > 2 else "") == line
