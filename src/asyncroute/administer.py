@@ -21,7 +21,7 @@ from asyncroute.config.words import quote
 from asyncroute.core.errors import AsyncrouteError, OurFault
 from asyncroute.core.model import RouteHit, Selection
 from asyncroute.core.states import OPEN, DeliveryState
-from asyncroute.journal.base import Discard, Event, Hold, QueueRow, Redirect, Release, Reroute, Retry
+from asyncroute.journal.base import Discard, Event, Hold, QueueRow, Redirect, Release, Reroute, Retry, SendNow
 from asyncroute.status import snapshot, story
 
 if TYPE_CHECKING:
@@ -133,8 +133,15 @@ class Administrator:
         for instance_id, delivery in story.deliveries(found):
             if (instance_id, delivery["destination"]) in sending:
                 delivery["state"] = "sending"
+            self._say_when(delivery["awaits"])
         found["destinations"] = {name: self._destination(name) for name in sorted(story.destinations(found))}
         return found
+
+    def _say_when(self, awaits: dict[str, Any] | None) -> None:
+        """Fill in when a completion is due."""
+        seconds = self._app.waiting.due_in(awaits["id"]) if awaits is not None else None
+        if awaits is not None and seconds is not None and awaits["complete_at"] is None:
+            awaits["due_at"] = round(time() + seconds, 1)
 
     def _being_sent(self) -> set[tuple[int, str]]:
         """(instance id, destination) of all that is being sent now."""
@@ -177,6 +184,8 @@ class Administrator:
             deliveries = await self._retry_failed(what)
         if word == "held" or (word is None and not what.get("to")):
             images = await self._retry_held(what)
+        if word in (None, "held"):
+            deliveries += await self._send_now(SendNow(selection(what, ()), late=True))
         for name, channel in self._app.scheduler.channels.items():
             if what.get("to") in (None, name):
                 channel.verdict.resume()
@@ -222,7 +231,12 @@ class Administrator:
         return {"destinations": changed}
 
     async def queue_release(self, what: dict[str, Any]) -> dict[str, Any]:
-        """A destination goes on that a person held, or that was held because it refused several studies."""
+        """A destination goes on that a person held, or that was held because it refused several studies.
+
+        With ``waiting``: the selected images wait no longer for their studies to be complete.
+        """
+        if what.get("waiting"):
+            return {"deliveries": await self._send_now(SendNow(selection(what, ())))}
         name = name_of(what)
         channel = self._app.scheduler.channels.get(name)
         async with self._holding:
@@ -237,6 +251,15 @@ class Administrator:
                 self._app.scheduler.hold(name, None)
                 log.warning("%s: released by a person", name)
         return {"destinations": changed}
+
+    async def _send_now(self, action: SendNow) -> int:
+        """What waits for a completion is ready."""
+        app = self._app
+        touched = await app.committer.act(action)
+        if touched:
+            await app.waiting.refresh()
+            app.look_again(app.scheduler.channels)
+        return touched
 
     async def _by_destination(
         self, what: dict[str, Any], states: tuple[DeliveryState, ...]
@@ -274,6 +297,18 @@ class Administrator:
     ) -> int:
         """``act`` on what is chosen, until nothing is left or nothing changes any more; how many it touched."""
         states = states_of(what, (DeliveryState.FAILED,))
+        try:
+            return await self._until_done(what, states, act)
+        finally:
+            if DeliveryState.WAITING in states:
+                await self._app.waiting.refresh()
+
+    async def _until_done(
+        self,
+        what: dict[str, Any],
+        states: tuple[DeliveryState, ...],
+        act: Callable[[str, list[QueueRow]], Awaitable[int]],
+    ) -> int:
         total = 0
         while found := await self._by_destination(what, states):
             touched = 0

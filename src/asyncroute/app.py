@@ -14,7 +14,7 @@ import logging
 import os
 import signal
 import ssl
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from time import time
@@ -35,6 +35,7 @@ from asyncroute.forward.base import Forwarder
 from asyncroute.forward.dicom import DicomForwarder, Means, Policy
 from asyncroute.forward.folder import FolderForwarder
 from asyncroute.forward.reading import Readers
+from asyncroute.journal.base import Complete
 from asyncroute.journal.reader import MAX_AHEAD, SqliteReader
 from asyncroute.journal.sqlite import SqliteJournal
 from asyncroute.link import certificates, descriptors, tls
@@ -46,6 +47,7 @@ from asyncroute.link.users import load as load_users
 from asyncroute.queue.channel import Channel
 from asyncroute.queue.limits import Backlog, Outbound
 from asyncroute.queue.scheduler import Scheduler
+from asyncroute.queue.waiting import Patience, Waiting
 from asyncroute.receive.listener import Intake, Listener
 from asyncroute.recover import Recovered, recover
 from asyncroute.release import Releaser
@@ -122,6 +124,8 @@ class App:
         )
         self.committer.on_settled = self.scheduler.settled
         self.committer.on_trouble = self.scheduler.stall
+        self.waiting = Waiting(self._complete, self.reader.completions, self.look_again, self.journal.clock)
+        self.committer.on_waiting = self.waiting.joined
         self.releaser = Releaser(self.spool, self.committer.release)
         self._closing.callback(self.releaser.close)
         self.committer.on_releasable = self.releaser.release
@@ -150,6 +154,16 @@ class App:
         reader = await SqliteReader.open(self.config.node.data_dir, max_ahead)
         reader.on_damage = self.journal.condemn
         return reader
+
+    async def _complete(self, ids: Sequence[int]) -> int:
+        return await self.committer.act(Complete(ids))
+
+    def look_again(self, destinations: Iterable[str]) -> None:
+        """The journal has more for these destinations."""
+        for name in destinations:
+            channel = self.scheduler.channels.get(name)
+            if channel is not None:
+                channel.look_again()
 
     @staticmethod
     def share_descriptors(config: Config) -> descriptors.Descriptors:
@@ -230,6 +244,11 @@ class App:
                 channel.backlog.max_images, channel.backlog.max_bytes = d.max_backlog.images, d.max_backlog.bytes
 
     @staticmethod
+    def patience(config: Config) -> dict[str, Patience]:
+        """By name, the routes whose images wait for a completion, and how long."""
+        return {r.name: Patience(r.quiet, r.at_latest) for r in config.routes if r.wait is not None}
+
+    @staticmethod
     def guards(settings: ListenerSettings) -> tuple[ssl.SSLContext | None, Users | None]:
         """A listener's TLS context, and its users.
 
@@ -258,6 +277,7 @@ class App:
         self._received_before = counts.totals.get("received", 0)
         self.scheduler.begin(counts)
         self.releaser.release(self.recovered.releasable)
+        await self.waiting.begin(self.patience(self.config))
         self.deadlines.start()
         try:
             await self.control.start()
@@ -378,6 +398,7 @@ class App:
         for listener in self.intake.listeners:
             listener.close()
         self.admission.stopping = True
+        self.waiting.stop()
         for task in self._tasks:
             task.cancel()
         await self.intake.drain(self.config.node.drain)

@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import PurePath
 from time import time
 
+from asyncroute.core.completion import Completion
 from asyncroute.core.errors import AsyncrouteError, StorageFault
 from asyncroute.core.model import Settlement
 from asyncroute.crashpoints import crash_point
@@ -78,6 +79,7 @@ class Committer:
         self.on_releasable: Callable[[list[tuple[int, str]]], None] = _unset
         self.on_trouble: Callable[[bool], None] = _unset
         self.on_full: Callable[[], None] = lambda: None
+        self.on_waiting: Callable[[list[Completion]], None] = _unset
         self.trouble: str | None = None
         self._spool = spool
         self._writer = writer
@@ -320,6 +322,8 @@ class Committer:
             crash_point("admitted-unanswered")
         committed = batch.committed
         assert committed is not None
+        if committed.completions:
+            _guarded(self.on_waiting, committed.completions)
         for received in batch.images:
             why = batch.refused.get(received.instance.id)
             if why is None:

@@ -34,6 +34,8 @@ POINTS = (
     "settle-committed",
     "file-removed",
     "release-committed",
+    "completion-written",
+    "completion-committed",
 )
 
 VARIABLE = "ASYNCROUTE_CRASH"

@@ -55,6 +55,7 @@ def reload(app: App) -> list[str]:
     listeners = _listeners(app, new, guards)
     _change_listeners(app, new, listeners, guards)
     app.change_destinations(new, forwarders, renewed)
+    app.waiting.change(app.patience(new))
     app.stamps, app.certificates = seen, validities
     app.admission.router = Router(table)
     app.admission.unrouted, app.admission.min_free = new.node.unrouted, new.node.min_free

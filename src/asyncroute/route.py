@@ -8,6 +8,8 @@ one.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from asyncroute.core.model import Instance, RouteHit, Source
 from asyncroute.core.rules import RouteTable
 from asyncroute.link.buffers import ImageBytes
@@ -70,8 +72,9 @@ class Router:
         instance.accession = facts.accession
         instance.modality = facts.modality
         instance.header = _header(head if image is None else image.parts[0] if image.parts else b"", instance, scan)
-        instance.hits = () if self._undecidable(instance, scan) else self._decide(instance.source, facts)
-        return instance.hits
+        hits = () if self._undecidable(instance, scan) else self._decide(instance.source, facts)
+        instance.hits = hits = _awaited(hits, instance) if self._table.waits else hits
+        return hits
 
     def _learn(self, scan: Scan) -> _Facts:
         facts = _Facts(scan, self._table.tags)
@@ -120,6 +123,13 @@ class Router:
         assert scan is not None
         scan.odd = scan.odd or f"its attributes lie beyond the first {len(data)} bytes"
         return scan
+
+
+def _awaited(hits: tuple[RouteHit, ...], instance: Instance) -> tuple[RouteHit, ...]:
+    """An image that does not say which study (or series) it belongs to cannot wait for it: it goes at once."""
+    if all(hit.wait is None or instance.unit_uid(hit.wait) for hit in hits):
+        return hits
+    return tuple(hit if hit.wait is None or instance.unit_uid(hit.wait) else replace(hit, wait=None) for hit in hits)
 
 
 def _header(data: bytes | memoryview, instance: Instance, scan: Scan) -> bytes:

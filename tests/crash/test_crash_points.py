@@ -15,7 +15,14 @@ from tests.support.killing import VARIABLE, Ordeal, kills_at, seeded
 from tests.support.waiting import wait_until
 
 POINTS = crash_points()
-PASSES = {"file-removed": 6, "release-committed": 2, "stream-finished": 2, "stream-partly-written": 5}
+PASSES = {
+    "completion-committed": 3,
+    "completion-written": 3,
+    "file-removed": 6,
+    "release-committed": 2,
+    "stream-finished": 2,
+    "stream-partly-written": 5,
+}
 """Of which passes of a point some are chosen; of the others, of the first 12. Removals go in batches."""
 
 KILLS = [3, pytest.param(50, marks=pytest.mark.long)]

@@ -91,7 +91,7 @@ class Place:
 
 
 class Ordeal:
-    """The router, its three destinations, and what its senders saw."""
+    """The router, its three destinations, and what its senders saw. The folder gets studies when they are complete."""
 
     def __init__(
         self, make_router: MakeRouter, receivers: ReceiverHost, folder: Path, program: Sequence[str] = ()
@@ -104,7 +104,10 @@ class Ordeal:
                 settings.dicom("slower", slower.port, max_associations=4),
                 settings.folder("written", folder),
             ],
-            route=[settings.route("all", ["quick", "slower", "written"])],
+            route=[
+                settings.route("all", ["quick", "slower"]),
+                settings.route("studies", ["written"], when="complete", quiet="100ms", at_latest="300ms"),
+            ],
         )
         self._environment: dict[str, str] = {}
         if program:

@@ -38,6 +38,7 @@ LEAST: Mapping[type[model.Table], Mapping[str, Any]] = {
 WITH: Mapping[tuple[type[model.Table], str], Mapping[str, Any]] = {
     (model.TlsServer, "require_client"): {"client_ca": "ca.pem"},
     (model.TlsServer, "bind_ae"): {"client_ca": "ca.pem"},
+    **{(model.Route, key): {"when": "complete"} for key in ("complete", "quiet", "at_latest", "late")},
 }
 KEYS = [(title, cells) for title in SECTIONS for cells in rows(own_section("configuration.md", title))]
 key_rows = pytest.mark.parametrize(("title", "cells"), KEYS, ids=[f"{t} {c[0]}" for t, c in KEYS])

@@ -49,6 +49,10 @@ Older = Annotated[str | None, _option("--older", metavar="AGE", words="Only what
 Everything = Annotated[bool, typer.Option("--all", help="Really all; needed where nothing else is chosen.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A destination of the configuration.", show_default=False)]
 Target = Annotated[str, typer.Argument(metavar="NAME", help="The destination that gets them.", show_default=False)]
+HeldName = Annotated[
+    str | None, typer.Argument(metavar="[NAME]", help="A destination that is held.", show_default=False)
+]
+EveryWaiting = Annotated[bool, typer.Option("--all", help="All images that wait for their study.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -62,7 +66,9 @@ def add_to(app: typer.Typer) -> None:
     group.command("discard", epilog=example("asyncroute queue discard --id 17 --id 18 --yes"))(discard)
     group.command("reroute", epilog=example("asyncroute queue reroute pacs2 --to pacs --error 0x0122"))(reroute)
     group.command("hold", epilog=example("asyncroute queue hold pacs"))(hold)
-    group.command("release", epilog=example("asyncroute queue release pacs"))(release)
+    group.command("release", epilog=example("asyncroute queue release pacs", "asyncroute queue release --study 1.2.3"))(
+        release
+    )
     app.add_typer(group, name="queue")
 
 
@@ -157,8 +163,26 @@ def hold(name: Name, config: ConfigFile = None, as_json: AsJson = False) -> None
     _tell(done, f"{name}: held", f"{name}: was held already", as_json)
 
 
-def release(name: Name, config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Go on sending to a destination that is held."""
+def release(  # noqa: PLR0913, PLR0917 - a command's options
+    name: HeldName = None,
+    config: ConfigFile = None,
+    to: To = None,
+    uid: Uid = None,
+    study: Study = None,
+    accession: Accession = None,
+    ids: Ids = None,
+    everything: EveryWaiting = False,
+    as_json: AsJson = False,
+) -> None:
+    """Go on sending to a destination that is held; or, with options, send images now that wait for their study."""
+    what = _what(to, None, uid, study, accession, ids, False, None, None)
+    chosen = everything or any(value is not None for value in what.values())
+    if name is not None and chosen:
+        raise typer.BadParameter("name a destination that is held, or choose images that wait, not both")
+    if name is None:
+        done = _act(config, "release", _chosen(what, everything) | {"waiting": True})
+        _tell_released(done, as_json)
+        return
     done = _act(config, "release", {"to": name})
     _tell(done, f"{name}: released", f"{name}: was not held", as_json)
 
@@ -269,6 +293,13 @@ def _tell(done: Mapping[str, int], changed: str, as_before: str, as_json: bool) 
         output.facts(done)
     else:
         output.say(changed if done["destinations"] else as_before)
+
+
+def _tell_released(done: Mapping[str, int], as_json: bool) -> None:
+    if as_json:
+        output.facts(done)
+    else:
+        output.say(f"{done['deliveries']} deliveries wait no longer")
 
 
 def _print(rows: Sequence[Mapping[str, Any]], limit: int) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from asyncroute import administer
 from asyncroute.core.errors import OurFault
 from asyncroute.core.states import DeliveryState
-from asyncroute.journal.base import Action, Discard, Group, Hold, Reader, Redirect, Release, Retry
+from asyncroute.journal.base import Action, Discard, Group, Hold, Reader, Redirect, Release, Retry, SendNow
 from asyncroute.status import local, story
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ def _hold(config: Config, what: What) -> dict[str, int]:
 
 
 def _release(config: Config, what: What) -> dict[str, int]:
+    if what.get("waiting"):
+        return {"deliveries": _commit(config, [SendNow(administer.selection(what, ()))])[0]}
     name = administer.name_of(what)
     (changed,) = _commit(config, [Release(name)])
     if not changed and config.destination(name) is None:
@@ -113,8 +115,10 @@ def _retry(config: Config, what: What) -> dict[str, int]:
         raise OurFault("held images are routed again by a running router only; start it first (asyncroute serve)")
     if state not in (None, "failed"):
         raise OurFault(f"only failed deliveries and held images can be retried, not {state} ones")
-    (deliveries,) = _commit(config, [Retry(administer.selection(what, (DeliveryState.FAILED,)))])
-    return {"deliveries": deliveries, "images": 0}
+    actions: list[Action] = [Retry(administer.selection(what, (DeliveryState.FAILED,)))]
+    if state is None:
+        actions.append(SendNow(administer.selection(what, ()), late=True))
+    return {"deliveries": sum(_commit(config, actions)), "images": 0}
 
 
 def _discard(config: Config, what: What) -> dict[str, int]:

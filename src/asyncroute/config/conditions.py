@@ -71,7 +71,7 @@ def compile_route(route: Route, listeners: Listeners, report: Report) -> Rule:
     """One route; `listeners` are all that exist, or None if that is not known (then their names are not checked)."""
     match = _compile_table("match", route.match, listeners, report)
     unless = _compile_table("unless", route.unless, listeners, report)
-    return Rule(route.name, route.to, match, unless, route.final, PRIORITIES[route.priority])
+    return Rule(route.name, route.to, match, unless, route.final, PRIORITIES[route.priority], route.wait)
 
 
 def _compile_table(

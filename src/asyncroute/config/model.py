@@ -54,6 +54,7 @@ from asyncroute.config.template import DEFAULT_LAYOUT, SOP_INSTANCE_UID, Layout,
 from asyncroute.config.units import format_duration
 from asyncroute.config.words import Invalid, quote, show
 from asyncroute.core.hours import Hours
+from asyncroute.core.model import Wait
 from asyncroute.core.outcomes import Action
 from asyncroute.core.rates import Rates
 from asyncroute.core.retry import Backoff
@@ -357,6 +358,10 @@ class Route(Table):
     final: Flag = False
     calling_ae_title: CallingTitle | None = None
     when: Annotated[Literal["now", "complete"], choice("now", "complete")] = "now"
+    complete: Annotated[Literal["study", "series"], choice("study", "series")] = "study"
+    quiet: Timeout = 60.0
+    at_latest: Age = 1800.0
+    late: Annotated[Literal["send", "hold"], choice("send", "hold")] = "send"
     priority: Annotated[str, choice("stat", "high", "normal", "low")] = "normal"
 
     @field_validator("to")
@@ -365,6 +370,31 @@ class Route(Table):
         if not value:
             raise Invalid("must name at least one destination")
         return value
+
+    @field_validator("complete", "quiet", "at_latest", "late")
+    @classmethod
+    def _only_when_complete(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.data.get("when") == "now":
+            raise Invalid('only with when = "complete"')
+        return value
+
+    @field_validator("at_latest")
+    @classmethod
+    def _at_least_quiet(cls, value: float, info: ValidationInfo) -> float:
+        if value < info.data.get("quiet", 0):
+            raise Invalid(f'must not be shorter than "quiet", which is {format_duration(info.data["quiet"])}')
+        return value
+
+    @model_validator(mode="after")
+    def _quiet_within_at_latest(self) -> Route:
+        if self.at_latest < self.quiet:  # only "quiet" was written
+            raise Invalid(f'"quiet" must not be longer than "at_latest", which is {format_duration(self.at_latest)}')
+        return self
+
+    @property
+    def wait(self) -> Wait | None:
+        """What its images wait for; None: nothing."""
+        return Wait(self.complete, self.late == "hold") if self.when == "complete" else None
 
 
 class Config(Table):
@@ -425,7 +455,7 @@ LATER_TABLES = frozenset({"peer", "group", "transform", "archive", "watch", "htt
 """Top-level tables whose part is not built yet."""
 
 LATER_KEYS: Mapping[type[Table], frozenset[str]] = {
-    Route: frozenset({"transform", "complete", "quiet", "at_latest", "late"}),
+    Route: frozenset({"transform"}),
 }
 """Keys whose part is not built yet."""
 
@@ -436,7 +466,6 @@ TODAY: Mapping[type[Table], Mapping[str, object]] = {
         "verify": "no",
     },
     FolderDestination: {"compress": "keep"},
-    Route: {"when": "now"},
 }
 """Keys whose part is not built yet, with the one value that describes what happens without it."""
 

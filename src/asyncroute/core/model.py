@@ -28,12 +28,27 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """That an image waits until its study is complete, or its series (``unit``: "study" or "series").
+
+    ``hold_late``: what comes after a completion is held for a person, instead of waiting for another one.
+    """
+
+    unit: str
+    hold_late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RouteHit:
-    """One destination that an image is owed to, the route that said so, and how urgent it is (``core.priority``)."""
+    """One destination that an image is owed to, the route that said so, and how urgent it is (``core.priority``).
+
+    ``wait`` None: it goes at once.
+    """
 
     route: str
     destination: str
     priority: int = NORMAL
+    wait: Wait | None = None
 
 
 @dataclass(slots=True)
@@ -64,6 +79,10 @@ class Instance:
     hold_reason: str | None = None
     header: bytes | None = None
     hits: tuple[RouteHit, ...] = ()
+
+    def unit_uid(self, wait: Wait) -> str:
+        """The UID of the study or series that ``wait`` is for."""
+        return self.study_uid if wait.unit == "study" else self.series_uid
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import attrgetter
 
-from asyncroute.core.model import RouteHit, Source
+from asyncroute.core.model import RouteHit, Source, Wait
 from asyncroute.core.priority import NORMAL
 
 FACTS = ("calling_aet", "called_aet", "listener", "peer")
@@ -123,6 +123,7 @@ class Rule:
     unless: tuple[Condition, ...] = ()
     final: bool = False
     priority: int = NORMAL
+    wait: Wait | None = None
 
 
 # --- Reading values --------------------------------------------------------------------------------------------------
@@ -332,18 +333,20 @@ def _rule_holds(rule: Rule) -> Holds | None:
 class RouteTable:
     """All routes in order, compiled.
 
-    `tags` are the attributes that decisions depend on: whoever reads headers needs to look for no others.
+    `tags` are the attributes that decisions depend on: whoever reads headers needs to look for no others. `waits`:
+    whether images of any route wait for a completion.
     """
 
-    __slots__ = ("_compiled", "_hits", "_known", "_unconditional", "tags")
+    __slots__ = ("_compiled", "_hits", "_known", "_unconditional", "tags", "waits")
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         kept = tuple(rules)
         self.tags = frozenset(
             condition.key for rule in kept for condition in rule.match + rule.unless if isinstance(condition.key, int)
         )
+        self.waits = any(rule.wait for rule in kept)
         self._hits = tuple(
-            tuple(RouteHit(rule.name, name, rule.priority) for name in rule.destinations) for rule in kept
+            tuple(RouteHit(rule.name, name, rule.priority, rule.wait) for name in rule.destinations) for rule in kept
         )
         self._compiled = tuple((1 << n, _rule_holds(rule), rule.final) for n, rule in enumerate(kept))
         self._known: dict[int, tuple[RouteHit, ...]] = {}

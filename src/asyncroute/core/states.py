@@ -30,7 +30,7 @@ class DeliveryState(IntEnum):
 S = DeliveryState
 
 TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
-    S.WAITING: frozenset({S.READY, S.DISCARDED}),
+    S.WAITING: frozenset({S.READY, S.FAILED, S.DISCARDED}),
     S.READY: frozenset({S.SENDING, S.WAITING, S.FAILED, S.DISCARDED}),
     S.SENDING: frozenset({S.DELIVERED, S.READY, S.FAILED}),
     S.DELIVERED: frozenset({S.CONFIRMED, S.READY}),

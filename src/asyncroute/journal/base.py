@@ -16,6 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from asyncroute.core.completion import Awaited, Completion
 from asyncroute.core.model import Delivery, Instance, RouteHit, Selection, Settlement, Source, Strand
 from asyncroute.core.states import DeliveryState
 
@@ -84,7 +85,25 @@ class Release:
     destination: str
 
 
-Action = Retry | Discard | Reroute | Redirect | FileLost | Hold | Release
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """These completions (``Completion.id``) are complete: all deliveries that wait for them become ready, together."""
+
+    ids: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class SendNow:
+    """A person's word: selected deliveries wait no longer for a completion. ``late``: only those that came late.
+
+    Completions for which nothing waits then are over.
+    """
+
+    selection: Selection
+    late: bool = False
+
+
+Action = Retry | Discard | Reroute | Redirect | FileLost | Hold | Release | Complete | SendNow
 
 
 @dataclass(slots=True)
@@ -110,8 +129,8 @@ class Event:
     """An exception worth telling (a failure, a hold, a person's action), for an image's story or a destination's.
 
     ``kind`` of an image's: "retry", "failed" and "warning" (results), "attempt" (one that is not charged), "retried",
-    "discarded", "rerouted" and "routed" (a person's word), "conflict", "file-lost"; of a destination's: "down",
-    "up", "pause", "held". Of one image and destination the last hundred are kept.
+    "discarded", "released" and "routed" (a person's word), "conflict", "file-lost"; of a destination's: "down", "up",
+    "pause", "held". Of one image and destination the last hundred are kept.
     """
 
     at: float
@@ -130,12 +149,14 @@ class Committed:
     ``refused``: admitted instances that could not be written though the rest was, with the reason (one line).
     ``acted``: for each action of the group the number of deliveries or images it touched.
     ``conflicts``: ids of admitted instances whose SOP Instance UID was received before with other bytes.
+    ``completions``: what admitted images wait for; their ``images`` and ``owed`` are those of this group.
     """
 
     releasable: list[tuple[int, str]] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
     acted: list[int] = field(default_factory=list)
     conflicts: list[int] = field(default_factory=list)
+    completions: list[Completion] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +243,7 @@ class OneDelivery:
     queued_at: float
     first_try_at: float | None
     settled_at: float | None
+    awaited: Awaited | None = None
 
 
 @dataclass(slots=True)
@@ -413,6 +435,10 @@ class Reader(Protocol):
 
     async def counts(self) -> Counts:
         """See ``Counts``."""
+        ...
+
+    async def completions(self) -> list[Completion]:
+        """All for which images wait, by id."""
         ...
 
     async def rows(self, selection: Selection, limit: int, held: bool = False) -> list[QueueRow]:

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Collection
 from time import time
 
-from asyncroute.journal import headers
+from asyncroute.journal import completions, headers
 from asyncroute.journal.statements import load
 from asyncroute.journal.values import json_ids
 
@@ -42,6 +42,7 @@ class Pruner:
                 self._forget(ids)
             self._connection.execute(_SQL["prune_events"], (before, limit))
             self._connection.execute(_SQL["prune_studies"], (before, limit))
+            self._connection.execute(completions.SQL["prune"], (before, limit))
             self._connection.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:

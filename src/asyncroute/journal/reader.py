@@ -23,11 +23,12 @@ from urllib.parse import quote
 
 import aiosqlite
 
+from asyncroute.core.completion import Completion
 from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import Delivery, Instance, RouteHit, Selection, Source, Strand
 from asyncroute.core.priority import nearest
 from asyncroute.core.states import OPEN, PENDING, DeliveryState
-from asyncroute.journal import headers, migrate, select
+from asyncroute.journal import completions, headers, migrate, select
 from asyncroute.journal.base import Claim, Counts, Held, QueueRow
 from asyncroute.journal.examine import look_before_opening, refuse_unfinished
 from asyncroute.journal.faults import storage_fault
@@ -169,6 +170,11 @@ class SqliteReader:
         """See ``Reader.counts``."""
         holds = await self._all(_SQL["holds"]) if await self._all(_SQL["has_holds"]) else []
         return _counts(await self._all(_SQL["counts"]), holds)
+
+    async def completions(self) -> list[Completion]:
+        """See ``Reader.completions``."""
+        known = await self._all(completions.SQL["has_table"])
+        return completions.told(await self._all(completions.SQL["waiting"])) if known else []
 
     async def rows(self, selection: Selection, limit: int, held: bool = False) -> list[QueueRow]:
         """See ``Reader.rows``."""

@@ -23,7 +23,7 @@ from urllib.parse import quote
 from asyncroute.core.errors import StorageFault
 from asyncroute.crashpoints import crash_point
 from asyncroute.journal import examine, migrate
-from asyncroute.journal.base import Committed, Group, Unreleased
+from asyncroute.journal.base import Committed, Complete, Group, Unreleased
 from asyncroute.journal.clock import RunClock
 from asyncroute.journal.faults import ROW_FAULTS, damaged, is_fatal, storage_fault
 from asyncroute.journal.place import Lock, make_private, refuse_network, sync_folder
@@ -213,13 +213,13 @@ class SqliteJournal:
         try:
             crash_point("journal-begun")
             done = self._writer.write(group, careful)
-            _pass_points(group, "journal-written", "settle-written", None)
+            _pass_points(group, "journal-written", "settle-written", None, "completion-written")
             connection.execute("COMMIT")
             self._writer.committed()
         except BaseException:
             self._roll_back()
             raise
-        _pass_points(group, "journal-committed", "settle-committed", "release-committed")
+        _pass_points(group, "journal-committed", "settle-committed", "release-committed", "completion-committed")
         self._refuse_removed()
         return done
 
@@ -254,13 +254,15 @@ class SqliteJournal:
         _log.critical("%s", self.broken)
 
 
-def _pass_points(group: Group, admitted: str, settled: str, released: str | None) -> None:
+def _pass_points(group: Group, admitted: str, settled: str, released: str | None, completed: str) -> None:
     if group.admits:
         crash_point(admitted)
     if group.settlements:
         crash_point(settled)
     if group.released and released:
         crash_point(released)
+    if any(isinstance(action, Complete) and action.ids for action in group.actions):
+        crash_point(completed)
 
 
 def _connect_somehow(path: Path, durability: str, lock_wait: float, reserve: Reserve | None) -> sqlite3.Connection:

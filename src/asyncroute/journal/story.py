@@ -12,8 +12,10 @@ import json
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
+from asyncroute.core.completion import Awaited
 from asyncroute.core.model import Source
 from asyncroute.core.states import DeliveryState
+from asyncroute.journal import completions
 from asyncroute.journal.base import Event, ImageStory, OneDelivery, Part, Remembered
 from asyncroute.journal.statements import load
 from asyncroute.journal.values import clean, json_ids, uid_key, unsigned
@@ -55,13 +57,24 @@ class SqliteStories:
         """See ``Stories.images``."""
         chosen = (json_ids(ids),)
         told = {row[0]: _image(row) for row in await self._ask(_SQL["images"], chosen)}
+        awaited = await self._awaited(chosen)
         for row in await self._ask(_SQL["deliveries"], chosen):
             if row[0] in told:
-                told[row[0]].deliveries.append(_delivery(row))
+                told[row[0]].deliveries.append(_delivery(row, awaited.get(row[:2])))
         for row in await self._ask(_SQL["events"], chosen):
             if row[3] in told:
                 told[row[3]].events.append(Event(*row))
         return [told[id_] for id_ in ids if id_ in told]
+
+    async def _awaited(self, chosen: tuple[str]) -> dict[tuple[int, str], Awaited]:
+        """By instance and destination, what deliveries of these images wait or waited for."""
+        if not await self._ask(completions.SQL["has_table"], ()):
+            return {}
+        rows = await self._ask(completions.SQL["of_images"], chosen)
+        return {
+            (instance, destination): Awaited(id_, unit, uid, state == completions.HELD, *times)
+            for instance, destination, id_, unit, uid, state, *times in rows
+        }
 
     async def troubles(self, destinations: Collection[str], since: float, until: float, limit: int) -> list[Event]:
         """See ``Stories.troubles``."""
@@ -100,7 +113,7 @@ def _image(row: Row) -> ImageStory:
     return ImageStory(*(id_, source, *facts))
 
 
-def _delivery(row: Row) -> OneDelivery:
+def _delivery(row: Row, awaited: Awaited | None) -> OneDelivery:
     _, destination, route, state, attempts, not_before, status, error, queued_at, first_try_at, settled_at = row
     times = (queued_at, first_try_at, settled_at)
-    return OneDelivery(destination, route, DeliveryState(state), attempts, not_before, status, error, *times)
+    return OneDelivery(destination, route, DeliveryState(state), attempts, not_before, status, error, *times, awaited)

@@ -15,12 +15,13 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from asyncroute.core.model import Instance, Settlement
+from asyncroute.core.model import Instance, RouteHit, Selection, Settlement
 from asyncroute.core.states import DeliveryState
-from asyncroute.journal import select
+from asyncroute.journal import completions, select
 from asyncroute.journal.base import (
     Action,
     Committed,
+    Complete,
     Discard,
     Event,
     FileLost,
@@ -30,6 +31,7 @@ from asyncroute.journal.base import (
     Release,
     Reroute,
     Retry,
+    SendNow,
 )
 from asyncroute.journal.bulk import Row, Rows
 from asyncroute.journal.clock import RunClock
@@ -51,7 +53,7 @@ _AGAIN = "state = 1, attempts = 0, not_before = 0, settled_at = NULL, since = :s
 _log = logging.getLogger(__name__)
 
 _BULK = {name: Rows(SQL[name]) for name in ("admit", "enter", "settle", "insert_delivery")}
-_TO_NOBODY: Row = (None,) * 4
+_TO_NOBODY: Row = (None,) * 5
 _AS_BEFORE: Row = (None,) * 19
 _NO_STUDY: Row = (None,) * 5
 
@@ -108,6 +110,7 @@ class _Work:
         "_counts",
         "_destinations",
         "_events",
+        "_joining",
         "_later",
         "_queued_at",
         "_since",
@@ -132,6 +135,7 @@ class _Work:
         self._since = since
         self._careful = careful
         self._later = later
+        self._joining = completions.Joining(connection, self._at, since)
         self._counts: Counter[tuple[str, int]] = Counter()
         self._touched: set[int] = set()
         self._studies: list[Row] = []
@@ -143,12 +147,22 @@ class _Work:
     def admit(self, images: Sequence[Instance]) -> None:
         """Instances with their deliveries, studies, counters; conflicts with earlier copies."""
         if self._careful:
+            self._join(images)
             images = [image for image in images if self._is_admitted(image)]
         else:
             self._insert(images)
         self._counts["received", _OF_NO_DESTINATION] += len(images)
         self._studies = _studies(images)
         self._touched.update(image.id for image in images if not image.hits and image.hold_reason is None)
+
+    def _join(self, images: Sequence[Instance]) -> None:
+        """What they wait for has to be there before the first of them: it stays, also where an image is refused."""
+        for image in images:
+            for hit in image.hits:
+                self._completion(image, hit)
+
+    def _completion(self, image: Instance, hit: RouteHit) -> int | None:
+        return None if hit.wait is None else self._joining.join(image, hit, hit.wait)
 
     def _insert(self, images: Sequence[Instance]) -> None:
         rows: list[Row] = []
@@ -161,7 +175,12 @@ class _Work:
         pack = self._later.place(image)
         key = strand(image.source.calling_aet, image.study_uid)
         facts = (image.id, image.size, self._queued_at or image.received_at, key)
-        owed = [(*facts, self._number(hit.destination), hit.route, hit.priority, self._since) for hit in image.hits]
+        owed = [
+            (*facts, self._number(hit.destination), hit.route, hit.priority, self._since, self._completion(image, hit))
+            if hit.wait
+            else (*facts, self._number(hit.destination), hit.route, hit.priority, self._since, None)
+            for hit in image.hits
+        ]
         first = owed[0] if owed else (*facts, *_TO_NOBODY)
         return [(*first, image.received_at, pack, *_identity(image)), *((*more, *_AS_BEFORE) for more in owed[1:])]
 
@@ -224,10 +243,8 @@ class _Work:
         match action:
             case Retry():
                 return self._note("retried", "sent again at a person's word", self._change(action, _AGAIN))
-            case Discard(held=True):
-                return self._discard_held(action)
             case Discard():
-                return self._discard(action)
+                return self._discard_held(action) if action.held else self._discard(action)
             case Reroute():
                 return self._reroute(action)
             case Redirect():
@@ -238,6 +255,8 @@ class _Work:
                 return self._hold(action.destination)
             case Release():
                 return self._release(action.destination)
+            case Complete() | SendNow():
+                return self._end_wait(action)
 
     def _change(self, action: Retry | Discard, assignments: str) -> list[tuple[int, int]]:
         """Set columns of the selected deliveries; their (instance, destination number)s."""
@@ -253,9 +272,15 @@ class _Work:
 
     def _discard(self, action: Discard) -> int:
         gone = self._change(action, "state = 6, not_before = 0, settled_at = :at")
+        self._close_empty(action.selection, gone)
         self._counts.update(("discarded", destination) for _, destination in gone)
         self._touched.update(instance for instance, _ in gone)
         return self._note("discarded", "given up at a person's word", gone)
+
+    def _close_empty(self, selection: Selection, gone: Sequence[tuple[int, int]]) -> None:
+        """If these waited for a completion, it may be over now."""
+        if DeliveryState.WAITING in selection.states:
+            completions.close_empty(self._connection, (instance for instance, _ in gone), self._at)
 
     def _note(self, kind: str, text: str, touched: Sequence[tuple[int, int]]) -> int:
         """Events for what a person's word has touched; how many that is."""
@@ -304,6 +329,7 @@ class _Work:
         values = {"target": values["target"], "touched": json.dumps(touched), "at": self._at, "since": self._since}
         self._connection.execute(SQL["redirect"], values)
         self._connection.execute(SQL["redirected"], values)
+        self._close_empty(action.selection, touched)
         return self._note("rerouted", f"goes to {action.destination} instead, at a person's word", touched)
 
     def _lose(self, action: FileLost) -> int:
@@ -325,6 +351,12 @@ class _Work:
         ended = self._connection.execute(SQL["end_hold_of"], (self._since, number)).rowcount
         return self._told(ended, "release", "a person releases this destination", destination)
 
+    def _end_wait(self, action: Complete | SendNow) -> int:
+        if isinstance(action, Complete):
+            return completions.complete(self._connection, action, self._at, self._since)
+        touched = completions.send_now(self._connection, action, self._at, self._since)
+        return self._note("released", "waits no longer, at a person's word", touched)
+
     def _told(self, touched: int, kind: str, text: str, destination: str) -> int:
         if touched:
             self._events.append(Event(self._at, kind, text, destination=destination))
@@ -342,6 +374,7 @@ class _Work:
             once = (json_ids(released), json.dumps(counts))
             first, *more = self._studies or [_NO_STUDY]
             self._run("enter", [(*once, *first), *((None, None, *study) for study in more)])
+        self.done.completions = self._joining.finish()
         packs, admitted = self._later.write() if now else ([], [])
         for number, pack in packs:
             self._connection.execute(SQL["insert_pack"], (number, *pack))

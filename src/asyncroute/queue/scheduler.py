@@ -134,7 +134,7 @@ class Scheduler:
             self.tallies[hit.destination].backlog.add(instance.size)
             delivery = _delivery(instance, hit, image, self._clock())
             channel = self.channels.get(hit.destination)  # none: retired since the image was routed
-            if channel is None or not channel.offer(delivery):
+            if hit.wait is not None or channel is None or not channel.offer(delivery):
                 self.finished_with(delivery)
 
     # ---- queue.verdict.Ledger

@@ -19,7 +19,8 @@ async def read(reader: Reader, node: str, destinations: Mapping[str, str], data_
     """See ``snapshot.stopped``; ``destinations``: {name: kind} of the configuration."""
     counts = await reader.counts()
     files, size = spool_usage(data_dir / "spool")
-    found = snapshot.stopped(node, counts, dict(destinations), files, size, free_bytes(data_dir))
+    spool = {"files": files, "bytes": size, "free_bytes": free_bytes(data_dir)}
+    found = snapshot.stopped(node, counts, await reader.completions(), dict(destinations), spool)
     return found | {"orphans": Orphans(data_dir).look()}
 
 

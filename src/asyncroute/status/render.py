@@ -153,7 +153,17 @@ def headline(snapshot: Mapping[str, Any]) -> list[str]:
         "   ".join(f"{name} {count}" for name, count in snapshot["totals"].items()),
         f"spool: {spool['files']} files, {size(spool['bytes'])}{_spare(spool)}; {size(spool['free_bytes'])} free",
     ]
+    lines += _incomplete(snapshot.get("incomplete"))
     return [*lines, _process(snapshot["process"])] if "process" in snapshot else lines
+
+
+def _incomplete(facts: Mapping[str, Any] | None) -> list[str]:
+    """The line about studies that wait for their completion; none where nothing waits."""
+    if not facts or not facts["studies"]:
+        return []
+    due = facts["next_due_s"]
+    when = f"; the next is due in {span(due)}" if due is not None else ""
+    return [f"not complete: {facts['images']} images of {facts['studies']} studies wait{when}"]
 
 
 def _spare(spool: Mapping[str, Any]) -> str:
@@ -175,6 +185,7 @@ def tables(snapshot: Mapping[str, Any]) -> list[Table]:
     made = [
         _channels(snapshot["channels"]),
         _limited(snapshot["channels"]),
+        _completions(snapshot.get("incomplete")),
         _inbound(associations["inbound"]),
         _outbound(associations["outbound"]),
     ]
@@ -196,6 +207,22 @@ def _channels(channels: Iterable[Mapping[str, Any]]) -> Table:
         for c in channels
     ]
     return Table("channels", columns, rows, frozenset(range(3, 10)))
+
+
+def _completions(facts: Mapping[str, Any] | None) -> Table:
+    """Studies (or series) that wait, the next that is due first."""
+    lines = facts["list"] if facts else []
+    rows = [
+        (
+            *(it["route"], it["calling_aet"], f"{it['unit']} {it['uid']}", str(it["images"])),
+            *(span(it["first_s"]), span(it["last_s"]), "late, held" if it["late"] else span(it["due_s"])),
+        )
+        for it in lines[:MOST_ROWS]
+    ]
+    columns = ("route", "from", "waits for", "images", "first", "last", "due in")
+    total = facts["studies"] + facts["late_studies"] if facts else 0
+    note = f"and {total - MOST_ROWS} more" if total > MOST_ROWS else ""
+    return Table("not complete", columns, rows, frozenset({3, 4, 5, 6}), note)
 
 
 def _state(channel: Mapping[str, Any]) -> str:

@@ -7,11 +7,13 @@ anything. Ages and durations are seconds, sizes bytes.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from asyncroute.core.completion import Completion
 from asyncroute.core.states import DeliveryState
 from asyncroute.journal.base import Counts
-from asyncroute.status import process
+from asyncroute.status import incomplete, process
 
 if TYPE_CHECKING:
     from asyncroute.app import App
@@ -23,7 +25,8 @@ ATTENTION = frozenset({"down", "rejected", "title-rejected", "held", "removed"})
 
 def running(app: App) -> dict[str, Any]:
     """The live router's state."""
-    channels = app.scheduler.describe()
+    owed = app.waiting.owed()
+    channels = [_without(line, owed[line["name"]]) for line in app.scheduler.describe()]
     now = app.loop.time()
     return {
         "node": app.config.node.name,
@@ -48,6 +51,7 @@ def running(app: App) -> dict[str, Any]:
             "outbound": [line for c in app.scheduler.channels.values() for lane in c.lanes if (line := lane.info())],
         },
         "channels": channels,
+        "incomplete": incomplete.facts(app.waiting.completions, time.time(), app.waiting.due_in),
         "listeners": [
             {
                 "ae_title": x.settings.ae_title,
@@ -73,8 +77,17 @@ def running(app: App) -> dict[str, Any]:
     }
 
 
+def _without(line: dict[str, Any], incomplete_: int) -> dict[str, Any]:
+    """What waits for a completion is not ready."""
+    return line | {"ready": max(line["ready"] - incomplete_, 0), "incomplete": incomplete_}
+
+
 def stopped(
-    name: str, counts: Counts, destinations: dict[str, str], files: int, size: int, free: int
+    name: str,
+    counts: Counts,
+    completions: Sequence[Completion],
+    destinations: dict[str, str],
+    spool: dict[str, int],
 ) -> dict[str, Any]:
     """The state that a router which does not run has left. ``destinations``: {name: kind} of the configuration."""
     names = [*destinations, *sorted({*counts.open, *counts.delivered} - set(destinations))]
@@ -86,8 +99,9 @@ def stopped(
         "totals": _totals(counts.totals.get("received", 0), counts.totals.get("delivered", 0), channels, counts.held),
         "associations": {"inbound": [], "outbound": []},
         "channels": channels,
+        "incomplete": incomplete.facts(completions, time.time(), lambda _: None),
         "listeners": [],
-        "spool": {"files": files, "bytes": size, "free_bytes": free},
+        "spool": spool,
         "trouble": [],
     }
 
@@ -98,6 +112,12 @@ def needs_person(snapshot: dict[str, Any]) -> list[str]:
     totals = snapshot["totals"]
     if totals["held"]:
         found.append(f"{totals['held']} images are held: no route matches them (asyncroute queue list --held)")
+    late = snapshot.get("incomplete")
+    if late and late["late_images"]:
+        found.append(
+            f"{late['late_images']} images of {late['late_studies']} studies came late and are held "
+            "(asyncroute queue list --state waiting, asyncroute queue retry --held)"
+        )
     if snapshot.get("orphans"):
         found.append(
             f"{snapshot['orphans']} files that the journal does not know are in the folder orphans "
@@ -137,7 +157,8 @@ def _stopped_channel(name: str, kind: str, counts: Counts) -> dict[str, Any]:
         "kind": kind,
         "state": ("stopped" if held is None else "held") if kind else "removed",
         "waiting": waiting,
-        "ready": waiting,
+        "ready": waiting - states.get(DeliveryState.WAITING, 0),
+        "incomplete": states.get(DeliveryState.WAITING, 0),
         "sending": 0,
         "failed": states.get(DeliveryState.FAILED, 0),
         "delivered": counts.delivered.get(name, 0),

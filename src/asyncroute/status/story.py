@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
+from asyncroute.core.completion import Awaited
 from asyncroute.core.errors import OurFault
 from asyncroute.core.states import PENDING, DeliveryState
 from asyncroute.journal.base import Event, ImageStory, OneDelivery, Part, Reader, Stories
@@ -176,6 +177,7 @@ def _delivery(it: ImageStory, delivery: OneDelivery) -> Facts:
         "next_try_at": delivery.not_before or None if delivery.state in PENDING else None,
         "last_status": f"0x{delivery.last_status:04X}" if delivery.last_status is not None else None,
         "last_error": delivery.last_error,
+        "awaits": _awaits(delivery.awaited),
         "queued_at": delivery.queued_at,
         "first_try_at": first,
         "settled_at": settled,
@@ -186,6 +188,11 @@ def _delivery(it: ImageStory, delivery: OneDelivery) -> Facts:
         },
         "events": [_event(event) for event in events],
     }
+
+
+def _awaits(awaited: Awaited | None) -> Facts | None:
+    """What a delivery waits or waited for; ``due_at``: when it is due as things are, if that is known."""
+    return None if awaited is None else {**asdict(awaited), "due_at": None}
 
 
 def _event(event: Event) -> Facts:

@@ -27,6 +27,7 @@ _WORDS: Final = {
     "up": "the destination",
     "pause": "the destination pauses",
     "held": "the destination is held",
+    "released": "released",
 }
 _ENDS: Final = {"delivered": "delivered", "confirmed": "confirmed", "failed": "dead letter", "discarded": "discarded"}
 _OPEN: Final = ("ready", "waiting", "sending")
@@ -100,6 +101,7 @@ def _image(it: Facts, found: Facts) -> Iterator[str]:
 def _delivery(delivery: Facts, start: float, found: Facts) -> Iterator[str]:
     yield f"  to {delivery['destination']} by route {delivery['route']}: {delivery['state']}"
     yield "  " + _at(delivery["queued_at"], start, "stored and queued")
+    yield from _completed(delivery["awaits"], start)
     story = _between(delivery, found["troubles"])
     if len(story) > MOST_LINES:
         yield f"    {len(story) - MOST_LINES} earlier events are left out (--json)"
@@ -108,6 +110,20 @@ def _delivery(delivery: Facts, start: float, found: Facts) -> Iterator[str]:
     yield from _end(delivery, start)
     if delivery["state"] in _OPEN:
         yield from _next(delivery, found["destinations"].get(delivery["destination"]))
+
+
+def _completed(awaits: Facts | None, start: float) -> Iterator[str]:
+    if awaits is not None and awaits["complete_at"] is not None:
+        first, last = moment(awaits["first_at"]), moment(awaits["last_at"])
+        yield "  " + _at(awaits["complete_at"], start, f"{awaits['unit']} complete: images from {first} to {last}")
+
+
+def _awaits(awaits: Facts) -> str:
+    """Why it is not sent yet."""
+    if awaits["held"]:
+        return f"came after its {awaits['unit']} was complete; held for a person (asyncroute queue release, discard)"
+    until = f", until {moment(awaits['due_at'])} if no more come" if awaits["due_at"] is not None else ""
+    return f"waits for its {awaits['unit']} to be complete (last image {moment(awaits['last_at'])}){until}"
 
 
 def _between(delivery: Facts, troubles: Sequence[Facts]) -> list[Facts]:
@@ -131,6 +147,9 @@ def _end(delivery: Facts, start: float) -> Iterator[str]:
 def _next(delivery: Facts, destination: Facts | None) -> Iterator[str]:
     if delivery["state"] == "sending":
         yield "    now: is being sent"
+        return
+    if delivery["state"] == "waiting" and delivery["awaits"] is not None:
+        yield f"    now: {_awaits(delivery['awaits'])}"
         return
     now = time.time()
     wait = (delivery["next_try_at"] or 0) - now

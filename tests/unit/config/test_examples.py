@@ -11,7 +11,7 @@ import pytest
 
 from asyncroute.config import Config, DicomDestination, FolderDestination, compile_routes, load
 from asyncroute.config.titles import titles_of
-from asyncroute.core.model import Source
+from asyncroute.core.model import Source, Wait
 from asyncroute.core.outcomes import Action, Kind, classify
 from tests.unit.parts import delivery
 
@@ -96,6 +96,12 @@ def test_night_hours(folder: Path) -> None:
     assert [opened(f"2026-06-12 {hour}") for hour in ("05:59", "06:00", "17:59", "18:00")] == [True, False, False, True]
     assert all(opened(f"2026-06-{day} 12:00") for day in ("13", "14"))
     assert not opened("2026-06-15 05:00"), "the weekend ends at midnight"
+
+
+def test_study_complete(folder: Path) -> None:
+    archive, studies = example(folder, "study-complete").routes
+    assert (archive.wait, studies.wait) == (None, Wait("study", hold_late=False))
+    assert (studies.quiet, studies.at_latest) == (60, 1800)
 
 
 def test_several_listeners(folder: Path) -> None:

@@ -98,6 +98,34 @@ WRONG = [
     ('[node]\nmemory = "256 M"', 'x.toml:11: node.memory: has the unknown unit "M"; write "256 MiB" or "256 MB"'),
     ("[node]\nmin_free = -1", "x.toml:11: node.min_free: must be 0 bytes to 1024 PiB"),
     (LISTENER + 'max_pdu = "2 MiB"', 'x.toml:12: listener[1].max_pdu: must be 4 KiB to 1 MiB, not "2 MiB"'),
+    *(
+        (f"{ROUTE}{key} = {value}", f'x.toml:13: route[0].{key}: only with when = "complete"')
+        for key, value in [("complete", '"study"'), ("quiet", '"60s"'), ("at_latest", '"30m"'), ("late", '"send"')]
+    ),
+    (
+        f'{ROUTE}late = "hold"\nwhen = "now"',
+        'x.toml:13: route[0].late: only with when = "complete"',
+    ),
+    (
+        f'{ROUTE}when = "complete"\nquiet = "10m"\nat_latest = "5m"',
+        'x.toml:15: route[0].at_latest: must not be shorter than "quiet", which is 10m',
+    ),
+    (
+        f'{ROUTE}when = "complete"\nquiet = "1h"',
+        'x.toml:10: route[0]: "quiet" must not be longer than "at_latest", which is 30m',
+    ),
+    (
+        f'{ROUTE}when = "complete"\nat_latest = "10s"',
+        'x.toml:14: route[0].at_latest: must not be shorter than "quiet", which is 1m',
+    ),
+    (
+        f'{ROUTE}when = "complete"\ncomplete = "patient"',
+        'x.toml:14: route[0].complete: must be "study" or "series", not "patient"',
+    ),
+    (
+        f'{ROUTE}when = "complete"\nquiet = "never"',
+        'x.toml:14: route[0].quiet: cannot be "never": nothing else would end the wait',
+    ),
     (
         DICOM + 'retry = { first = "1h" }',
         'x.toml:16: destination[1].retry: "first" must not be longer than "max", which is 10m',
@@ -443,11 +471,6 @@ NOT_YET = [
         (f"{ROUTE}{key} = {value}", f"x.toml:13: route[0].{key}: not available yet{today}")
         for key, value, today in [
             ("transform", '["x"]', ""),
-            ("complete", '"study"', ""),
-            ("quiet", '"60s"', ""),
-            ("at_latest", '"30m"', ""),
-            ("late", '"send"', ""),
-            ("when", '"complete"', '; only "now" works today'),
             ("match.all", "[]", ""),
             ("match.any", "[]", ""),
             ("match.not", "{}", ""),

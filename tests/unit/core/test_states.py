@@ -9,6 +9,7 @@ from asyncroute.core.states import OPEN, PENDING, TRANSITIONS, DeliveryState, ma
 S = DeliveryState
 ALLOWED = {
     (S.WAITING, S.READY),
+    (S.WAITING, S.FAILED),
     (S.WAITING, S.DISCARDED),
     (S.READY, S.SENDING),
     (S.READY, S.WAITING),

@@ -1,14 +1,14 @@
 -- What a group writes into several tables goes through these, in one execution each. They belong to the writing
 -- connection (TEMP), not to the journal: no other program meets them, and they may change without a migration.
 
--- Images with their deliveries. A row without `uid_key` is a further delivery of the image before it. Two routes that
--- name one destination make one delivery: the first's.
+-- Images with their deliveries: ready (1), or waiting (0) for a completion. A row without `uid_key` is a further delivery
+-- of the image before it. Two routes that name one destination make one delivery: the first's.
 CREATE TEMP VIEW admission (
-    id, size, queued_at, strand, destination, route, priority, since, received_at, header_group, uid_key,
+    id, size, queued_at, strand, destination, route, priority, since, completion, received_at, header_group, uid_key,
     sop_instance_uid, sop_class_uid, transfer_syntax, study_uid, series_uid, patient_id, accession, modality,
     calling_aet, called_aet, listener, peer, path, data_offset, checksum, hold_reason
 ) AS SELECT
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL;
 
@@ -21,8 +21,9 @@ CREATE TEMP TRIGGER admit INSTEAD OF INSERT ON admission BEGIN
         NEW.peer, NEW.received_at, NEW.path, NEW.data_offset, NEW.size, NEW.checksum, NEW.hold_reason,
         NEW.header_group
     WHERE NEW.uid_key IS NOT NULL;
-    INSERT INTO delivery (instance, destination, state, route, priority, strand, size, queued_at, since)
-    SELECT NEW.id, NEW.destination, 1, NEW.route, NEW.priority, NEW.strand, NEW.size, NEW.queued_at, NEW.since
+    INSERT INTO delivery (instance, destination, state, route, priority, strand, size, queued_at, since, completion)
+    SELECT NEW.id, NEW.destination, NEW.completion IS NULL, NEW.route, NEW.priority, NEW.strand, NEW.size,
+        NEW.queued_at, NEW.since, NEW.completion
     WHERE NEW.destination IS NOT NULL
     ON CONFLICT (instance, destination) DO NOTHING;
 END;
