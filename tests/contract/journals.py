@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from asyncroute.core.completion import Completion
 from asyncroute.core.model import Delivery, Instance, Selection
 from asyncroute.core.priority import PRIORITIES
 from asyncroute.journal.base import Claim, Counts, QueueRow, Reader, Stories, Writer
@@ -39,6 +40,9 @@ class Blocking:
 
     def counts(self) -> Counts:
         return self._runner.run(self._reader.counts())
+
+    def completions(self) -> list[Completion]:
+        return self._runner.run(self._reader.completions())
 
     def rows(self, selection: Selection, limit: int, held: bool = False) -> list[QueueRow]:
         return self._runner.run(self._reader.rows(selection, limit, held))
