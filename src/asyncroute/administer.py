@@ -258,7 +258,7 @@ class Administrator:
         touched = await app.committer.act(action)
         if touched:
             await app.waiting.refresh()
-            app.look_again(app.scheduler.channels)
+            app.look_now(app.scheduler.channels)
         return touched
 
     async def _by_destination(

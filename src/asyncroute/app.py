@@ -124,7 +124,7 @@ class App:
         )
         self.committer.on_settled = self.scheduler.settled
         self.committer.on_trouble = self.scheduler.stall
-        self.waiting = Waiting(self._complete, self.reader.completions, self.look_again, self.journal.clock)
+        self.waiting = Waiting(self._complete, self.reader.completions, self.look_now, self.journal.clock)
         self.committer.on_waiting = self.waiting.joined
         self.releaser = Releaser(self.spool, self.committer.release)
         self._closing.callback(self.releaser.close)
@@ -158,12 +158,12 @@ class App:
     async def _complete(self, ids: Sequence[int]) -> int:
         return await self.committer.act(Complete(ids))
 
-    def look_again(self, destinations: Iterable[str]) -> None:
-        """The journal has more for these destinations."""
+    def look_now(self, destinations: Iterable[str]) -> None:
+        """The journal has more for these destinations, which may be next."""
         for name in destinations:
             channel = self.scheduler.channels.get(name)
             if channel is not None:
-                channel.look_again()
+                channel.look_now()
 
     @staticmethod
     def share_descriptors(config: Config) -> descriptors.Descriptors:

@@ -26,7 +26,7 @@ OTHER = Source("CT_B", SOURCE.called_aet, SOURCE.listener, SOURCE.peer)
 
 
 def waits(instance_id: int, *destinations: str, wait: Wait = STUDY, route: str = "r", **changes: object) -> Instance:
-    hits = tuple(RouteHit(route, name, wait) for name in destinations or ("a",))
+    hits = tuple(RouteHit(route, name, wait=wait) for name in destinations or ("a",))
     return image(instance_id, **{"hits": hits, "series_uid": "1.2.3.4.9", **changes})
 
 
@@ -66,7 +66,7 @@ def test_images_wait_and_become_ready_together(journal: Journal) -> None:
 
 def test_only_what_waits_waits(journal: Journal) -> None:
     """An image of two routes, one of them at once."""
-    both = image(1, hits=(RouteHit("now", "a"), RouteHit("r", "b", STUDY)))
+    both = image(1, hits=(RouteHit("now", "a"), RouteHit("r", "b", wait=STUDY)))
     assert len(journal.writer.commit(Group([both, image(2, "a", "b")])).completions) == 1
     assert (journal.ids("a"), journal.ids("b")) == ([1, 2], [2])
     (found,) = journal.reader.completions()

@@ -25,7 +25,7 @@ class Beyond:
         self.begun = 0
         """Deliveries that began since the journal was read (the owner counts)."""
         self._strands: set[Strand] = set()
-        self._known = self._partial = False
+        self._known = self._partial = self._appeared = False
 
     def __contains__(self, strand: Strand) -> bool:
         return strand in self._strands or not self._known or len(self._strands) >= MOST
@@ -35,6 +35,10 @@ class Beyond:
         if len(self._strands) < MOST:
             self._strands.add(strand)
 
+    def appear(self) -> None:
+        """The journal has something new that may be next."""
+        self._appeared = True
+
     def ended(self, strand: Strand, *, rest: bool) -> None:
         """The last of ``strand`` that was here has begun. ``rest``: others as urgent are here."""
         if strand in self:
@@ -43,13 +47,14 @@ class Beyond:
 
     @property
     def due(self) -> bool:
-        """Whether to read what has ended here: at once if all that is left is less urgent; not if others are next."""
-        return bool(self._dry) and (self._urgent or (self.begun >= LEAST and not self._partial))
+        """Whether to read what is new, or what has ended here: the latter at once if all that is left is less urgent,
+        not if others are next."""
+        return self._appeared or (bool(self._dry) and (self._urgent or (self.begun >= LEAST and not self._partial)))
 
     def reads(self) -> None:
         """The journal is being read."""
         self._dry.clear()
-        self._urgent = False
+        self._urgent = self._appeared = False
         self.begun = 0
 
     def read(self, found: Claim) -> None:

@@ -168,6 +168,11 @@ class Channel:
         self._refill.look()
         self.pump()
 
+    def look_now(self) -> None:
+        """The journal has more that may be next, whatever is here (studies that are complete)."""
+        self._flows.beyond.appear()
+        self.look_again()
+
     def settled(self, instance_id: int, final: bool) -> None:
         """A result is durable; ``final``: the delivery is over (delivered, failed, discarded)."""
         if final or instance_id in self._left_to_journal:

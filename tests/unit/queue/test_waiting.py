@@ -55,7 +55,7 @@ class Bench:
         for _ in range(count):
             self.number += 1
             wait = Wait("study", hold_late)
-            hits = tuple(RouteHit("studies", name, wait) for name in ("pacs", "copy"))
+            hits = tuple(RouteHit("studies", name, wait=wait) for name in ("pacs", "copy"))
             made = instance(self.number, study_uid=study, source=Source(source, "R", "R@h:1", "p"), hits=hits)
             found.append(made)
         return found
@@ -149,7 +149,7 @@ def test_an_early_image_of_another_study_is_not_forgotten(play: Play) -> None:
         bench.waiting.change({"studies": Patience(60, 600), "quick": Patience(5, 600)})
         bench.come()
         quick = bench.images(1, "1.9")
-        quick[0].hits = (RouteHit("quick", "pacs", Wait("study")),)
+        quick[0].hits = (RouteHit("quick", "pacs", wait=Wait("study")),)
         bench.waiting.joined(bench.journal.commit(Group(quick)).completions)
         await asyncio.sleep(100)
 
