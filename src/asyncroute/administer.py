@@ -184,7 +184,7 @@ class Administrator:
             deliveries = await self._retry_failed(what)
         if word == "held" or (word is None and not what.get("to")):
             images = await self._retry_held(what)
-        if word in (None, "held"):
+        if word in (None, "held") and any(it.held for it in self._app.waiting.completions):
             deliveries += await self._send_now(SendNow(selection(what, ()), late=True))
         for name, channel in self._app.scheduler.channels.items():
             if what.get("to") in (None, name):

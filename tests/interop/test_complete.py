@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.support.peers import StoreSCP
 from tests.support.router import Router, run_cli
 from tests.support.waiting import wait_until
 
+DOCS = Path(__file__).parents[2] / "docs"
 KIND = synthetic.Kind(size=4_000)
 NEVER_QUIET = {"when": "complete", "quiet": "10m", "at_latest": "1h"}
 ROUTE: settings.Table = {"when": "complete", "quiet": "1s", "at_latest": "10m"}
@@ -289,4 +291,23 @@ def test_a_reload_changes_how_long_is_waited(make_router: MakeRouter, receivers:
     router.write_config()
     told(router, "reload")
     router.wait_delivered(4)
+    assert_exactly(end, images)
+
+
+# --- configuration.md -------------------------------------------------------------------------------------------------
+
+
+def test_the_example_of_the_documentation(make_router: MakeRouter, receivers: ReceiverHost) -> None:
+    """As "When a study is complete" says, with a shorter time."""
+    text = (DOCS / "configuration.md").read_text("utf-8").split("## When a study is complete")[1]
+    (example,) = tomllib.loads(text.split("```toml")[1].split("```")[0])["route"]
+    end = receivers.receiver()
+    router = make_router(destination=[settings.dicom("reading", end.port)], route=[example]).start()
+    images = synthetic.series("documented", 3, KIND)
+    send_all(router.caller(), images)
+    assert 50 < waiting(router, 3)["next_due_s"] <= 60
+    router.config["route"][0]["quiet"] = "500ms"
+    router.write_config()
+    told(router, "reload")
+    router.wait_delivered(3)
     assert_exactly(end, images)

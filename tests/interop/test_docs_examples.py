@@ -50,10 +50,14 @@ def keys(value: Any) -> list[str]:
     return [name for key, inner in value.items() for name in (key, *(keys(inner) if isinstance(inner, list) else []))]
 
 
-def test_status_json_is_as_documented(make_router: MakeRouter, receivers: ReceiverHost) -> None:
+def test_status_json_is_as_documented(make_router: MakeRouter, receivers: ReceiverHost, tmp_path: Path) -> None:
     end = receivers.receiver()
     destination = settings.dicom("end", end.port, association={"idle_close": "never"})
-    router = make_router(destination=[destination], route=[settings.route("all", ["end"])]).start()
+    studies = settings.route("studies", ["whole"], when="complete", quiet="10m")
+    router = make_router(
+        destination=[destination, settings.folder("whole", tmp_path / "whole")],
+        route=[settings.route("all", ["end"]), studies],
+    ).start()
     images = synthetic.series("status", 2)
     with router.caller().associate(images) as association:
         assert all(association.store(image).status == 0 for image in images)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from asyncroute.app import App
 from asyncroute.config import load
 from asyncroute.core import outcomes
 from asyncroute.core.errors import OurFault, StorageFault
-from asyncroute.core.model import Settlement
+from asyncroute.core.model import Settlement, Wait
 from asyncroute.core.outcomes import SUCCESS, Kind, Outcome
 from asyncroute.core.retry import Backoff
 from asyncroute.core.rules import Condition, Glob, RouteTable, Rule
@@ -67,8 +68,10 @@ class Bench:
             retry, backlog = Backoff(first=0.01, max=0.01), Backlog(0, 0)
             app.scheduler.add(Channel(name, site, 1, retry, backlog, app.reader, app.scheduler, Outbound(9)))
 
-    def write(self, count: int, *destinations: str, modality: str = "CT", hold: str | None = None) -> list[int]:
-        """Images in spool and journal."""
+    def write(
+        self, count: int, *destinations: str, modality: str = "CT", hold: str | None = None, wait: Wait | None = None
+    ) -> list[int]:
+        """Images in spool and journal. ``wait``: what all of them wait for."""
         made = []
         for _ in range(count):
             number, path = self.app.spool.allocate()
@@ -76,6 +79,7 @@ class Bench:
             source = synthetic.image("person", number, kind)
             one = instance(number, *destinations, path=path, data_offset=0, hold_reason=hold)
             one.sop_instance_uid, one.study_uid = source.sop_instance, f"1.2.{number % 2}"
+            one.hits = tuple(replace(hit, wait=wait) for hit in one.hits)
             assert not self.app.spool.write([(one, list(source.chunks(1 << 20)))])
             made.append(one)
         self.app.journal.commit(Group(admits=made))
@@ -116,9 +120,10 @@ class Bench:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[Bench]:
+async def running(folder: Path, more: str = "") -> AsyncIterator[Bench]:
+    """``more``: of its configuration."""
     file = folder / "asyncroute.toml"
-    file.write_text(CONFIG.format(folder=folder))
+    file.write_text(CONFIG.format(folder=folder) + more)
     app = App(load(file))
     await app.build()
     bench = Bench(app)
