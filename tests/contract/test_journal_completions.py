@@ -15,6 +15,7 @@ from asyncroute.journal.base import (
     FileLost,
     Group,
     ImageStory,
+    Redirect,
     SendNow,
     Stories,
 )
@@ -246,3 +247,13 @@ def test_the_order_of_what_is_told(journal: Journal) -> None:
     told: list[Completion] = journal.writer.commit(Group(group)).completions
     assert [it.uid for it in told] == ["1.3", "1.1", "1.2"]
     assert [it.uid for it in journal.reader.completions()] == ["1.3", "1.1", "1.2"]
+
+
+def test_what_waits_can_go_to_another_destination_at_once(journal: Journal) -> None:
+    journal.writer.commit(Group([waits(1), waits(2)]))
+    chosen = Selection(states=(S.WAITING,), instance_ids=[1])
+    assert journal.writer.commit(Group(actions=[Redirect(chosen, "b")])).acted == [1]
+    assert (journal.ids("b"), journal.reader.completions()[0].images) == ([1], 1)
+    assert journal.writer.commit(Group(actions=[Redirect(Selection(states=(S.WAITING,)), "b")])).acted == [1]
+    assert journal.reader.completions() == []
+    assert journal.writer.commit(Group([waits(3)])).completions[0].id == 2

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncroute.core.model import Instance, RouteHit, Source
+from asyncroute.core.model import Instance, RouteHit, Source, Wait
+from asyncroute.core.priority import PRIORITIES
 from asyncroute.core.rules import Attributes, Condition, Glob, RouteTable, Rule
 from asyncroute.link.buffers import ImageBytes, Memory
 from asyncroute.route import FULL_HEADER, KEPT_HEADER, Router
@@ -294,3 +295,34 @@ def test_what_is_remembered_is_bounded() -> None:
     assert len(router._known) <= 512
     assert len(router._scanner._shared) <= 512
     assert max(len(facts.hits) for facts in router._known.values()) <= 16
+
+
+# --- waiting for a completion -----------------------------------------------------------------------------------------
+
+WAITING = [
+    Rule("studies", ("pacs",), wait=Wait("study")),
+    Rule("series", ("research",), priority=PRIORITIES["high"], wait=Wait("series", hold_late=True)),
+    ANY,
+]
+
+
+def test_what_waits_and_what_does_not() -> None:
+    made, data = example()
+    table = RouteTable(WAITING)
+    assert table.waits
+    hits = Router(table).route(made, in_memory(data), b"")
+    assert [hit.wait for hit in hits] == [Wait("study"), Wait("series", hold_late=True), None]
+    assert not RouteTable([*RULES, ANY]).waits
+
+
+def test_without_a_uid_nobody_waits() -> None:
+    """A private transfer syntax: what the header says is not known."""
+    made, data = example()
+    made.transfer_syntax = PRIVATE_SYNTAX
+    hits = Router(RouteTable(WAITING)).route(made, in_memory(data), b"")
+    assert made.study_uid == made.series_uid == ""
+    assert hits == (
+        RouteHit("studies", "pacs"),
+        RouteHit("series", "research", PRIORITIES["high"]),
+        RouteHit("any", "archive"),
+    )
