@@ -36,6 +36,8 @@ POINTS = (
     "release-committed",
     "completion-written",
     "completion-committed",
+    "move-written",
+    "move-committed",
 )
 
 VARIABLE = "ASYNCROUTE_CRASH"

@@ -89,7 +89,7 @@ def _merge(files: Iterator[Found], rows: Iterator[Unreleased]) -> Iterator[tuple
 
 def _judge_row(row: Unreleased, file: Found | None, spool: Spool, done: Recovered, lost: list[FileLost]) -> None:
     """An image that the journal has not released."""
-    if not (row.pending or row.held or row.failed):
+    if not (row.pending or row.held or row.failed or row.kept):
         done.releasable.append((row.id, row.path))
         return
     wrong = _what_is_wrong(row, file, spool)

@@ -47,6 +47,15 @@ class Blocking:
     def rows(self, selection: Selection, limit: int, held: bool = False) -> list[QueueRow]:
         return self._runner.run(self._reader.rows(selection, limit, held))
 
+    def group_studies(self) -> list[tuple[str, str, str]]:
+        return self._runner.run(self._reader.group_studies(100))
+
+    def group_owed(self, group: str, member: str) -> list[tuple[str, int]]:
+        return self._runner.run(self._reader.group_owed(group, member, 100))
+
+    def group_strays(self) -> list[tuple[str, str, str]]:
+        return self._runner.run(self._reader.group_strays())
+
     def instance(self, instance_id: int) -> Instance | None:
         return self._runner.run(self._reader.instance(instance_id))
 

@@ -24,7 +24,7 @@ USED_BY_STORAGE = (
     *("file-created", "file-written", "file-synced", "folder-synced", "stream-partly-written", "stream-finished"),
     *("spare-renamed", "spare-overwritten"),
     *("journal-begun", "journal-written", "journal-committed", "settle-written", "settle-committed"),
-    "release-committed",
+    *("release-committed", "move-written", "move-committed"),
 )
 
 

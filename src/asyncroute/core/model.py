@@ -42,13 +42,16 @@ class Wait:
 class RouteHit:
     """One destination that an image is owed to, the route that said so, and how urgent it is (``core.priority``).
 
-    ``wait`` None: it goes at once.
+    ``wait`` None: it goes at once. ``groups``: (group, study as groups know it) for which the destination stands as
+    their member. ``direct``: a route names the destination itself.
     """
 
     route: str
     destination: str
     priority: int = NORMAL
     wait: Wait | None = None
+    groups: tuple[tuple[str, str], ...] = ()
+    direct: bool = True
 
 
 @dataclass(slots=True)

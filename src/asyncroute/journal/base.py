@@ -103,7 +103,34 @@ class SendNow:
     late: bool = False
 
 
-Action = Retry | Discard | Reroute | Redirect | FileLost | Hold | Release | Complete | SendNow
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A study of a group is its ``member``'s from now on: all its images that are kept go there, those that an earlier
+    member was still owed and those that one has. Doing it twice changes nothing. ``reason``: for the images' stories.
+
+    It touches the images that the new member had not got yet.
+    """
+
+    group: str
+    study: str
+    member: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndStudies:
+    """Studies of groups that are over are forgotten, up to ``limit`` of them, and their images' files may go.
+
+    Over: nothing is on its way to the member, and none came for ``keep`` ({group: seconds}; 0 for those not in it), or
+    the study has gone on for ``longest`` seconds. It touches the studies that are over.
+    """
+
+    keep: Mapping[str, float]
+    longest: float
+    limit: int = 50
+
+
+Action = Retry | Discard | Reroute | Redirect | FileLost | Hold | Release | Complete | SendNow | Move | EndStudies
 
 
 @dataclass(slots=True)
@@ -129,8 +156,9 @@ class Event:
     """An exception worth telling (a failure, a hold, a person's action), for an image's story or a destination's.
 
     ``kind`` of an image's: "retry", "failed" and "warning" (results), "attempt" (one that is not charged), "retried",
-    "discarded", "released" and "routed" (a person's word), "conflict", "file-lost"; of a destination's: "down", "up",
-    "pause", "held". Of one image and destination the last hundred are kept.
+    "discarded", "rerouted", "released" and "routed" (a person's word), "conflict", "file-lost", "moved" (to another
+    member of a group); of a destination's: "down", "up", "pause", "held", "failover". Of one image and destination the
+    last hundred are kept.
     """
 
     at: float
@@ -138,6 +166,22 @@ class Event:
     text: str
     instance_id: int | None = None
     destination: str | None = None
+
+
+@dataclass(slots=True)
+class Regrouped:
+    """What a commit changed for groups.
+
+    ``members``: (group, study, member, destination) of admitted images whose study is another member's than the
+    destination that they were routed to.
+    ``ended``: (group, study) of those that are over. ``taken``: (instance id, destination, bytes, whether it was a dead
+    letter) of deliveries that are no more; ``given``: (instance id, destination, bytes) of those that are new.
+    """
+
+    members: list[tuple[str, str, str, str]] = field(default_factory=list)
+    ended: list[tuple[str, str]] = field(default_factory=list)
+    taken: list[tuple[int, str, int, bool]] = field(default_factory=list)
+    given: list[tuple[int, str, int]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -150,6 +194,7 @@ class Committed:
     ``acted``: for each action of the group the number of deliveries or images it touched.
     ``conflicts``: ids of admitted instances whose SOP Instance UID was received before with other bytes.
     ``completions``: what admitted images wait for; their ``images`` and ``owed`` are those of this group.
+    ``regrouped``: None where no group was concerned.
     """
 
     releasable: list[tuple[int, str]] = field(default_factory=list)
@@ -157,6 +202,7 @@ class Committed:
     acted: list[int] = field(default_factory=list)
     conflicts: list[int] = field(default_factory=list)
     completions: list[Completion] = field(default_factory=list)
+    regrouped: Regrouped | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +264,8 @@ class QueueRow:
 class Unreleased:
     """An image whose file should be in the spool. ``length``: of the whole file, in bytes.
 
-    ``pending``: it has deliveries that wait, are ready or were being sent; ``failed``: it has dead letters.
+    ``pending``: it has deliveries that wait, are ready or were being sent; ``failed``: it has dead letters; ``kept``:
+    its study at a group's member is not over.
     """
 
     id: int
@@ -227,6 +274,7 @@ class Unreleased:
     held: bool
     pending: bool
     failed: bool
+    kept: bool = False
 
 
 @dataclass(slots=True)
@@ -431,6 +479,18 @@ class Reader(Protocol):
 
         Those already due do not count. None: there is none.
         """
+        ...
+
+    async def group_studies(self, limit: int) -> list[tuple[str, str, str]]:
+        """(group, study, member) of studies that are not over, up to ``limit``, the last active ones first."""
+        ...
+
+    async def group_owed(self, group: str, member: str, limit: int) -> list[tuple[str, int]]:
+        """Up to ``limit`` studies of ``group`` of which ``member`` is still owed images, with the number of all."""
+        ...
+
+    async def group_strays(self) -> list[tuple[str, str, str]]:
+        """(group, study, destination): images of the study are on their way there, but it is another member's."""
         ...
 
     async def counts(self) -> Counts:

@@ -166,6 +166,19 @@ class SqliteReader:
         rows = await self._all(_SQL["next_due"], values)
         return float(rows[0][0]) - now if rows else None
 
+    async def group_studies(self, limit: int) -> list[tuple[str, str, str]]:
+        """See ``Reader.group_studies``."""
+        return [(group, study, member) for group, study, member in await self._all(_SQL["group_studies"], (limit,))]
+
+    async def group_owed(self, group: str, member: str, limit: int) -> list[tuple[str, int]]:
+        """See ``Reader.group_owed``."""
+        rows = await self._all(_SQL["group_owed"], (clean(group), clean(member), limit))
+        return [(study, images) for study, images in rows]
+
+    async def group_strays(self) -> list[tuple[str, str, str]]:
+        """See ``Reader.group_strays``."""
+        return [(group, study, at) for group, study, at in await self._all(_SQL["group_strays"])]
+
     async def counts(self) -> Counts:
         """See ``Reader.counts``."""
         holds = await self._all(_SQL["holds"]) if await self._all(_SQL["has_holds"]) else []

@@ -15,7 +15,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -23,7 +23,7 @@ from urllib.parse import quote
 from asyncroute.core.errors import StorageFault
 from asyncroute.crashpoints import crash_point
 from asyncroute.journal import examine, migrate
-from asyncroute.journal.base import Committed, Complete, Group, Unreleased
+from asyncroute.journal.base import Action, Committed, Complete, Group, Move, Unreleased
 from asyncroute.journal.clock import RunClock
 from asyncroute.journal.faults import ROW_FAULTS, damaged, is_fatal, storage_fault
 from asyncroute.journal.place import Lock, make_private, refuse_network, sync_folder
@@ -141,7 +141,7 @@ class SqliteJournal:
         """See ``Writer.unreleased``."""
         with self._guarded():
             rows = self._connection.execute(_SQL["unreleased"], (after, limit)).fetchall()
-        return [Unreleased(i, path, length, bool(h), bool(p), bool(f)) for i, path, length, h, p, f in rows]
+        return [Unreleased(*row[:3], *map(bool, row[3:])) for row in rows]
 
     def was_admitted(self, instance_id: int, checksum: int | None) -> bool:
         """See ``Writer.was_admitted``."""
@@ -213,13 +213,15 @@ class SqliteJournal:
         try:
             crash_point("journal-begun")
             done = self._writer.write(group, careful)
-            _pass_points(group, "journal-written", "settle-written", None, "completion-written")
+            _pass_points(group, "journal-written", "settle-written", None)
+            _pass_points_of(group.actions, "completion-written", "move-written")
             connection.execute("COMMIT")
             self._writer.committed()
         except BaseException:
             self._roll_back()
             raise
-        _pass_points(group, "journal-committed", "settle-committed", "release-committed", "completion-committed")
+        _pass_points(group, "journal-committed", "settle-committed", "release-committed")
+        _pass_points_of(group.actions, "completion-committed", "move-committed")
         self._refuse_removed()
         return done
 
@@ -254,15 +256,20 @@ class SqliteJournal:
         _log.critical("%s", self.broken)
 
 
-def _pass_points(group: Group, admitted: str, settled: str, released: str | None, completed: str) -> None:
+def _pass_points(group: Group, admitted: str, settled: str, released: str | None) -> None:
     if group.admits:
         crash_point(admitted)
     if group.settlements:
         crash_point(settled)
     if group.released and released:
         crash_point(released)
-    if any(isinstance(action, Complete) and action.ids for action in group.actions):
+
+
+def _pass_points_of(actions: Sequence[Action], completed: str, moved: str) -> None:
+    if any(isinstance(action, Complete) and action.ids for action in actions):
         crash_point(completed)
+    if any(isinstance(action, Move) for action in actions):
+        crash_point(moved)
 
 
 def _connect_somehow(path: Path, durability: str, lock_wait: float, reserve: Reserve | None) -> sqlite3.Connection:

@@ -23,10 +23,12 @@ from asyncroute.journal.base import (
     Committed,
     Complete,
     Discard,
+    EndStudies,
     Event,
     FileLost,
     Group,
     Hold,
+    Move,
     Redirect,
     Release,
     Reroute,
@@ -36,6 +38,7 @@ from asyncroute.journal.base import (
 from asyncroute.journal.bulk import Row, Rows
 from asyncroute.journal.clock import RunClock
 from asyncroute.journal.faults import ROW_FAULTS
+from asyncroute.journal.grouping import Grouping
 from asyncroute.journal.later import Later
 from asyncroute.journal.statements import load, script
 from asyncroute.journal.values import clean, json_ids, signed, strand, uid_key
@@ -110,6 +113,7 @@ class _Work:
         "_counts",
         "_destinations",
         "_events",
+        "_groups",
         "_joining",
         "_later",
         "_queued_at",
@@ -140,6 +144,7 @@ class _Work:
         self._touched: set[int] = set()
         self._studies: list[Row] = []
         self._events: list[Event] = []
+        self._groups: Grouping | None = None
         self.done = Committed()
 
     # -- admission
@@ -151,6 +156,7 @@ class _Work:
             images = [image for image in images if self._is_admitted(image)]
         else:
             self._insert(images)
+            self._enter(images)
         self._counts["received", _OF_NO_DESTINATION] += len(images)
         self._studies = _studies(images)
         self._touched.update(image.id for image in images if not image.hits and image.hold_reason is None)
@@ -184,6 +190,19 @@ class _Work:
         first = owed[0] if owed else (*facts, *_TO_NOBODY)
         return [(*first, image.received_at, pack, *_identity(image)), *((*more, *_AS_BEFORE) for more in owed[1:])]
 
+    def _enter(self, images: Iterable[Instance]) -> None:
+        """What groups have to know of these images."""
+        grouped = [(image.id, hit) for image in images for hit in image.hits if hit.groups]
+        if grouped:
+            self._grouping().enter(grouped)
+
+    def _grouping(self) -> Grouping:
+        """For what concerns groups; made when it is needed."""
+        if self._groups is None:
+            self._groups = Grouping(self._connection, self._number, self._since, self._at)
+            self.done.regrouped = self._groups.news
+        return self._groups
+
     def _run(self, name: str, rows: list[Row]) -> int:
         """Execute a statement with many rows; the number of rows changed."""
         return _BULK[name].run(self._connection, list(map(_cleaned, rows)) if self._careful else rows)
@@ -193,6 +212,7 @@ class _Work:
         self._connection.execute("SAVEPOINT one")
         try:
             self._insert([image])
+            self._enter([image])
         except ROW_FAULTS as error:
             self._connection.execute("ROLLBACK TO one")
             self._later.take_back(image)
@@ -251,12 +271,14 @@ class _Work:
                 return self._redirect(action)
             case FileLost():
                 return self._lose(action)
-            case Hold():
-                return self._hold(action.destination)
-            case Release():
-                return self._release(action.destination)
+            case Hold() | Release():
+                return self._hold(action) if isinstance(action, Hold) else self._release(action)
             case Complete() | SendNow():
                 return self._end_wait(action)
+            case Move() | EndStudies():
+                touched, freed = self._grouping().act(action)
+                self._touched.update(freed)
+                return touched
 
     def _change(self, action: Retry | Discard, assignments: str) -> list[tuple[int, int]]:
         """Set columns of the selected deliveries; their (instance, destination number)s."""
@@ -318,6 +340,8 @@ class _Work:
             (action.instance_id, self._number(hit.destination), hit.route, hit.priority, *facts) for hit in action.hits
         ]
         _BULK["insert_delivery"].run(self._connection, list(map(_cleaned, rows)))
+        if any(hit.groups for hit in action.hits):
+            self._grouping().enter((action.instance_id, hit) for hit in action.hits if hit.groups)
         return 1
 
     def _redirect(self, action: Redirect) -> int:
@@ -340,16 +364,16 @@ class _Work:
             self._events.append(Event(action.at, "file-lost", action.reason, action.instance_id))
         return touched
 
-    def _hold(self, destination: str) -> int:
-        number = self._number(destination)
+    def _hold(self, action: Hold) -> int:
+        number = self._number(action.destination)
         self._connection.execute(SQL["forget_holds"], {"destination": number, "keep": MOST_HOLDS})
         begun = self._connection.execute(SQL["begin_hold"], (number, self._at, self._since)).rowcount
-        return self._told(begun, "hold", "a person holds this destination", destination)
+        return self._told(begun, "hold", "a person holds this destination", action.destination)
 
-    def _release(self, destination: str) -> int:
-        number = self._destinations.get(destination)
+    def _release(self, action: Release) -> int:
+        number = self._destinations.get(action.destination)
         ended = self._connection.execute(SQL["end_hold_of"], (self._since, number)).rowcount
-        return self._told(ended, "release", "a person releases this destination", destination)
+        return self._told(ended, "release", "a person releases this destination", action.destination)
 
     def _end_wait(self, action: Complete | SendNow) -> int:
         if isinstance(action, Complete):

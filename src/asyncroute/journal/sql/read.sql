@@ -83,3 +83,26 @@ SELECT i.id, calling_aet, called_aet, listener, peer, sop_class_uid, sop_instanc
         FROM delivery AS d JOIN destination AS n ON n.id = d.destination WHERE d.instance = i.id
     ), g.images, g.lengths, g.data
 FROM instance AS i LEFT JOIN header_group AS g ON g.id = i.header_group WHERE i.id = ?;
+
+-- name: group_studies
+SELECT s.name, s.study, n.name FROM group_study AS s JOIN destination AS n ON n.id = s.member
+ORDER BY s.last_at DESC LIMIT ?;
+
+-- What a member still owes of a group's studies, the oldest first: with the number of their images.
+-- name: group_owed
+SELECT s.study, (SELECT count(*) FROM kept WHERE study = s.id)
+FROM group_study AS s JOIN destination AS n ON n.id = s.member
+WHERE s.name = ? AND n.name = ? AND EXISTS (
+    SELECT 1 FROM kept AS k CROSS JOIN delivery AS d ON d.instance = k.instance AND d.destination = s.member
+    WHERE k.study = s.id AND d.direct = 0 AND d.state IN (0, 1, 2)
+) ORDER BY s.id LIMIT ?;
+
+-- Studies of which something is on its way to another destination than the study's member: a crash came between.
+-- name: group_strays
+SELECT DISTINCT s.name, s.study, n.name FROM group_study AS s CROSS JOIN kept AS k ON k.study = s.id
+CROSS JOIN delivery AS d ON d.instance = k.instance AND d.destination <> s.member
+CROSS JOIN destination AS n ON n.id = d.destination
+WHERE d.direct = 0 AND d.state IN (0, 1, 2) AND NOT EXISTS (
+    SELECT 1 FROM kept AS o CROSS JOIN group_study AS p ON p.id = o.study
+    WHERE o.instance = k.instance AND o.study <> s.id AND p.member = d.destination
+);
