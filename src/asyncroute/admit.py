@@ -74,9 +74,13 @@ class Admission:
         """Why an image that begins now must be refused, or None."""
         if self.stopping:
             return "router is shutting down"
-        if self.free_bytes < self.min_free:
+        if self.almost_full():
             return "storage almost full (below min_free)"
         return self._spool.broken or self._committer.broken
+
+    def almost_full(self) -> bool:
+        """Whether images are refused because there is hardly any space left."""
+        return self.free_bytes < self.min_free
 
     def allocate(self) -> tuple[int, str]:
         """See ``receive.base.Admit``."""

@@ -24,12 +24,14 @@ from asyncroute import administer
 from asyncroute.admit import Admission, free_space
 from asyncroute.commit import Committer
 from asyncroute.config import Config, Destination, DicomDestination, FolderDestination, compile_routes
+from asyncroute.config.groups import choosing
 from asyncroute.config.model import CLEAR_TEXT
 from asyncroute.config.model import Listener as ListenerSettings
 from asyncroute.config.titles import titles_of
 from asyncroute.core.calendar import Calendar
 from asyncroute.core.errors import AsyncrouteError
 from asyncroute.core.outcomes import SLOW
+from asyncroute.forward import probe
 from asyncroute.forward.association import Shared, Target
 from asyncroute.forward.base import Forwarder
 from asyncroute.forward.dicom import DicomForwarder, Means, Policy
@@ -45,6 +47,8 @@ from asyncroute.link.resolve import Resolver
 from asyncroute.link.users import Users
 from asyncroute.link.users import load as load_users
 from asyncroute.queue.channel import Channel
+from asyncroute.queue.group import Groups
+from asyncroute.queue.keeper import Keeper
 from asyncroute.queue.limits import Backlog, Outbound
 from asyncroute.queue.scheduler import Scheduler
 from asyncroute.queue.waiting import Patience, Waiting
@@ -123,6 +127,8 @@ class App:
             self.memory, Settler(self.committer).settle, self.committer.record, self.journal.clock
         )
         self.committer.on_settled = self.scheduler.settled
+        self.groups = Groups(choosing(self.config.groups), self.scheduler.ill)
+        self.scheduler.elsewhere = self.groups.elsewhere
         self.committer.on_trouble = self.scheduler.stall
         self.waiting = Waiting(self._complete, self.reader.completions, self.look_now, self.journal.clock)
         self.committer.on_waiting = self.waiting.joined
@@ -136,11 +142,17 @@ class App:
         self._closing.callback(self.readers.close)
         self.folder_writers = self._pool(FOLDER_THREADS, "folder")
         self._build_channels()
-        router = Router(compile_routes(self.config))
+        router = Router(compile_routes(self.config), self.groups.addressed)
         writers = self._pool(4, "stream")
         self.admission = Admission(
             self.spool, self.committer, self.memory, self.scheduler, router, node.unrouted, node.min_free, writers
         )
+        self.keeper = Keeper(
+            *(self.groups, self.scheduler, self.reader, self.committer.act, probe.probe),
+            short=self.admission.almost_full,
+            moved=self.waiting.refresh,
+        )
+        self.committer.on_regrouped = self.keeper.regrouped
         self.intake = Intake(self.admission, self.memory, self.deadlines, self.negotiators, shared_out)
         self.intake.listeners = [
             Listener(x, self.intake, *guard) for x, guard in zip(self.config.listeners, guards, strict=True)
@@ -242,6 +254,7 @@ class App:
                 self._limit(channel, d)
                 channel.change(forwarders[name], d.retry.backoff, d.open_hours, _gap(d))
                 channel.backlog.max_images, channel.backlog.max_bytes = d.max_backlog.images, d.max_backlog.bytes
+        self.groups.change(choosing(new.groups))
 
     @staticmethod
     def patience(config: Config) -> dict[str, Patience]:
@@ -275,6 +288,7 @@ class App:
         """
         counts = await self.reader.counts()
         self._received_before = counts.totals.get("received", 0)
+        await self.keeper.begin()
         self.scheduler.begin(counts)
         self.releaser.release(self.recovered.releasable)
         await self.waiting.begin(self.patience(self.config))
@@ -288,6 +302,7 @@ class App:
             raise
         self._side_task(self._housekeeping(), "housekeeping")
         self._side_task(self._pruning(), "pruning")
+        self._side_task(self.keeper.run(), "groups")
 
     def _side_task(self, work: Any, name: str) -> None:
         task: asyncio.Task[None] = self.loop.create_task(work, name=name)

@@ -24,6 +24,7 @@ from time import time
 
 from asyncroute.core.completion import Completion
 from asyncroute.core.errors import AsyncrouteError, StorageFault
+from asyncroute.core.groups import Regrouped
 from asyncroute.core.model import Settlement
 from asyncroute.crashpoints import crash_point
 from asyncroute.journal.base import Action, Committed, Event, Group, Writer
@@ -77,6 +78,7 @@ class Committer:
         self.on_refused: Callable[[Received, str], None] = _unset
         self.on_settled: Callable[[list[Settlement]], None] = _unset
         self.on_releasable: Callable[[list[tuple[int, str]]], None] = _unset
+        self.on_regrouped: Callable[[Regrouped], None] = _unset
         self.on_trouble: Callable[[bool], None] = _unset
         self.on_full: Callable[[], None] = lambda: None
         self.on_waiting: Callable[[list[Completion]], None] = _unset
@@ -330,6 +332,8 @@ class Committer:
                 _guarded(self.on_stored, received)
             else:
                 _guarded(self.on_refused, received, why)
+        if committed.regrouped is not None:
+            _guarded(self.on_regrouped, committed.regrouped)
         for (_, waiter), n in zip(batch.actions, committed.acted, strict=True):
             if not waiter.done():
                 waiter.set_result(n)

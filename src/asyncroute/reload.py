@@ -57,7 +57,7 @@ def reload(app: App) -> list[str]:
     app.change_destinations(new, forwarders, renewed)
     app.waiting.change(app.patience(new))
     app.stamps, app.certificates = seen, validities
-    app.admission.router = Router(table)
+    app.admission.router = Router(table, app.groups.addressed)
     app.admission.unrouted, app.admission.min_free = new.node.unrouted, new.node.min_free
     app.config = new
     log.info("configuration reloaded: %s", "; ".join(changes) or "nothing changed")
@@ -117,6 +117,7 @@ def _named_changes(old: Config, new: Config) -> list[str]:
     found = []
     for kind, was, now in (
         ("destination", {d.name: d for d in old.destinations}, {d.name: d for d in new.destinations}),
+        ("group", {g.name: g for g in old.groups}, {g.name: g for g in new.groups}),
         ("route", {r.name: r for r in old.routes}, {r.name: r for r in new.routes}),
         ("listener", {x.label: x for x in old.listeners}, {x.label: x for x in new.listeners}),
         ("table", {"node": old.node}, {"node": new.node}),

@@ -8,6 +8,7 @@ one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from asyncroute.core.model import Instance, RouteHit, Source
@@ -34,6 +35,9 @@ _SOURCES = 16
 """Sources whose destinations are remembered for each of them."""
 
 
+Address = Callable[[Instance, tuple[RouteHit, ...]], tuple[RouteHit, ...]]
+
+
 class _Facts:
     """What the journal keeps of a header, what routes ask of it, and what they said to that, by source."""
 
@@ -52,8 +56,10 @@ class _Facts:
 class Router:
     """The routes of one configuration. For one thread."""
 
-    def __init__(self, table: RouteTable) -> None:
+    def __init__(self, table: RouteTable, address: Address | None = None) -> None:
+        """``address``: puts members in the place of groups, where there are any."""
         self._table = table
+        self._address = address
         self._scanner = HeaderScanner({STUDY, SERIES, PATIENT_ID, ACCESSION, MODALITY} | table.tags)
         self._known: dict[int, _Facts] = {}
 
@@ -73,7 +79,8 @@ class Router:
         instance.modality = facts.modality
         instance.header = _header(head if image is None else image.parts[0] if image.parts else b"", instance, scan)
         hits = () if self._undecidable(instance, scan) else self._decide(instance.source, facts)
-        instance.hits = hits = _awaited(hits, instance) if self._table.waits else hits
+        hits = _awaited(hits, instance) if self._table.waits else hits
+        instance.hits = hits = hits if self._address is None else self._address(instance, hits)
         return hits
 
     def _learn(self, scan: Scan) -> _Facts:

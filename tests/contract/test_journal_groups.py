@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from asyncroute.core.groups import EndStudies, Move, Regrouped
 from asyncroute.core.model import Instance, RouteHit, Selection, Wait
 from asyncroute.core.states import DeliveryState as S
-from asyncroute.journal.base import Complete, Discard, EndStudies, FileLost, Group, Move, Regrouped, Reroute
+from asyncroute.journal.base import Complete, Discard, FileLost, Group, Reroute
 from tests.contract.journals import NOW, Journal
 from tests.contract.made import delivered, failed, image, path_of
 

@@ -42,7 +42,9 @@ def completed(text: str) -> str:
     except tomllib.TOMLDecodeError:
         return text
     known = [table.get("name") for table in raw.get("destination", [])]
-    wanted = [name for route in raw.get("route", []) for name in route["to"]]
+    groups = raw.get("group", [])
+    wanted = [name for route in raw.get("route", []) for name in route["to"] if name not in [g["name"] for g in groups]]
+    wanted += [name for group in groups for name in group["members"]]
     extra = [] if "listener" in raw else ["[[listener]]"]
     missing = dict.fromkeys(name for name in wanted if name not in known) if not known else ()
     extra += [f'[[destination]]\nname = "{name}"\nkind = "folder"\npath = "out"' for name in missing or ()]

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from asyncroute.config import model
+from asyncroute.config import groups, model
 from asyncroute.config.conditions import LATER_CONDITIONS
+from asyncroute.config.table import Table
 from asyncroute.core.titles import FACTS as TITLE_FACTS
 from asyncroute.reload import FIXED
 from tests.unit.pages import codes, own_section, page, rows, section, toml
 
-SECTIONS: dict[str, type[model.Table]] = {
+SECTIONS: dict[str, type[Table]] = {
     "[node]": model.Node,
     "[[listener]]": model.Listener,
     "[listener.tls]": model.TlsServer,
@@ -26,16 +27,18 @@ SECTIONS: dict[str, type[model.Table]] = {
     "[destination.retry]": model.Retry,
     "[destination.max_backlog]": model.Backlog,
     '[[destination]] of kind "folder"': model.FolderDestination,
+    "[[group]]": groups.Group,
     "[[route]]": model.Route,
 }
-LEAST: Mapping[type[model.Table], Mapping[str, Any]] = {
+LEAST: Mapping[type[Table], Mapping[str, Any]] = {
     model.TlsServer: {"certificate": "c.pem", "key": "k.pem"},
     model.UserIdentity: {"users_file": "users"},
     model.DicomDestination: {"name": "n", "host": "h", "port": 104, "ae_title": "A"},
     model.FolderDestination: {"name": "n", "path": "p"},
+    groups.Group: {"name": "n", "mode": "balance", "members": ["a", "b"]},
     model.Route: {"name": "n", "to": ["d"]},
 }
-WITH: Mapping[tuple[type[model.Table], str], Mapping[str, Any]] = {
+WITH: Mapping[tuple[type[Table], str], Mapping[str, Any]] = {
     (model.TlsServer, "require_client"): {"client_ca": "ca.pem"},
     (model.TlsServer, "bind_ae"): {"client_ca": "ca.pem"},
     **{(model.Route, key): {"when": "complete"} for key in ("complete", "quiet", "at_latest", "late")},
@@ -44,17 +47,17 @@ KEYS = [(title, cells) for title in SECTIONS for cells in rows(own_section("conf
 key_rows = pytest.mark.parametrize(("title", "cells"), KEYS, ids=[f"{t} {c[0]}" for t, c in KEYS])
 
 
-def build(table: type[model.Table], key: str, **more: Any) -> Any:
+def build(table: type[Table], key: str, **more: Any) -> Any:
     return getattr(table(**{**LEAST.get(table, {}), **WITH.get((table, key), {}), **more}), key)
 
 
 def test_every_table_has_a_section() -> None:
-    def below(table: type[model.Table]) -> Iterator[type[model.Table]]:
+    def below(table: type[Table]) -> Iterator[type[Table]]:
         for each in table.__subclasses__():
             yield each
             yield from below(each)
 
-    public = {table for table in below(model.Table) if not table.__name__.startswith("_")}
+    public = {table for table in below(Table) if not table.__name__.startswith("_")}
     assert set(SECTIONS.values()) == public - {model.Config}
 
 
@@ -73,7 +76,7 @@ def test_a_default_is_what_is_documented(title: str, cells: Sequence[str]) -> No
     elif default == "not set":
         assert build(table, key) is None
     elif default in ("see above", "see below"):
-        assert isinstance(field.default, model.Table)
+        assert isinstance(field.default, Table)
         assert field.default == type(field.default)()
     elif key == "require_client":
         assert default == "`true` with `client_ca`, else `false`"

@@ -89,6 +89,7 @@ def summary(config: Config) -> dict[str, Any]:
         "data_dir": str(config.node.data_dir),
         "listeners": [listener.label for listener in config.listeners],
         "destinations": [destination.name for destination in config.destinations],
+        "groups": [group.name for group in config.groups],
         "routes": [route.name for route in config.routes],
     }
 
@@ -98,8 +99,9 @@ def notes(config: Config) -> list[str]:
     from asyncroute.config.model import CLEAR_TEXT
     from asyncroute.link import certificates
 
-    used = {name for route in config.routes for name in route.to}
+    used = {name for route in config.routes for name in (*route.to, *config.reached(route))}
     found = [f"{d.name}: no route leads to this destination" for d in config.destinations if d.name not in used]
+    found += [f"{g.name}: no route leads to this group" for g in config.groups if g.name not in used]
     if not config.routes:
         found.append(f"there is no [[route]]: what is received has nowhere to go (unrouted = {config.node.unrouted!r})")
     open_ = [each for each in config.listeners if each.user_identity and not each.tls]
@@ -120,14 +122,15 @@ def _notes_on_titles(config: Config) -> list[str]:
         others = f" (and {len(wrong) - 1} more such titles)" if len(wrong) > 1 else ""
         found += [f"{destination.name}: images will be dead letters: {text}{others}" for text in wrong[:1]]
     names = {each.name for each in peers}
-    idle = [each for each in config.routes if each.calling_ae_title is not None and not names & set(each.to)]
+    titled = [each for each in config.routes if each.calling_ae_title is not None]
+    idle = [each for each in titled if names.isdisjoint(config.reached(each))]
     return found + [f"route {each.name}: calling_ae_title changes nothing for folders" for each in idle]
 
 
 def _say_summary(found: dict[str, Any]) -> None:
     known = found["summary"]
     output.say(f"{known['file'] or 'the embedded default'}: ok")
-    for key in ("listeners", "destinations", "routes"):
+    for key in ("listeners", "destinations", *(["groups"] if known["groups"] else []), "routes"):
         output.say(f"  {key}: {', '.join(known[key]) or 'none'}")
     for line in found["notes"]:
         output.say(f"  note: {line}")

@@ -80,6 +80,7 @@ def announcement(config: Config, ports: list[int]) -> list[str]:
         tls = " with TLS" if listener.tls else ""
         lines.append(f"listening: {listener.ae_title} on {_address(listener.host, port)}{tls}")
     lines += [f"destination: {destination.name} ({describe(destination)})" for destination in config.destinations]
+    lines += [f"group: {group.name} ({group.mode}: {', '.join(group.members)})" for group in config.groups]
     if not config.routes:
         lines.append(f"no [[route]]: what is received has nowhere to go (unrouted = {config.node.unrouted!r})")
     return lines

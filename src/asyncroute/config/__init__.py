@@ -4,6 +4,7 @@
 """
 
 from asyncroute.config.conditions import compile_routes
+from asyncroute.config.groups import Group
 from asyncroute.config.load import embedded_default, find, load, loads
 from asyncroute.config.model import (
     Association,
@@ -29,6 +30,7 @@ __all__ = [
     "Destination",
     "DicomDestination",
     "FolderDestination",
+    "Group",
     "Listener",
     "Node",
     "Retry",

@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from asyncroute.config.conditions import compile_route
-from asyncroute.config.model import Destination, DicomDestination, FolderDestination, Listener, Node, Route, Table
+from asyncroute.config.groups import Group
+from asyncroute.config.model import Destination, DicomDestination, FolderDestination, Listener, Node, Route
+from asyncroute.config.table import Table
 from asyncroute.config.words import Loc, did_you_mean, quote
 
 Report = Callable[[Loc, str], None]
@@ -29,6 +31,7 @@ class Parts:
     node: Node | None = None
     listeners: list[tuple[int, Listener]] = field(default_factory=list)
     destinations: list[tuple[int, Destination]] = field(default_factory=list)
+    groups: list[tuple[int, Group]] = field(default_factory=list)
     routes: list[tuple[int, Route]] = field(default_factory=list)
     names: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     """The names of all tables of an array that have one, readable or not: ``names["destination"]``."""
@@ -40,6 +43,7 @@ def check(parts: Parts, report: Report) -> None:
     """Report everything that is wrong between the tables."""
     _check_ports(parts.listeners, report)
     _check_names(parts, report)
+    _check_groups(parts, report)
     _check_routes(parts, report)
     _check_files(parts, report)
     _check_folders(parts, report)
@@ -81,24 +85,41 @@ def _check_names(parts: Parts, report: Report) -> None:
             seen.setdefault(name, index)
 
 
+def _check_groups(parts: Parts, report: Report) -> None:
+    destinations = [name for _, name in parts.names.get("destination", [])]
+    groups = [name for _, name in parts.names.get("group", [])]
+    for index, name in parts.names.get("group", []):
+        if name in destinations:
+            report(("group", index, "name"), f"{quote(name)} is already the name of a destination")
+    for index, group in parts.groups:
+        for n, name in enumerate(group.members):
+            place = ("group", index, "members", n)
+            if name in group.members[:n]:
+                report(place, f"{quote(name)} is a member already")
+            elif name in groups and name not in destinations:
+                report(place, f"{quote(name)} is a group: members must be destinations")
+            elif name not in destinations:
+                report(place, _nobody("destination", name, destinations))
+
+
+def _nobody(what: str, name: str, known: Sequence[str]) -> str:
+    there_is = f"; there is {', '.join(map(quote, known))}" if 0 < len(known) <= 5 else ""
+    return f"no {what} is called {quote(name)}{did_you_mean(name, known, there_is)}"
+
+
 def _check_routes(parts: Parts, report: Report) -> None:
-    known = [name for _, name in parts.names.get("destination", [])]
+    known = [name for array in ("destination", "group") for _, name in parts.names.get(array, [])]
+    what = "destination or group" if parts.names.get("group") else "destination"
     listeners = [listener for _, listener in parts.listeners] if parts.all_listeners else None
     for index, route in parts.routes:
-        _check_targets(index, route, known, report)
+        for n, name in enumerate(route.to):
+            if name not in known:
+                report(("route", index, "to", n), _nobody(what, name, known))
         compile_route(route, listeners, _below(("route", index), report))
 
 
 def _below(place: Loc, report: Report) -> Report:
     return lambda loc, text: report(place + loc, text)
-
-
-def _check_targets(index: int, route: Route, known: Sequence[str], report: Report) -> None:
-    there_is = f"; there is {', '.join(map(quote, known))}" if 0 < len(known) <= 5 else ""
-    for n, name in enumerate(route.to):
-        if name not in known:
-            hint = did_you_mean(name, known, there_is)
-            report(("route", index, "to", n), f"no destination is called {quote(name)}{hint}")
 
 
 # --- Files and folders -----------------------------------------------------------------------------------------------

@@ -22,11 +22,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime, time
 
 from asyncroute.config.attributes import MOMENTS, NUMERIC, Attribute, find_attribute, find_uid
 from asyncroute.config.fields import network, title_pattern
-from asyncroute.config.model import NOT_YET, Config, Listener, Route, literal
+from asyncroute.config.model import Config, Listener, Route, literal
+from asyncroute.config.table import NOT_YET
 from asyncroute.config.words import Invalid, Loc, quote, show
 from asyncroute.core.priority import PRIORITIES
 from asyncroute.core.rules import (
@@ -59,8 +61,9 @@ _REGEX = "re:"
 
 
 def compile_routes(config: Config) -> RouteTable:
-    """The route table of a loaded configuration."""
-    return RouteTable(compile_route(route, config.listeners, _unexpected) for route in config.routes)
+    """The route table of a loaded configuration; a group of which one member is chosen stands there by its name."""
+    compiled = [(route, compile_route(route, config.listeners, _unexpected)) for route in config.routes]
+    return RouteTable(replace(rule, destinations=config.addressed(route)) for route, rule in compiled)
 
 
 def _unexpected(loc: Loc, text: str) -> None:

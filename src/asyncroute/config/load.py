@@ -19,21 +19,21 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from asyncroute.config.check import Parts, check
+from asyncroute.config.groups import Group
 from asyncroute.config.locate import Positions
 from asyncroute.config.model import (
     DESTINATION_KINDS,
     LATER_KINDS,
     LATER_TABLES,
-    NOT_YET,
     Config,
     Destination,
     FolderDestination,
     Listener,
     Node,
     Route,
-    Table,
 )
 from asyncroute.config.problems import Problems, unknown_key
+from asyncroute.config.table import NOT_YET, Table
 from asyncroute.config.words import Loc, one_of, quote, show
 from asyncroute.core.errors import ConfigError, Problem
 
@@ -41,7 +41,8 @@ DEFAULT_FILE = "asyncroute.toml"
 DEFAULT_DATA = "asyncroute-data"
 
 _LARGEST_FILE = 4 << 20
-_TABLES = ("node", "listener", "destination", "route")
+_TABLES = ("node", "listener", "destination", "group", "route")
+_NEEDED = ("listener", "destination")
 _AnyTable = TypeVar("_AnyTable", bound=Table)
 
 
@@ -91,6 +92,7 @@ def loads(text: str, name: str = DEFAULT_FILE, path: Path | None = None) -> Conf
         node=parts.node,
         listener=tuple(table for _, table in parts.listeners),
         destination=tuple(table for _, table in parts.destinations),
+        group=tuple(table for _, table in parts.groups),
         route=tuple(table for _, table in parts.routes),
         path=path,
     )
@@ -169,8 +171,9 @@ class _Reader:
             for index, value in enumerate(self._elements("destination"))
             if (table := self._destination(index, value)) is not None
         ]
+        parts.groups = self._array("group", Group)
         parts.routes = self._array("route", Route)
-        parts.names = {array: self._names(array) for array in ("destination", "route")}
+        parts.names = {array: self._names(array) for array in ("destination", "group", "route")}
         return parts
 
     def _check_top_level(self) -> None:
@@ -181,7 +184,7 @@ class _Reader:
             value = self._raw.get(array, [])
             if not isinstance(value, list):
                 self._problems.add((array,), f"must be written [[{array}]], with double brackets")
-            elif not value and array != "route":
+            elif not value and array in _NEEDED:
                 self._problems.add((array,), f"at least one [[{array}]] is needed")
 
     def _elements(self, array: str) -> list[Any]:

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from asyncroute.config.bandwidth import Bandwidth, bandwidth_value, parse_bandwidth
 from asyncroute.config.fields import (
@@ -49,10 +49,12 @@ from asyncroute.config.fields import (
     size,
     whole,
 )
+from asyncroute.config.groups import Group
 from asyncroute.config.hours import hours_texts, parse_hours
+from asyncroute.config.table import ONLY, Table
 from asyncroute.config.template import DEFAULT_LAYOUT, SOP_INSTANCE_UID, Layout, parse_layout
 from asyncroute.config.units import format_duration
-from asyncroute.config.words import Invalid, quote, show
+from asyncroute.config.words import Invalid
 from asyncroute.core.hours import Hours
 from asyncroute.core.model import Wait
 from asyncroute.core.outcomes import Action
@@ -60,7 +62,6 @@ from asyncroute.core.rates import Rates
 from asyncroute.core.retry import Backoff
 from asyncroute.core.rules import Test, network_test, text_test
 
-NOT_YET = "not available yet"
 CLEAR_TEXT = "user_identity without tls: user names and passcodes cross the network in clear text"
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 DAY = 86400.0
@@ -77,22 +78,6 @@ COMPRESSIONS = (
     "htj2k-lossless",
 )
 SCOPES = ("image", "series", "study", "patient", "source", "any")
-
-
-class Table(BaseModel):
-    """One table of the file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @field_validator("*")
-    @classmethod
-    def _works_today(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse values of `TODAY`'s keys whose part is not built yet; defaults are not checked, and need not be."""
-        only = TODAY.get(cls, {}).get(info.field_name or "", value)
-        if value != only:
-            shown = quote(format_duration(only)) if isinstance(only, float) else show(only)
-            raise Invalid(f"{NOT_YET}; only {shown} works today")
-        return value
 
 
 class Node(Table):
@@ -403,6 +388,7 @@ class Config(Table):
     node: Node = Node()
     listeners: tuple[Listener, ...] = Field(alias="listener")
     destinations: tuple[Annotated[Destination, Field(discriminator="kind")], ...] = Field(alias="destination")
+    groups: tuple[Group, ...] = Field(alias="group", default=())
     routes: tuple[Route, ...] = Field(alias="route", default=())
     path: Path | None = None
 
@@ -425,8 +411,18 @@ class Config(Table):
 
     def titles_of_routes(self, destination: str) -> dict[str, str]:
         """By name, the `calling_ae_title` of the routes that lead there and have one."""
-        leading = [route for route in self.routes if destination in route.to]
+        leading = [route for route in self.routes if destination in self.reached(route)]
         return {route.name: route.calling_ae_title for route in leading if route.calling_ae_title is not None}
+
+    def addressed(self, route: Route) -> tuple[str, ...]:
+        """Destinations, and groups of which one member is chosen for each image."""
+        every = {group.name: group.members for group in self.groups if group.one_of is None}
+        return tuple(dict.fromkeys(name for each in route.to for name in every.get(each, (each,))))
+
+    def reached(self, route: Route) -> tuple[str, ...]:
+        """All destinations to which images of this route may go."""
+        members = {group.name: group.members for group in self.groups}
+        return tuple(dict.fromkeys(name for each in route.to for name in members.get(each, (each,))))
 
     def destination(self, name: str) -> Destination | None:
         """The destination of this name."""
@@ -451,7 +447,7 @@ DESTINATION_KINDS: Mapping[str, type[DicomDestination] | type[FolderDestination]
 }
 LATER_KINDS = ("stow", "s3", "sftp")
 
-LATER_TABLES = frozenset({"peer", "group", "transform", "archive", "watch", "http", "test"})
+LATER_TABLES = frozenset({"peer", "transform", "archive", "watch", "http", "test"})
 """Top-level tables whose part is not built yet."""
 
 LATER_KEYS: Mapping[type[Table], frozenset[str]] = {
@@ -469,12 +465,15 @@ TODAY: Mapping[type[Table], Mapping[str, object]] = {
 }
 """Keys whose part is not built yet, with the one value that describes what happens without it."""
 
+ONLY.update(TODAY)
+
 _PLACES: Mapping[type[Table], str] = {
     Node: "[node]",
     Listener: "[[listener]]",
     DicomDestination: 'a destination of kind "dicom"',
     FolderDestination: 'a destination of kind "folder"',
     Route: "[[route]]",
+    Group: "[[group]]",
 }
 
 

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from asyncroute.config.locate import Positions
-from asyncroute.config.model import LATER_KEYS, NOT_YET, Table, keys_elsewhere, tables_of
+from asyncroute.config.model import LATER_KEYS, keys_elsewhere, tables_of
+from asyncroute.config.table import NOT_YET, Table
 from asyncroute.config.words import Loc, did_you_mean, key_path, printable, show
 from asyncroute.core.errors import Problem
 

@@ -46,7 +46,7 @@ class Known:
 def known_titles(config: Config, destination: DicomDestination) -> Known:
     """What can be told of the titles under which images go there."""
     known = Known()
-    routes: list[Route | None] = [route for route in config.routes if destination.name in route.to]
+    routes: list[Route | None] = [route for route in config.routes if destination.name in config.reached(route)]
     for route in routes or [None]:
         text = route.calling_ae_title if route and route.calling_ae_title is not None else destination.calling_ae_title
         template = title_template(text)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from asyncroute.core.completion import Awaited, Completion
+from asyncroute.core.groups import EndStudies, Move, Regrouped
 from asyncroute.core.model import Delivery, Instance, RouteHit, Selection, Settlement, Source, Strand
 from asyncroute.core.states import DeliveryState
 
@@ -103,33 +104,6 @@ class SendNow:
     late: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
-    """A study of a group is its ``member``'s from now on: all its images that are kept go there, those that an earlier
-    member was still owed and those that one has. Doing it twice changes nothing. ``reason``: for the images' stories.
-
-    It touches the images that the new member had not got yet.
-    """
-
-    group: str
-    study: str
-    member: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class EndStudies:
-    """Studies of groups that are over are forgotten, up to ``limit`` of them, and their images' files may go.
-
-    Over: nothing is on its way to the member, and none came for ``keep`` ({group: seconds}; 0 for those not in it), or
-    the study has gone on for ``longest`` seconds. It touches the studies that are over.
-    """
-
-    keep: Mapping[str, float]
-    longest: float
-    limit: int = 50
-
-
 Action = Retry | Discard | Reroute | Redirect | FileLost | Hold | Release | Complete | SendNow | Move | EndStudies
 
 
@@ -166,22 +140,6 @@ class Event:
     text: str
     instance_id: int | None = None
     destination: str | None = None
-
-
-@dataclass(slots=True)
-class Regrouped:
-    """What a commit changed for groups.
-
-    ``members``: (group, study, member, destination) of admitted images whose study is another member's than the
-    destination that they were routed to.
-    ``ended``: (group, study) of those that are over. ``taken``: (instance id, destination, bytes, whether it was a dead
-    letter) of deliveries that are no more; ``given``: (instance id, destination, bytes) of those that are new.
-    """
-
-    members: list[tuple[str, str, str, str]] = field(default_factory=list)
-    ended: list[tuple[str, str]] = field(default_factory=list)
-    taken: list[tuple[int, str, int, bool]] = field(default_factory=list)
-    given: list[tuple[int, str, int]] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -12,8 +12,8 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from asyncroute.core.groups import EndStudies, Move, Regrouped
 from asyncroute.core.model import RouteHit
-from asyncroute.journal.base import EndStudies, Move, Regrouped
 from asyncroute.journal.bulk import Row, Rows
 from asyncroute.journal.statements import load
 from asyncroute.journal.values import clean, json_ids

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from asyncroute.core.groups import EndStudies, Move
 from asyncroute.core.model import Instance, RouteHit, Selection, Settlement
 from asyncroute.core.states import DeliveryState
 from asyncroute.journal import completions, select
@@ -23,12 +24,10 @@ from asyncroute.journal.base import (
     Committed,
     Complete,
     Discard,
-    EndStudies,
     Event,
     FileLost,
     Group,
     Hold,
-    Move,
     Redirect,
     Release,
     Reroute,

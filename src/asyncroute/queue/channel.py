@@ -35,6 +35,7 @@ from asyncroute.queue.breaker import Breaker
 from asyncroute.queue.choice import Choice
 from asyncroute.queue.delayed import Delayed
 from asyncroute.queue.flows import Flow
+from asyncroute.queue.handover import Handover
 from asyncroute.queue.limits import Backlog, Outbound
 from asyncroute.queue.pace import Pace
 from asyncroute.queue.pairs import Pairs
@@ -72,8 +73,9 @@ class Channel:
         self.verdict = Verdict(self, retry, ledger)
         self.lanes: list[Lane] = []
         self.sending: dict[Lane, Delivery] = {}
-        self.stopping = False
+        self.stopping = self.halted = False
         self._outdated: set[Lane] = set()
+        self.handover = Handover(self)
         self._opened: dict[Lane, float] = {}
         self._loop = asyncio.get_running_loop()
         self._ledger = ledger
@@ -110,7 +112,7 @@ class Channel:
     def _begin_at_once(self, key: Key, delivery: Delivery) -> bool:
         """The usual case of an arrival: nothing is before it and a lane of its title is idle. False: it is not so."""
         title = key[0]
-        if self.stopping or self._ledger.stalled or self._outbound.wanted or len(self.sending) >= self.window.size:
+        if self.halted or self._ledger.stalled or self._outbound.wanted or len(self.sending) >= self.window.size:
             return False
         if self._flows.of(title) or self._flows.classes.mixed or not self._flows.may_begin(delivery.study_uid):
             return False
@@ -157,11 +159,7 @@ class Channel:
 
     def forget(self) -> None:
         """Hold nothing any more; what is owed stays in the journal."""
-        held = [*self._flows, *self._delayed, *self._refill.arrivals]
-        self._flows.clear()
-        self._delayed, self._refill.arrivals = Delayed(), []
-        for delivery in held:
-            self._ledger.finished_with(delivery)
+        self._give_up(lambda _: True)
 
     def look_again(self) -> None:
         """The journal may hold deliveries that we do not know (a person's retry, a start)."""
@@ -187,20 +185,25 @@ class Channel:
         They stay unknown to refills until ``settled`` is called for each of them.
         """
         ids = set(instance_ids) - {d.instance_id for d in self.sending.values()}
-        gone = self._flows.remove(lambda d: d.instance_id in ids)
-        gone += self._delayed.remove(lambda d: d.instance_id in ids)
-        gone += [d for d in self._refill.arrivals if d.instance_id in ids]
-        self._refill.arrivals = [d for d in self._refill.arrivals if d.instance_id not in ids]
+        self._give_up(lambda d: d.instance_id in ids)
         self.known |= ids  # until ``settled``: a refill must not bring them back
+        return ids
+
+    def _give_up(self, chosen: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Hold these no more; what is being sent stays."""
+        gone = self._flows.remove(chosen)
+        gone += self._delayed.remove(chosen)
+        gone += filter(chosen, self._refill.arrivals)
+        self._refill.arrivals = [d for d in self._refill.arrivals if not chosen(d)]
         for delivery in gone:
             self._ledger.finished_with(delivery)
-        return ids
+        return gone
 
     # ---- decisions
 
     def pump(self) -> None:
         """Give every free lane something to do, as far as that is allowed now."""
-        if self.stopping:
+        if self.halted:
             return
         now = self._loop.time()
         for delivery in self._delayed.due(now) if self._delayed else ():
@@ -301,7 +304,7 @@ class Channel:
         stint.opening = False
         usual = outcome is SUCCESS and self.verdict.calm and lane.open and not self._outdated
         usual = usual and len(self.sending) < self.window.grows_at
-        if usual and not self._outbound.wanted and not self.stopping:
+        if usual and not self._outbound.wanted and not self.halted:
             self.verdict.passed(delivery)
             self._next(lane, stint, delivery)
         else:
@@ -331,6 +334,9 @@ class Channel:
         self._outdated.discard(lane)
         if not lane.open:
             self._lane_closed(lane)
+        if self.handover.ended(lane, delivery, outcome, now):
+            self.pump()
+            return
         self.verdict.on(delivery, title_of(stint.title), outcome, now)
         if outcome.delivered and len(self.sending) >= self.window.grows_at:
             self.window.needed(self.verdict.successes)
@@ -449,7 +455,7 @@ class Channel:
 
     async def stop(self, deadline: float) -> None:
         """Begin nothing more; let what is under way end until ``deadline`` (loop time), then cut it off. Idempotent."""
-        self.stopping = True
+        self.stopping = self.halted = True
         self._alarm.cancel()
         self._refill.cancel()
         while self._lanes_busy() and self._loop.time() < deadline:

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from time import monotonic, time
 from typing import Any
 
+from asyncroute.core.groups import Regrouped
 from asyncroute.core.model import Delivery, Instance, RouteHit, Settlement
 from asyncroute.core.states import DeliveryState
 from asyncroute.journal.base import Counts, Event
 from asyncroute.link.buffers import ImageBytes, Memory
 from asyncroute.queue import report
 from asyncroute.queue.channel import Channel
+from asyncroute.queue.group import HELD
 from asyncroute.queue.limits import Backlog
 from asyncroute.queue.times import Hold
 
@@ -55,6 +57,8 @@ class Scheduler:
         self.holds: dict[str, Hold] = {}
         """A person's, by destination; also of those that are not configured now."""
         self.stalled = False
+        self.elsewhere: Callable[[RouteHit], bool] = lambda hit: False
+        """See ``queue.group.Groups.elsewhere``."""
         self._retiring: set[asyncio.Task[None]] = set()
         self._memory = memory
         self._settle = settle
@@ -133,6 +137,9 @@ class Scheduler:
         for hit in instance.hits:
             self.tallies[hit.destination].backlog.add(instance.size)
             delivery = _delivery(instance, hit, image, self._clock())
+            if hit.groups and self.elsewhere(hit):
+                self.finished_with(delivery)
+                continue
             channel = self.channels.get(hit.destination)  # none: retired since the image was routed
             if hit.wait is not None or channel is None or not channel.offer(delivery):
                 self.finished_with(delivery)
@@ -184,6 +191,27 @@ class Scheduler:
             channel = self.channels.get(s.destination)
             if channel is not None:
                 channel.settled(s.instance_id, s.state is not DeliveryState.READY)
+
+    def regrouped(self, news: Regrouped) -> None:
+        """These deliveries are no more, and those are new."""
+        for _, name, size, dead in news.taken:
+            if dead:
+                self.tallies[name].failed -= 1
+            else:
+                self.tallies[name].backlog.remove(size)
+        for _, name, size in news.given:
+            self.tallies[name].backlog.add(size)
+        for name in {name for _, name, _ in news.given}:
+            channel = self.channels.get(name)
+            if channel is not None:
+                channel.look_again()
+
+    def ill(self, name: str) -> str:
+        """Why a destination should have no studies of its groups; empty: it may."""
+        channel = self.channels.get(name)
+        if channel is None:
+            return "no longer in the configuration"
+        return channel.verdict.ill(self._loop.time()) or (HELD if channel.times.hold.at is not None else "")
 
     # ---- rates and status
 

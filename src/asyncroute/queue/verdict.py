@@ -28,6 +28,9 @@ NOT_YET = float("-inf")
 """Away since: it has not answered in this run. It may have been down before, so nothing is given up until it does."""
 
 
+MANY_PAUSES = 3
+"""Pauses in a row that make a destination ill."""
+
 MOST_PAUSES = 1000
 """Pauses of a destination that are written down, between two acts of a person."""
 
@@ -83,7 +86,7 @@ class Verdict:
     """See module. ``now`` is monotonic seconds."""
 
     def __init__(self, queue: Queue, retry: Backoff, ledger: Ledger) -> None:
-        self.last_error = ""
+        self.last_error = self.last_title = ""
         self.held: str | None = None
         self.calm = False
         """Nothing pauses, waits or recovers: a success changes nothing but counts (``passed``)."""
@@ -146,6 +149,18 @@ class Verdict:
             return "title-rejected"
         return "up" if self._queue.breaker.lanes is None and not self._queue.breaker.failures else "recovering"
 
+    def ill(self, now: float) -> str:
+        """Why another member of a group should have its place; empty: it is well. A pause or two are no illness."""
+        if self._queue.breaker.open:
+            return f"down: {self.last_error}"
+        if self.held:
+            return f"refuses: {self.held}"
+        if self._config_until > now:
+            return f"rejected: {self.last_error}"
+        if self._pauses >= MANY_PAUSES and self._pause_until > now:
+            return f"paused: {self.last_error}"
+        return ""
+
     def resume(self) -> None:
         """A person says: go on. Neither their hold nor the hours end by that."""
         self.held = None
@@ -176,7 +191,7 @@ class Verdict:
             self.calm = self._is_calm(now)
             return
         self.calm = False
-        self.last_error = outcome.text
+        self.last_error, self.last_title = outcome.text, title
         if kind in (Kind.IMAGE_FAILED, Kind.IMAGE_RETRY) and not outcome.ours:
             self._answered(now)
         if kind is Kind.IMAGE_FAILED:
@@ -194,6 +209,15 @@ class Verdict:
             self._struck(delivery, outcome)
         else:
             self._blame_destination(delivery, title, outcome, now)
+
+    def of_nobody(self, outcome: Outcome, now: float) -> None:
+        """What an attempt says of the destination, where it was for none of its images."""
+        self.calm = False
+        if outcome.delivered or (outcome.kind in (Kind.IMAGE_FAILED, Kind.IMAGE_RETRY) and not outcome.ours):
+            self._answered(now)
+        elif not outcome.ours and outcome.kind is not Kind.DESTINATION_PAUSE:
+            self.last_error = outcome.text
+            self._association_failed(outcome, now)
 
     def _delivered(self, delivery: Delivery, outcome: Outcome, now: float) -> None:
         self._answered(now)

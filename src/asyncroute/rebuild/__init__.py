@@ -16,10 +16,12 @@ import errno
 from pathlib import Path
 
 from asyncroute.config import Config, compile_routes
+from asyncroute.config.groups import choosing
 from asyncroute.core.errors import OurFault, StorageFault
 from asyncroute.journal import place
 from asyncroute.journal.examine import REBUILDING_MARK
 from asyncroute.journal.sqlite import FILE, SqliteJournal
+from asyncroute.queue.group import Groups
 from asyncroute.rebuild.orphans import Orphans
 from asyncroute.rebuild.renewal import Renewal
 from asyncroute.rebuild.report import SPOOL, Report
@@ -43,11 +45,17 @@ def rebuild(config: Config, anew: bool = False) -> Report:
     report = Report()
     journal, spool = _open(config, anew, report)
     try:
-        Orphans(journal, spool, Router(compile_routes(config)), report).take_in()
+        Orphans(journal, spool, _router(config), report).take_in()
     finally:
         spool.close()
         journal.close()
     return report
+
+
+def _router(config: Config) -> Router:
+    """Where images would go today, if every member of a group were well."""
+    groups = Groups(choosing(config.groups))
+    return Router(compile_routes(config), groups.addressed)
 
 
 def _open(config: Config, anew: bool, report: Report) -> tuple[SqliteJournal, LocalSpool]:
@@ -63,7 +71,7 @@ def _open(config: Config, anew: bool, report: Report) -> tuple[SqliteJournal, Lo
             reason = str(fault)
     lock = place.Lock(node.data_dir)
     try:
-        Renewal(node.data_dir, Router(compile_routes(config)), report).run(reason)
+        Renewal(node.data_dir, _router(config), report).run(reason)
     finally:
         lock.close()
     return _agreeing(node.data_dir, node.durability)

@@ -184,6 +184,7 @@ def tables(snapshot: Mapping[str, Any]) -> list[Table]:
     associations = snapshot["associations"]
     made = [
         _channels(snapshot["channels"]),
+        _groups(snapshot.get("groups", ())),
         _limited(snapshot["channels"]),
         _completions(snapshot.get("incomplete")),
         _inbound(associations["inbound"]),
@@ -223,6 +224,18 @@ def _completions(facts: Mapping[str, Any] | None) -> Table:
     total = facts["studies"] + facts["late_studies"] if facts else 0
     note = f"and {total - MOST_ROWS} more" if total > MOST_ROWS else ""
     return Table("not complete", columns, rows, frozenset({3, 4, 5, 6}), note)
+
+
+def _groups(groups: Iterable[Mapping[str, Any]]) -> Table:
+    rows = [
+        (
+            *(g["name"], g["mode"], ", ".join(f"{m['name']} ({m['state']})" for m in g["members"])),
+            *(", ".join(g["active"]) or "nobody", str(g["studies"] or ""), g["why"]),
+        )
+        for g in groups
+    ]
+    columns = ("name", "mode", "members", "new studies to", "in progress", "because")
+    return Table("groups", columns, rows, frozenset({4}))
 
 
 def _state(channel: Mapping[str, Any]) -> str:

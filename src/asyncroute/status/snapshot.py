@@ -52,6 +52,7 @@ def running(app: App) -> dict[str, Any]:
         },
         "channels": channels,
         "incomplete": incomplete.facts(app.waiting.completions, time.time(), app.waiting.due_in),
+        "groups": _groups(app, {channel["name"]: channel["state"] for channel in channels}),
         "listeners": [
             {
                 "ae_title": x.settings.ae_title,
@@ -100,6 +101,7 @@ def stopped(
         "associations": {"inbound": [], "outbound": []},
         "channels": channels,
         "incomplete": incomplete.facts(completions, time.time(), lambda _: None),
+        "groups": [],
         "listeners": [],
         "spool": spool,
         "trouble": [],
@@ -135,6 +137,23 @@ def needs_person(snapshot: dict[str, Any]) -> list[str]:
         if channel.get("alert"):
             found.append(f"{channel['name']}: {channel['alert']}")
     return found
+
+
+def _groups(app: App, states: dict[str, str]) -> list[dict[str, Any]]:
+    """In the order of the file; ``active``: who gets new studies, ``why``: why not those before them."""
+    one_of = {line["name"]: line for line in app.groups.describe(states)}
+    return [
+        one_of.get(group.name)
+        or {
+            "name": group.name,
+            "mode": group.mode,
+            "members": [{"name": name, "state": states.get(name, "")} for name in group.members],
+            "active": list(group.members),
+            "why": "",
+            "studies": 0,
+        }
+        for group in app.config.groups
+    ]
 
 
 def _totals(received: int, delivered: int, channels: list[dict[str, Any]], held: int) -> dict[str, int]:

@@ -23,11 +23,13 @@ _WORDS: Final = {
     "warning": "delivered with a warning",
     "conflict": "conflict",
     "file-lost": "file lost",
+    "moved": "moved here",
     "down": "the destination is down",
     "up": "the destination",
     "pause": "the destination pauses",
     "held": "the destination is held",
     "released": "released",
+    "failover": "its studies move",
 }
 _ENDS: Final = {"delivered": "delivered", "confirmed": "confirmed", "failed": "dead letter", "discarded": "discarded"}
 _OPEN: Final = ("ready", "waiting", "sending")

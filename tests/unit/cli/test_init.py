@@ -7,7 +7,9 @@ from pathlib import Path
 
 from asyncroute.cli.init import template
 from asyncroute.config import Config, DicomDestination, load, loads
-from asyncroute.config.model import LATER_KEYS, TODAY, FolderDestination, Listener, Node, Retry, Route, Table
+from asyncroute.config.groups import Group
+from asyncroute.config.model import LATER_KEYS, TODAY, FolderDestination, Listener, Node, Retry, Route
+from asyncroute.config.table import Table
 from tests.unit.cli.running import Cli
 
 
@@ -48,7 +50,7 @@ def differing(one: Table, other: Table) -> set[str]:
 
 def test_it_names_every_setting_that_works_today() -> None:
     text = template()
-    for table in (Config, Node, Listener, FolderDestination, DicomDestination, Route, Retry):
+    for table in (Config, Node, Listener, FolderDestination, DicomDestination, Group, Route, Retry):
         today = TODAY.get(table, {})
         for key, field in table.model_fields.items():
             name = field.alias or key

@@ -43,7 +43,7 @@ def destinations(config: Config, attributes: dict[int, tuple[str, ...]], **sourc
 def test_an_example_loads(path: Path, folder: Path) -> None:
     config = load(folder / path.name)
     assert config.routes
-    assert {name for route in config.routes for name in route.to} == {each.name for each in config.destinations}
+    assert {name for route in config.routes for name in config.reached(route)} == {d.name for d in config.destinations}
 
 
 def test_thirty_sites(folder: Path) -> None:
@@ -169,3 +169,13 @@ def test_retry(folder: Path) -> None:
     assert pacs.overrides[0xC1FF] is Action.PAUSE
     assert classify(0xC000, pacs.overrides).kind is Kind.DELIVERED_WITH_WARNING
     assert classify(0xC200, pacs.overrides).kind is Kind.IMAGE_RETRY
+
+
+def test_two_archives(folder: Path) -> None:
+    config = example(folder, "two-archives")
+    archive, readers = (group.one_of for group in config.groups)
+    assert destinations(config, {}) == ["archive", "readers"]
+    assert archive is not None
+    assert (archive.ranked("1.2.3"), archive.keep) == (("pacs", "pacs2"), 600.0)
+    assert readers is not None
+    assert (readers.balance, readers.weights) == (True, (3, 1))

@@ -446,7 +446,7 @@ WRONG = [
 
 NOT_YET = [
     *((f"[{table}.x]", f"x.toml:10: {table}: not available yet") for table in ("transform", "archive", "http")),
-    *((f"[[{table}]]", f"x.toml:10: {table}: not available yet") for table in ("peer", "group", "watch", "test")),
+    *((f"[[{table}]]", f"x.toml:10: {table}: not available yet") for table in ("peer", "watch", "test")),
     *(
         (
             f"{DICOM.replace('dicom', kind)}",
