@@ -1,0 +1,352 @@
+"""Studies move while their channels work: journal, memory and counters agree whatever comes in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from asyncroute.core import outcomes
+from asyncroute.core.errors import StorageFault
+from asyncroute.core.groups import Group
+from asyncroute.core.model import Instance, RouteHit
+from asyncroute.core.outcomes import SUCCESS, Outcome
+from asyncroute.journal.base import Action
+from asyncroute.journal.base import Group as Batch
+from asyncroute.queue.group import Groups
+from asyncroute.queue.keeper import Keeper
+from asyncroute.queue.scheduler import Scheduler
+from tests.unit.parts import instance, on_loop, states, until
+from tests.unit.queueing import Queue, queueing
+
+REFUSED = outcomes.refused()
+LOST = outcomes.lost("connection lost", image_in_flight=True)
+
+
+class Bench:
+    """A failover group of "a", "b" and "c", with everything behind admission."""
+
+    def __init__(self, queue: Queue, keep: float = 600.0) -> None:
+        self.queue = queue
+        self.group = Group("archive", False, ("a", "b", "c"), (1, 1, 1), keep)
+        for name in self.group.members:
+            queue.channel(name, lanes=1)
+        self.sites = queue.sites
+        self.fault: Exception | None = None
+        self.probed: list[str] = []
+        self.answer: Outcome = REFUSED
+        self.full = False
+        self.restart()
+
+    def restart(self) -> None:
+        """As after a restart: nothing is in memory."""
+        scheduler = self.queue.scheduler
+        self.groups = Groups([self.group], scheduler.ill)
+        scheduler.elsewhere = self.groups.elsewhere
+        self.keeper = Keeper(self.groups, scheduler, self.queue.reader, self.act, self.probe, lambda: self.full)
+        self.queue.committer.on_regrouped = self.keeper.regrouped
+
+    async def act(self, action: Action) -> int:
+        if self.fault is not None:
+            raise self.fault
+        return await self.queue.committer.act(action)
+
+    async def probe(self, name: str) -> Outcome:
+        self.probed.append(name)
+        return self.answer
+
+    def routed(self, numbers: Sequence[int], study: str = "1.2") -> list[Instance]:
+        """Images that are on their way in."""
+        found = []
+        for number in numbers:
+            made = instance(number)
+            made.study_uid = study
+            made.hits = self.groups.addressed(made, (RouteHit("all", "archive"),))
+            found.append(made)
+        return found
+
+    def safe(self, images: Sequence[Instance]) -> None:
+        """They are in the journal by now."""
+        done = self.queue.journal.commit(Batch(images))
+        for made in images:
+            self.queue.scheduler.admitted(made, None)
+        if done.regrouped is not None:
+            self.keeper.regrouped(done.regrouped)
+
+    def admit(self, numbers: Sequence[int], study: str = "1.2") -> None:
+        self.safe(self.routed(numbers, study))
+
+    async def fail(self, name: str = "a") -> None:
+        """Three associations in a row cannot be made."""
+        channel = self.queue.scheduler.channels[name]
+        while not channel.breaker.open:
+            await until(lambda: self.sites[name].busy, f"{name} is tried")
+            self.sites[name].busy[0].finish(REFUSED, stays_open=False)
+        channel.breaker.until = asyncio.get_running_loop().time() + 60
+
+    async def agreed(self) -> None:
+        """The counters are those that a new start would read."""
+        await self.queue.committer.drained()
+        fresh = Scheduler(self.queue.memory, lambda settlement: None, lambda event: None)
+        for channel in self.queue.scheduler.channels.values():
+            fresh.add(channel)
+        mine = {name: (t.backlog.images, t.backlog.bytes, t.failed) for name, t in self.queue.scheduler.tallies.items()}
+        fresh.count_anew(await self.queue.reader.counts())
+        assert mine == {name: (t.backlog.images, t.backlog.bytes, t.failed) for name, t in fresh.tallies.items()}
+
+    def states(self, name: str) -> dict[int, str]:
+        return states(self.queue.journal, name)
+
+
+@asynccontextmanager
+async def bench(folder: Path, keep: float = 600.0) -> AsyncIterator[Bench]:
+    async with queueing(folder) as queue:
+        made = Bench(queue, keep)
+        await queue.begin()
+        yield made
+
+
+def test_a_failed_member_hands_its_studies_on(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path) as it:
+            it.admit([1, 2, 3])
+            it.sites["a"].finish(1)
+            await it.fail()
+            await it.keeper.look()
+            await it.agreed()
+            await until(lambda: it.sites["b"].sending, "the next member gets them")
+            it.sites["b"].auto = SUCCESS
+            it.sites["b"].busy[0].finish()
+            await until(lambda: it.states("b") == dict.fromkeys((1, 2, 3), "delivered"), "all of the study")
+            assert it.states("a") == {1: "delivered"}
+            await it.agreed()
+            it.admit([4])
+            it.admit([5], "9.9")
+            await until(lambda: set(it.states("b").values()) == {"delivered"} and len(it.states("b")) == 5, "the rest")
+            assert it.sites["a"].log[-1] != 5
+
+    on_loop(scenario)()
+
+
+def test_nothing_moves_while_the_member_is_well_or_held(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path) as it:
+            it.admit([1, 2])
+            await it.keeper.look()
+            it.queue.scheduler.hold("a", 1.0)
+            await it.keeper.look()
+            assert (it.states("a"), it.states("b")) == ({1: "ready", 2: "ready"}, {})
+            it.admit([3], "new")
+            assert it.sites["b"].sending == [3]
+
+    on_loop(scenario)()
+
+
+def test_nothing_moves_while_nobody_is_well(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path) as it:
+            it.admit([1])
+            await it.fail()
+            for name in "bc":
+                it.queue.scheduler.channels[name].breaker.failures = 3
+            await it.keeper.look()
+            assert it.states("a") == {1: "ready"}
+            it.queue.scheduler.channels["c"].breaker.failures = 0
+            await it.keeper.look()
+            assert (it.states("a"), it.states("c")) == ({}, {1: "ready"})
+            await it.agreed()
+
+    on_loop(scenario)()
+
+
+def test_what_is_being_sent_when_its_study_moves_counts_for_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        for number, outcome in enumerate((SUCCESS, LOST, outcomes.classify(0x0110), outcomes.classify(0x0122))):
+            async with bench(tmp_path / str(number)) as it:
+                channel = it.queue.scheduler.channels["a"]
+                it.admit([1, 2])
+                channel.breaker.failures = 3
+                await it.keeper.look()
+                assert it.sites["a"].sending == [1]
+                await it.agreed()
+                it.sites["a"].busy[0].finish(outcome)
+                assert (it.sites["a"].sending, channel.known) == ([], set())
+                assert it.states("a") == {}
+                assert set(it.states("b")) == {1, 2}
+                await it.agreed()
+
+    on_loop(scenario)()
+
+
+def test_a_dead_letter_moves_too(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path) as it:
+            it.admit([1, 2])
+            it.sites["a"].finish(1, outcomes.classify(0x0122))
+            await it.queue.settled(1)
+            assert it.queue.scheduler.tallies["a"].failed == 1
+            await it.fail()
+            await it.keeper.look()
+            assert (it.states("a"), set(it.states("b"))) == ({}, {1, 2})
+            await it.agreed()
+
+    on_loop(scenario)()
+
+
+def test_an_image_that_was_routed_before_the_move_and_safe_after_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path) as it:
+            it.admit([1])
+            late = it.routed([2])
+            await it.fail()
+            await it.keeper.look()
+            it.safe(late)
+            assert it.queue.ids("a") == set()
+            await it.keeper.look()
+            assert (it.states("a"), set(it.states("b"))) == ({}, {1, 2})
+            assert it.groups.strays == {}
+            await it.agreed()
+
+    on_loop(scenario)()
+
+
+def test_a_crash_before_a_stray_was_gathered(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path) as it:
+            it.admit([1])
+            late = it.routed([2])
+            await it.fail()
+            await it.keeper.look()
+            it.safe(late)
+            it.restart()
+            await it.keeper.begin()
+            await it.keeper.look()
+            assert (it.states("a"), set(it.states("b"))) == ({}, {1, 2})
+            await it.agreed()
+
+    on_loop(scenario)()
+
+
+def test_a_restart_goes_on_where_studies_are(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path) as it:
+            it.admit([1])
+            await it.fail()
+            await it.keeper.look()
+            it.queue.scheduler.channels["a"].breaker.failures = 0
+            it.restart()
+            await it.keeper.begin()
+            it.admit([2])
+            it.admit([3], "new")
+            assert (set(it.states("b")), set(it.states("a"))) == ({1, 2}, {3})
+
+    on_loop(scenario)()
+
+
+def test_a_journal_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path) as it:
+            it.admit([1, 2])
+            await it.fail()
+            it.fault = StorageFault("disk full")
+            try:
+                await it.keeper.look()
+            except StorageFault:
+                pass
+            else:
+                raise AssertionError("the fault was not told")
+            assert it.states("a") == {1: "ready", 2: "ready"}
+            it.fault = None
+            await it.keeper.look()
+            await it.keeper.look()
+            assert (it.states("a"), set(it.states("b"))) == ({}, {1, 2})
+            await it.agreed()
+
+    on_loop(scenario)()
+
+
+def test_many_studies_move_in_several_transactions(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path) as it:
+            for study in range(250):
+                it.admit([study * 3 + n for n in (1, 2, 3)], f"1.{study}")
+            await it.fail()
+            await it.keeper.look()
+            assert (it.states("a"), len(it.states("b"))) == ({}, 750)
+            await it.agreed()
+
+    on_loop(scenario)()
+
+
+def test_results_that_are_not_durable_are_waited_for(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path) as it:
+            it.admit([1, 2, 3])
+            it.sites["a"].finish(1)
+            it.queue.scheduler.channels["a"].breaker.failures = 3
+            await it.keeper.look()
+            assert it.states("a") == {1: "delivered"}
+            assert set(it.states("b")) == {1, 2, 3}
+            await it.agreed()
+
+    on_loop(scenario)()
+
+
+def test_a_failed_member_is_asked_until_it_answers(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path) as it:
+            it.admit([1])
+            await it.fail()
+            breaker = it.queue.scheduler.channels["a"].breaker
+            await it.keeper.look()
+            assert it.probed == []
+            channel = it.queue.scheduler.channels["a"]
+            await until(lambda: channel.handover.empty, "nothing waits for it")
+            breaker.until = 0.0
+            await it.keeper.look()
+            await until(lambda: it.probed == ["a"] and breaker.until > 0, "it is asked, and pauses")
+            assert breaker.open
+            breaker.until = 0.0
+            it.answer = SUCCESS
+            await it.keeper.look()
+            await until(lambda: not breaker.open, "it is well")
+            it.admit([2], "new")
+            it.admit([3])
+            assert (it.sites["a"].sending, set(it.states("b"))) == ([2], {1, 3})
+
+    on_loop(scenario)()
+
+
+def test_studies_end_and_let_their_files_go(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path, keep=0.0) as it:
+            released: list[int] = []
+            it.queue.committer.on_releasable = lambda done: released.extend(number for number, _ in done)
+            it.admit([1, 2])
+            it.sites["a"].finish(1)
+            await it.keeper.look()
+            assert it.groups.count == 1
+            it.sites["a"].finish(2)
+            await it.queue.settled(2)
+            it.groups.changed = True
+            await it.keeper.look()
+            assert (sorted(released), it.groups.count) == ([1, 2], 0)
+
+    on_loop(scenario)()
+
+
+def test_a_full_disk_ends_what_is_only_kept(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path) as it:
+            it.admit([1])
+            it.admit([2], "other")
+            it.sites["a"].finish(1)
+            await it.queue.settled(1)
+            await it.keeper.look()
+            assert it.groups.count == 2
+            it.full = True
+            await it.keeper.look()
+            assert it.groups.count == 1
+
+    on_loop(scenario)()
