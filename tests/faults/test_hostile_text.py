@@ -30,7 +30,7 @@ from tests.support.exact_sender import Association, Caller, contexts_for, send_a
 from tests.support.fixtures import MakeRouter
 from tests.support.images import BytesSource, Image
 from tests.support.ports import HOST, free_port
-from tests.support.router import Router, command, environment
+from tests.support.router import Router, command, environment, run_cli_raw
 from tests.support.waiting import wait_until
 
 TITLE = "\x1b]0;owned\x07"
@@ -71,8 +71,7 @@ def assert_clean(output: bytes, where: str) -> str:
 
 def run(*arguments: object) -> subprocess.CompletedProcess[bytes]:
     """``asyncroute ARGUMENTS``, its output as bytes."""
-    env = environment(PYTHONIOENCODING="utf-8")
-    return subprocess.run(command(*arguments), capture_output=True, timeout=60, env=env, check=False)
+    return run_cli_raw(*arguments, timeout=60)
 
 
 def assert_commands_clean(router: Router) -> str:

@@ -115,9 +115,9 @@ class Starter:
 
     def run(
         self, command: Sequence[str], environment: Mapping[str, str], folder: Path, timeout: float
-    ) -> subprocess.CompletedProcess[str]:
-        """Run ``command`` to its end, as ``subprocess.run`` does that captures the output as text."""
-        with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run ``command`` to its end, as ``subprocess.run`` does that captures the output."""
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
             process = self.spawn(command, environment, folder, output.fileno(), errors.fileno())
             try:
                 status = process.wait(timeout)

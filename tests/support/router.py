@@ -51,19 +51,28 @@ def starter() -> Starter:
 
 def run_cli(*arguments: object, timeout: float = 30, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run ``asyncroute ARGUMENTS`` to its end; whatever its exit status."""
+    return as_text(run_cli_raw(*arguments, timeout=timeout, cwd=cwd))
+
+
+def run_cli_raw(*arguments: object, timeout: float = 30, cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
+    """The same, with the output as it is."""
     folder, env, words = cwd or Path.cwd(), environment(), [*PROGRAM, *map(str, arguments)]
     if starter().fits(env):
         return starter().run(words, env, folder, timeout)
     return subprocess.run(
         command(*arguments),
         capture_output=True,
-        text=True,
         timeout=timeout,
         env=env,
         cwd=folder,
         stdin=subprocess.DEVNULL,
         check=False,
     )
+
+
+def as_text(done: subprocess.CompletedProcess[bytes]) -> subprocess.CompletedProcess[str]:
+    """With the output decoded."""
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 class Router:

@@ -75,7 +75,7 @@ def test_what_comes_while_a_group_is_under_way_goes_as_one(tmp_path: Path) -> No
     body()
 
 
-@pytest.mark.parametrize(("count", "size"), [(300, 100), (50, 1 << 20)])
+@pytest.mark.parametrize(("count", "size"), [(300, 100), (30, 1 << 20)])
 def test_groups_are_bounded(tmp_path: Path, count: int, size: int) -> None:
     @on_loop
     async def body() -> None:

@@ -24,7 +24,7 @@ from asyncroute.recover import Recovered, recover
 from asyncroute.spool.local import LocalSpool
 from tests.contract.made import T0, delivered, failed, image, retried
 from tests.contract.storage_worker import content
-from tests.support.router import environment, starter
+from tests.support.router import as_text, environment, starter
 
 T = TypeVar("T")
 
@@ -362,7 +362,7 @@ WORKER = "tests.contract.storage_worker"
 def worked(folder: Path, rounds: int, crash: str = "") -> subprocess.CompletedProcess[str]:
     """What a process did that stored, settled and released."""
     env = environment(PYTHONPATH=f"{ROOT}/src:{ROOT}", **{VARIABLE: crash})
-    return starter().run([WORKER, str(folder), str(rounds)], env, ROOT, timeout=60)
+    return as_text(starter().run([WORKER, str(folder), str(rounds)], env, ROOT, timeout=60))
 
 
 def worker(folder: Path, rounds: int) -> subprocess.Popen[str]:

@@ -95,6 +95,7 @@ def test_a_retry_goes_under_the_title_of_then(tmp_path: Path) -> None:
             await until(lambda: pacs.log, "the first try")
             pacs.wrong = {"LONG"}
             await until(lambda: queue.states() == {1: "failed"}, "a dead letter")
+            await until(lambda: queue.results, "its result")
             assert queue.results[-1].error == "no title for LONG"
 
     body()
