@@ -12,6 +12,7 @@ from asyncroute.core.errors import StorageFault
 from asyncroute.core.groups import Group
 from asyncroute.core.model import Instance, RouteHit
 from asyncroute.core.outcomes import SUCCESS, Outcome
+from asyncroute.forward.base import Forwarder
 from asyncroute.journal.base import Action
 from asyncroute.journal.base import Group as Batch
 from asyncroute.queue.group import Groups
@@ -52,8 +53,9 @@ class Bench:
             raise self.fault
         return await self.queue.committer.act(action)
 
-    async def probe(self, name: str) -> Outcome:
-        self.probed.append(name)
+    async def probe(self, forwarder: Forwarder, title: str) -> Outcome:
+        assert title == "CT_A"
+        self.probed += [name for name, site in self.sites.items() if site is forwarder]
         return self.answer
 
     def routed(self, numbers: Sequence[int], study: str = "1.2") -> list[Instance]:
