@@ -40,7 +40,7 @@ def test_what_its_comments_call_a_default_is_one() -> None:
     assert differing(full.listeners[0], plain.listeners[0]) == examples
     assert differing(full.destinations[0], plain.destinations[0]) == set()
     assert differing(full.destinations[1], DicomDestination(name="pacs", host="h", port=1, ae_title="A")) == {
-        *("host", "port", "ae_title", "outcomes", "hours")
+        *("host", "port", "ae_title", "outcomes", "hours", "bandwidth")
     }
 
 
