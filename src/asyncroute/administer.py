@@ -21,7 +21,8 @@ from asyncroute.config.words import quote
 from asyncroute.core.errors import AsyncrouteError, OurFault
 from asyncroute.core.model import RouteHit, Selection
 from asyncroute.core.states import OPEN, DeliveryState
-from asyncroute.journal.base import Discard, Event, Hold, QueueRow, Redirect, Release, Reroute, Retry, SendNow
+from asyncroute.core.told import QueueRow
+from asyncroute.journal.base import Discard, Event, Hold, Redirect, Release, Reroute, Retry, SendNow
 from asyncroute.status import snapshot, story
 
 if TYPE_CHECKING:

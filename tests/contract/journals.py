@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from asyncroute.core.completion import Completion
 from asyncroute.core.model import Delivery, Instance, Selection
 from asyncroute.core.priority import PRIORITIES
-from asyncroute.journal.base import Claim, Counts, QueueRow, Reader, Stories, Writer
+from asyncroute.core.told import QueueRow
+from asyncroute.journal.base import Claim, Counts, Proofs, Reader, Stories, Writer
 from asyncroute.journal.reader import SqliteReader
 from asyncroute.journal.sqlite import SqliteJournal
 from tests.contract.made import T0
@@ -63,6 +64,10 @@ class Blocking:
         """What ``Reader.stories`` answers to a question."""
         return self._runner.run(question(self._reader.stories))
 
+    def ask(self, question: Callable[[Proofs], Coroutine[Any, Any, Answer]]) -> Answer:
+        """What ``Reader.proofs`` answers to a question."""
+        return self._runner.run(question(self._reader.proofs))
+
     def close(self) -> None:
         """Close the reader twice, which must be fine, and end the loop."""
         for _ in range(2):
@@ -89,6 +94,10 @@ class Journal:
         """Close both sides."""
         self.reader.close()
         self.writer.close()
+
+    def proofs(self, question: Callable[[Proofs], Coroutine[Any, Any, Answer]]) -> Answer:
+        """What ``Reader.proofs`` answers to a question."""
+        return self.reader.ask(question)
 
     def ids(self, destination: str, now: float = NOW, limit: int = 100, exclude: Collection[int] = ()) -> list[int]:
         """Instance ids that ``claim`` hands out."""

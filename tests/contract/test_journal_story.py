@@ -6,8 +6,9 @@ import pytest
 
 from asyncroute.core.model import RouteHit, Selection, Settlement
 from asyncroute.core.states import DeliveryState as S
+from asyncroute.core.told import Part, Remembered
 from asyncroute.journal import story
-from asyncroute.journal.base import Discard, Event, FileLost, Group, ImageStory, Part, Remembered, Reroute, Retry
+from asyncroute.journal.base import Discard, Event, FileLost, Group, ImageStory, Reroute, Retry
 from tests.contract.journals import NOW, Journal
 from tests.contract.made import T0, delivered, failed, image, retried
 

@@ -23,7 +23,8 @@ from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import Delivery, Instance, Selection, Settlement, Source
 from asyncroute.core.priority import PRIORITIES
 from asyncroute.core.states import DeliveryState
-from asyncroute.journal.base import Discard, Group, QueueRow
+from asyncroute.core.told import QueueRow
+from asyncroute.journal.base import Discard, Group
 from asyncroute.journal.reader import SqliteReader
 from asyncroute.journal.sqlite import FILE, SqliteJournal
 from asyncroute.recover import Recovered, recover

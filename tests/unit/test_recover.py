@@ -16,8 +16,9 @@ import pytest
 
 from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import Instance, Selection
+from asyncroute.core.told import QueueRow
 from asyncroute.crashpoints import VARIABLE
-from asyncroute.journal.base import Counts, Group, QueueRow
+from asyncroute.journal.base import Counts, Group
 from asyncroute.journal.reader import SqliteReader
 from asyncroute.journal.sqlite import SqliteJournal
 from asyncroute.recover import Recovered, recover

@@ -131,7 +131,8 @@ class Settlement(NamedTuple):
     """The result of one attempt at one delivery, on its way into the journal.
 
     ``state`` is DELIVERED, FAILED, DISCARDED or READY (a retry: with ``not_before``). ``status`` is the DIMSE status,
-    ``None`` where there was none. ``error`` is one line for a person; empty on clean success.
+    ``None`` where there was none. ``error`` is one line for a person; empty on clean success. ``unproven``: where it is
+    DELIVERED, the destination has yet to prove it (``core.proof``).
     """
 
     instance_id: int
@@ -142,6 +143,7 @@ class Settlement(NamedTuple):
     status: int | None = None
     error: str = ""
     not_before: float = 0.0
+    unproven: bool = False
 
 
 @dataclass(frozen=True, slots=True)

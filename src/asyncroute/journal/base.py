@@ -19,7 +19,9 @@ from typing import NamedTuple, Protocol
 from asyncroute.core.completion import Awaited, Completion
 from asyncroute.core.groups import EndStudies, Move, Regrouped
 from asyncroute.core.model import Delivery, Instance, RouteHit, Selection, Settlement, Source, Strand
+from asyncroute.core.proof import Inquiry, ProofAction, Unproven
 from asyncroute.core.states import DeliveryState
+from asyncroute.core.told import Part, QueueRow, Remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,20 @@ class SendNow:
     late: bool = False
 
 
-Action = Retry | Discard | Reroute | Redirect | FileLost | Hold | Release | Complete | SendNow | Move | EndStudies
+Action = (
+    Retry
+    | Discard
+    | Reroute
+    | Redirect
+    | FileLost
+    | Hold
+    | Release
+    | Complete
+    | SendNow
+    | Move
+    | EndStudies
+    | ProofAction
+)
 
 
 @dataclass(slots=True)
@@ -131,8 +146,8 @@ class Event:
 
     ``kind`` of an image's: "retry", "failed" and "warning" (results), "attempt" (one that is not charged), "retried",
     "discarded", "rerouted", "released" and "routed" (a person's word), "conflict", "file-lost", "moved" (to another
-    member of a group); of a destination's: "down", "up", "pause", "held", "failover". Of one image and destination the
-    last hundred are kept.
+    member of a group), "confirmed" and "unconfirmed" (proof); of a destination's: "down", "up", "pause", "held",
+    "failover". Of one image and destination the last hundred are kept.
     """
 
     at: float
@@ -184,7 +199,8 @@ class Counts:
     still wait per destination (dead letters do not). ``oldest``: per destination, when its oldest waiting image was
     queued (seconds since epoch).
     ``totals``: {"received": images, "delivered": deliveries, "discarded": ..., "warned": ...};
-    ``delivered``: {destination: deliveries}. ``holds``: {destination: times in which a person held it}, oldest first.
+    ``delivered``: {destination: deliveries}; ``unconfirmed``: those of them that wait for proof.
+    ``holds``: {destination: times in which a person held it}, oldest first.
     """
 
     open: Mapping[str, Mapping[DeliveryState, int]]
@@ -194,28 +210,7 @@ class Counts:
     totals: Mapping[str, int]
     delivered: Mapping[str, int]
     holds: Mapping[str, Sequence[Held]] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class QueueRow:
-    """One line of ``queue list``: a delivery, or a held image (``destination`` empty)."""
-
-    instance_id: int
-    destination: str
-    route: str
-    state: str
-    attempts: int
-    not_before: float
-    queued_at: float
-    last_status: int | None
-    last_error: str
-    calling_aet: str
-    sop_instance_uid: str
-    study_uid: str
-    accession: str
-    patient_id: str
-    modality: str
-    size: int
+    unconfirmed: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -276,34 +271,6 @@ class ImageStory:
     in_spool: bool
     deliveries: list[OneDelivery] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Images of one study, accession number, patient and source; ``bytes`` of their data sets."""
-
-    study_uid: str
-    accession: str
-    patient_id: str
-    calling_aet: str
-    images: int
-    bytes: int
-    held: int
-    first_at: float
-    last_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """How much the journal remembers: ``images`` of those ``received``; all since ``since`` (None: nothing is there).
-
-    ``pruned``: some were forgotten, because they were over and older than the history that is kept.
-    """
-
-    images: int
-    received: int
-    pruned: bool
-    since: float | None
 
 
 class Writer(Protocol):
@@ -416,8 +383,33 @@ class Claim(NamedTuple):
     """Whether there are so many strands that others have to be next."""
 
 
+class Proofs(Protocol):
+    """What the journal knows of deliveries that wait for proof (``core.proof``)."""
+
+    async def of(self, ids: Sequence[int]) -> dict[tuple[int, str], str]:
+        """Those of these images, by instance and destination: the transaction that asks for it; empty: none yet."""
+        ...
+
+    async def waiting(self, destination: str, limit: int) -> list[Unproven]:
+        """Up to ``limit`` that no transaction asks for now, oldest first."""
+        ...
+
+    async def inquiry(self, transaction_uid: str) -> Inquiry | None:
+        """A transaction that a destination was asked for, also one that is over; None: it is not known (any more)."""
+        ...
+
+    async def next_due(self, destination: str) -> float | None:
+        """When the next transaction is overdue (seconds since the epoch); None: there is none."""
+        ...
+
+
 class Reader(Protocol):
     """The event loop's side."""
+
+    @property
+    def proofs(self) -> Proofs:
+        """What it knows of deliveries that wait for proof."""
+        ...
 
     @property
     def stories(self) -> Stories:

@@ -28,10 +28,12 @@ from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import Delivery, Instance, RouteHit, Selection, Source, Strand
 from asyncroute.core.priority import nearest
 from asyncroute.core.states import OPEN, PENDING, DeliveryState
+from asyncroute.core.told import QueueRow
 from asyncroute.journal import completions, headers, migrate, select
-from asyncroute.journal.base import Claim, Counts, Held, QueueRow
+from asyncroute.journal.base import Claim, Counts, Held
 from asyncroute.journal.examine import look_before_opening, refuse_unfinished
 from asyncroute.journal.faults import storage_fault
+from asyncroute.journal.proofs import SqliteProofs
 from asyncroute.journal.sqlite import FILE
 from asyncroute.journal.statements import load
 from asyncroute.journal.story import SqliteStories
@@ -83,6 +85,7 @@ class SqliteReader:
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._closed = False
         self.stories = SqliteStories(self._all)
+        self.proofs = SqliteProofs(self._all)
 
     @classmethod
     async def open(cls, data_dir: Path, max_ahead: float = MAX_AHEAD) -> SqliteReader:
@@ -182,7 +185,9 @@ class SqliteReader:
     async def counts(self) -> Counts:
         """See ``Reader.counts``."""
         holds = await self._all(_SQL["holds"]) if await self._all(_SQL["has_holds"]) else []
-        return _counts(await self._all(_SQL["counts"]), holds)
+        counts = _counts(await self._all(_SQL["counts"]), holds)
+        counts.unconfirmed = await self.proofs.counts()
+        return counts
 
     async def completions(self) -> list[Completion]:
         """See ``Reader.completions``."""

@@ -15,8 +15,9 @@ from typing import Any
 from asyncroute.core.completion import Awaited
 from asyncroute.core.model import Source
 from asyncroute.core.states import DeliveryState
+from asyncroute.core.told import Part, Remembered
 from asyncroute.journal import completions
-from asyncroute.journal.base import Event, ImageStory, OneDelivery, Part, Remembered
+from asyncroute.journal.base import Event, ImageStory, OneDelivery
 from asyncroute.journal.statements import load
 from asyncroute.journal.values import clean, json_ids, uid_key, unsigned
 

@@ -17,8 +17,9 @@ from collections.abc import Iterable, Sequence
 
 from asyncroute.core.groups import EndStudies, Move
 from asyncroute.core.model import Instance, RouteHit, Selection, Settlement
+from asyncroute.core.proof import ProofAction
 from asyncroute.core.states import DeliveryState
-from asyncroute.journal import completions, select
+from asyncroute.journal import completions, proof, select
 from asyncroute.journal.base import (
     Action,
     Committed,
@@ -233,7 +234,10 @@ class _Work:
     def settle(self, settlements: Sequence[Settlement]) -> None:
         """Results of attempts. Only open deliveries change, and only those are counted."""
         alike: dict[tuple[str, DeliveryState, bool], list[Settlement]] = {}
+        unproven: list[tuple[int, int]] = []
         for it in settlements:
+            if it.unproven:
+                unproven.append((it.instance_id, self._number(it.destination)))
             warned = bool(it.status) and it.state in _DONE
             alike.setdefault((it.destination, it.state, warned), []).append(it)
             if it.state in _DONE:
@@ -242,6 +246,8 @@ class _Work:
             number = self._destinations.get(destination)
             if number is not None:
                 self._settle_alike(number, state, warned, some)
+        if unproven:
+            proof.expect(self._connection, unproven)
 
     def _settle_alike(self, number: int, state: DeliveryState, warned: bool, alike: Sequence[Settlement]) -> None:
         rows = [_settlement_row(it, number) for it in alike]
@@ -264,10 +270,8 @@ class _Work:
                 return self._note("retried", "sent again at a person's word", self._change(action, _AGAIN))
             case Discard():
                 return self._discard_held(action) if action.held else self._discard(action)
-            case Reroute():
-                return self._reroute(action)
-            case Redirect():
-                return self._redirect(action)
+            case Reroute() | Redirect():
+                return self._reroute(action) if isinstance(action, Reroute) else self._redirect(action)
             case FileLost():
                 return self._lose(action)
             case Hold() | Release():
@@ -278,6 +282,15 @@ class _Work:
                 touched, freed = self._grouping().act(action)
                 self._touched.update(freed)
                 return touched
+            case _:
+                return self._prove(action)
+
+    def _prove(self, action: ProofAction) -> int:
+        done = proof.act(self._connection, action, self._number, self._at)
+        self._touched.update(done.images)
+        self._counts.update({("delivered", number): -n for number, n in done.undelivered.items()})
+        self._events += done.events
+        return done.touched
 
     def _change(self, action: Retry | Discard, assignments: str) -> list[tuple[int, int]]:
         """Set columns of the selected deliveries; their (instance, destination number)s."""

@@ -15,7 +15,8 @@ from typing import Any, Final
 from asyncroute.core.completion import Awaited
 from asyncroute.core.errors import OurFault
 from asyncroute.core.states import PENDING, DeliveryState
-from asyncroute.journal.base import Event, ImageStory, OneDelivery, Part, Reader, Stories
+from asyncroute.core.told import Part
+from asyncroute.journal.base import Event, ImageStory, OneDelivery, Reader, Stories
 from asyncroute.status import render
 
 LIMIT: Final = 10

@@ -2,7 +2,8 @@
 
 -- name: unreleased
 SELECT id, path, data_offset + size, hold_reason IS NOT NULL,
-    EXISTS (SELECT 1 FROM delivery WHERE instance = i.id AND state IN (0, 1, 2)),
+    EXISTS (SELECT 1 FROM delivery WHERE instance = i.id AND state IN (0, 1, 2))
+        OR EXISTS (SELECT 1 FROM proof WHERE instance = i.id),
     EXISTS (SELECT 1 FROM delivery WHERE instance = i.id AND state = 5),
     EXISTS (SELECT 1 FROM kept WHERE instance = i.id)
 FROM instance AS i INDEXED BY instance_file WHERE path IS NOT NULL AND id > ? ORDER BY id LIMIT ?;

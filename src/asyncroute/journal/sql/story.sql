@@ -50,7 +50,7 @@ FROM json_each(?) AS j CROSS JOIN instance AS i ON i.id = j.value
 WHERE hold_reason IS NOT NULL OR NOT EXISTS (SELECT 1 FROM delivery WHERE instance = i.id)
 OR EXISTS (SELECT 1 FROM delivery
     WHERE instance = i.id AND (state NOT IN (3, 4) OR attempts > 1 OR last_error <> '' OR last_status <> 0))
-OR EXISTS (SELECT 1 FROM event WHERE instance = i.id)
+OR EXISTS (SELECT 1 FROM event WHERE instance = i.id AND kind <> 'confirmed')
 ORDER BY 2, 1;
 
 -- name: memory

@@ -73,6 +73,7 @@ SELECT (
     WHERE i.path IS NOT NULL AND i.hold_reason IS NULL
     AND NOT EXISTS (SELECT 1 FROM delivery WHERE instance = i.id AND state IN (0, 1, 2, 5))
     AND NOT EXISTS (SELECT 1 FROM kept WHERE instance = i.id)
+    AND NOT EXISTS (SELECT 1 FROM proof WHERE instance = i.id)
 ), (
     SELECT json_group_array(json_array(n.id, o.id)) FROM json_each(:admitted) AS j
     CROSS JOIN instance AS n ON n.id = j.value CROSS JOIN instance AS o

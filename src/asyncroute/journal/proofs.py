@@ -1,0 +1,56 @@
+"""What the journal knows of deliveries that wait for proof, for the event loop (``journal.base.Proofs``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from asyncroute.core.proof import Inquiry, Unproven
+from asyncroute.journal.statements import load
+from asyncroute.journal.values import clean, json_ids
+
+_SQL = load("proof.sql")
+Ask = Callable[..., Coroutine[Any, Any, list[tuple[Any, ...]]]]
+
+
+class SqliteProofs:
+    """See module. ``rows``: all rows of a statement."""
+
+    def __init__(self, rows: Ask) -> None:
+        self._rows = rows
+
+    async def counts(self) -> dict[str, int]:
+        """How many there are, by destination."""
+        if not await self._rows(_SQL["exists"]):
+            return {}
+        return dict(await self._rows(_SQL["counts"]))
+
+    async def of(self, ids: Sequence[int]) -> dict[tuple[int, str], str]:
+        """See ``journal.base.Proofs``."""
+        if not await self._rows(_SQL["exists"]):
+            return {}
+        rows = await self._rows(_SQL["of"], (json_ids(ids),))
+        return {(instance_id, destination): uid for instance_id, destination, uid in rows}
+
+    async def waiting(self, destination: str, limit: int) -> list[Unproven]:
+        """See ``journal.base.Proofs``."""
+        return [Unproven(*row) for row in await self._rows(_SQL["waiting"], (clean(destination), limit))]
+
+    async def inquiry(self, transaction_uid: str) -> Inquiry | None:
+        """See ``journal.base.Proofs``."""
+        uid = clean(transaction_uid)
+        named = await self._rows(_SQL["inquired"], (uid,))
+        if not named:
+            return None
+        rows = await self._rows(_SQL["inquiry"], (uid,))
+        return Inquiry(transaction_uid, named[0][0], [_member(*row) for row in rows])
+
+    async def next_due(self, destination: str) -> float | None:
+        """See ``journal.base.Proofs``."""
+        rows = await self._rows(_SQL["next_due"], (clean(destination),))
+        return float(rows[0][0]) if rows else None
+
+
+def _member(*row: Any) -> Unproven:
+    it = Unproven(*row)
+    return it._replace(open=bool(it.open), newest=bool(it.newest))

@@ -1,0 +1,110 @@
+-- Proof of deliveries. `journal/proof.py` writes, `journal/proofs.py` reads.
+
+-- After results are written: what was delivered, of JSON pairs of instance and the destination's number.
+-- name: expect
+INSERT INTO proof (instance, destination)
+SELECT d.instance, d.destination FROM json_each(?) AS j CROSS JOIN delivery AS d
+ON d.instance = json_extract(j.value, '$[0]') AND d.destination = json_extract(j.value, '$[1]')
+WHERE d.state = 3 ON CONFLICT DO UPDATE SET inquiry = 0;
+
+-- name: ask
+INSERT INTO inquiry (transaction_uid, destination, state, due, images) VALUES (?, ?, 0, ?, ?) RETURNING id;
+
+-- name: asking
+UPDATE proof SET inquiry = :inquiry
+WHERE destination = :destination AND instance IN (SELECT value FROM json_each(:ids));
+
+-- name: asked
+UPDATE inquiry SET state = 1, due = ? WHERE transaction_uid = ? AND state = 0;
+
+-- name: number
+SELECT id, destination FROM inquiry WHERE transaction_uid = ?;
+
+-- name: ask_again
+UPDATE proof SET inquiry = 0 WHERE destination = ? AND inquiry = ?;
+
+-- name: over
+UPDATE inquiry SET state = 2 WHERE id = ?;
+
+-- What it was asked for and did not say anything of is waited for until it is overdue.
+-- name: answered
+UPDATE inquiry SET state = 2 WHERE id = :inquiry
+AND NOT EXISTS (SELECT 1 FROM proof WHERE destination = :destination AND inquiry = :inquiry);
+
+-- name: unheard
+DELETE FROM inquiry WHERE id = ?;
+
+-- name: overdue
+SELECT id FROM inquiry INDEXED BY inquiry_open
+WHERE destination = :destination AND state < 2
+AND (due <= :now OR due > :now + :ahead OR (state = 0 AND :unsure)) LIMIT 1000;
+
+-- Of those that are over, the last are kept: a report may come late, or again.
+-- name: forget
+DELETE FROM inquiry WHERE destination = :destination AND state = 2 AND id <= (
+    SELECT id FROM inquiry WHERE destination = :destination ORDER BY id DESC LIMIT 1 OFFSET :keep
+);
+
+-- name: confirm
+UPDATE delivery SET state = 4 WHERE destination = :destination AND state = 3
+AND instance IN (SELECT instance FROM proof WHERE destination = :destination
+    AND instance IN (SELECT value FROM json_each(:ids)))
+RETURNING instance;
+
+-- name: set_back
+UPDATE delivery SET state = :state, not_before = :not_before, last_status = :status, last_error = :error,
+    settled_at = :settled_at
+WHERE destination = :destination AND instance = :instance AND state = 3
+AND EXISTS (SELECT 1 FROM proof WHERE destination = :destination AND instance = :instance)
+RETURNING instance;
+
+-- name: proven
+DELETE FROM proof WHERE destination = :destination AND instance IN (SELECT value FROM json_each(:ids));
+
+-- name: waive
+DELETE FROM proof WHERE destination = ? RETURNING instance;
+
+-- name: end_inquiries
+UPDATE inquiry SET state = 2 WHERE destination = ? AND state < 2;
+
+-- The read side.
+
+-- A stopped router's journal may be of an older program.
+-- name: exists
+SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'proof';
+
+-- name: counts
+SELECT n.name, count(*) FROM proof AS p JOIN destination AS n ON n.id = p.destination GROUP BY p.destination;
+
+-- name: of
+SELECT p.instance, n.name, coalesce(q.transaction_uid, '')
+FROM json_each(?) AS j CROSS JOIN proof AS p ON p.instance = j.value CROSS JOIN destination AS n ON n.id = p.destination
+LEFT JOIN inquiry AS q ON q.id = p.inquiry;
+
+-- name: waiting
+SELECT i.id, i.sop_class_uid, i.sop_instance_uid, i.study_uid, i.series_uid, d.route, i.calling_aet, i.called_aet,
+    i.listener, d.attempts, d.since, i.size, coalesce(d.settled_at, 0)
+FROM (
+    SELECT p.instance, p.destination FROM proof AS p INDEXED BY proof_asked
+    WHERE p.destination = (SELECT id FROM destination WHERE name = ?) AND p.inquiry = 0 ORDER BY p.instance LIMIT ?
+) AS w
+CROSS JOIN instance AS i ON i.id = w.instance
+CROSS JOIN delivery AS d ON d.instance = w.instance AND d.destination = w.destination
+ORDER BY w.instance;
+
+-- name: inquiry
+SELECT i.id, i.sop_class_uid, i.sop_instance_uid, i.study_uid, i.series_uid, d.route, i.calling_aet, i.called_aet,
+    i.listener, d.attempts, d.since, i.size, coalesce(d.settled_at, 0), p.instance IS NOT NULL,
+    p.instance IS NOT NULL AND p.inquiry = q.id
+FROM inquiry AS q CROSS JOIN json_each(q.images) AS j
+CROSS JOIN instance AS i ON i.id = j.value
+CROSS JOIN delivery AS d ON d.instance = i.id AND d.destination = q.destination
+LEFT JOIN proof AS p ON p.instance = i.id AND p.destination = q.destination
+WHERE q.transaction_uid = ?;
+
+-- name: inquired
+SELECT n.name FROM inquiry AS q JOIN destination AS n ON n.id = q.destination WHERE q.transaction_uid = ?;
+
+-- name: next_due
+SELECT due FROM inquiry INDEXED BY inquiry_open
+WHERE destination = (SELECT id FROM destination WHERE name = ?) AND state < 2 ORDER BY due LIMIT 1;
