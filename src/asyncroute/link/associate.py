@@ -153,7 +153,7 @@ class Proposal:
     """An association that we ask for; raises ValueError for what cannot be asked.
 
     `contexts`: (SOP class, its transfer syntaxes), one presentation context each, with ids 1, 3, 5, ... `max_pdu` and
-    implementation as in `AcceptorPolicy`.
+    implementation as in `AcceptorPolicy`. `scp_of`: the SOP classes of which we want to be the SCP (PS3.7 D.3.3.4).
     """
 
     calling_aet: str
@@ -162,6 +162,7 @@ class Proposal:
     contexts: tuple[tuple[str, tuple[str, ...]], ...]
     implementation_uid: str = IMPLEMENTATION_UID
     implementation_version: str = IMPLEMENTATION_VERSION
+    scp_of: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_title(self.calling_aet)

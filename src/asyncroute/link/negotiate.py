@@ -102,6 +102,7 @@ __all__ = [
 
 _APPLICATION_CONTEXT: Final = "1.2.840.10008.3.1.1.1"
 _VERIFICATION: Final = "1.2.840.10008.1.1"
+_COMMITMENT: Final = "1.2.840.10008.1.20.1"
 _IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
 _NATIVE: Final = (_IMPLICIT_LITTLE, "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 
@@ -315,7 +316,8 @@ class _Plan:
         if not supported:
             return
         ours = self.supported.setdefault(offer.abstract, _context(None, offer.abstract))
-        ours.scu_role, ours.scp_role = True, False  # what the requestor may be: we are never SCU (PS3.7 D.3.3.4)
+        # What the requestor may be (PS3.7 D.3.3.4): we are SCU of Storage Commitment only, on which it may report.
+        ours.scu_role, ours.scp_role = True, offer.abstract == _COMMITMENT
         if _pydicom(syntax) not in ours.transfer_syntax:
             ours.transfer_syntax.append(_pydicom(syntax))
 
@@ -334,10 +336,10 @@ def _verdict(offer: _Offer, prefer: tuple[str, ...]) -> tuple[int, str]:
     first = offer.syntaxes[0] if offer.syntaxes else _IMPLICIT_LITTLE
     if offer.clashing or offer.id % 2 == 0:
         return NO_REASON, first
-    echo = offer.abstract == _VERIFICATION
-    if not offer.abstract or (offer.abstract in _NOT_STORAGE and not echo):
+    native = offer.abstract in (_VERIFICATION, _COMMITMENT)
+    if not offer.abstract or (offer.abstract in _NOT_STORAGE and not native):
         return NO_ABSTRACT, first
-    usable = tuple(name for name in offer.syntaxes if name in _NATIVE) if echo else offer.syntaxes
+    usable = tuple(name for name in offer.syntaxes if name in _NATIVE) if native else offer.syntaxes
     if not usable:
         return NO_TRANSFER, first
     return ACCEPTANCE, next((wanted for wanted in prefer if wanted in usable), usable[0])
@@ -401,8 +403,8 @@ def accept_cached(rq: bytes, policy: AcceptorPolicy) -> Accepted | None:
 def accept(rq: bytes, policy: AcceptorPolicy) -> Accepted | Rejected | Aborted:
     """Answer an A-ASSOCIATE-RQ. Titles and addresses are the caller's to allow (see `peek`); blank titles are rejected.
 
-    Every storage, private or unknown SOP class is accepted in any transfer syntax, Verification in a native one, and
-    nothing else (result 3). Never raises for anything in `rq`.
+    Every storage, private or unknown SOP class is accepted in any transfer syntax, Verification and Storage Commitment
+    in a native one, and nothing else (result 3). Never raises for anything in `rq`.
     """
     if (known := accept_cached(rq, policy)) is not None:
         return known
@@ -424,12 +426,14 @@ conclude_cached = _agreed.conclusion
 
 
 def request(proposal: Proposal) -> bytes:
-    """The A-ASSOCIATE-RQ PDU for a proposal. No roles are proposed: we are SCU (PS3.7 D.3.3.4)."""
+    """The A-ASSOCIATE-RQ PDU for a proposal. Without roles we are SCU (PS3.7 D.3.3.4)."""
     if (known := request_cached(proposal)) is not None:
         return known
     association = _Association(proposal, requestor=True)
     association.requestor.ae_title = proposal.calling_aet
     association.acceptor.ae_title = proposal.called_aet
+    for name in proposal.scp_of:
+        association.requestor.add_negotiation_item(_role(name, False, True))
     association.acse.send_request()
     rq = A_ASSOCIATE_RQ(association.sent).encode()
     # The contexts are added here: pynetdicom would take 20 ms for many of them, and warn of UIDs with leading zeros.

@@ -50,7 +50,7 @@ class Recent(Generic[_K, _V]):
                 self._kept.popitem(last=False)
 
 
-_Asked = tuple[str, int, tuple[tuple[str, tuple[str, ...]], ...], str, str]
+_Asked = tuple[str, int, tuple[tuple[str, tuple[str, ...]], ...], str, str, tuple[str, ...]]
 
 
 class Agreed:
@@ -92,6 +92,7 @@ def _asked(proposal: Proposal) -> _Asked:
         proposal.contexts,
         proposal.implementation_uid,
         proposal.implementation_version,
+        proposal.scp_of,
     )
 
 

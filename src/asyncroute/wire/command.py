@@ -13,15 +13,24 @@ from asyncroute.wire.pdata import REASON_INVALID, ProtocolError
 
 C_STORE_RQ, C_STORE_RSP = 0x0001, 0x8001
 C_ECHO_RQ, C_ECHO_RSP = 0x0030, 0x8030
+C_FIND_RQ, C_FIND_RSP = 0x0020, 0x8020
+N_EVENT_REPORT_RQ, N_EVENT_REPORT_RSP = 0x0100, 0x8100
+N_ACTION_RQ, N_ACTION_RSP = 0x0130, 0x8130
 C_CANCEL_RQ = 0x0FFF
 RESPONSE = 0x8000
 NO_DATA_SET = 0x0101
 
 SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700
+PROCESSING_FAILURE = 0x0110
+NO_SUCH_INSTANCE = 0x0112
+NO_SUCH_EVENT_TYPE = 0x0113
+INVALID_ARGUMENT = 0x0115
 INVALID_INSTANCE = 0x0117
 NO_SUCH_CLASS = 0x0118
+NO_SUCH_ACTION = 0x0123
 UNRECOGNIZED_OPERATION = 0x0211
+RESOURCE_LIMITATION = 0x0213
 
 VERIFICATION = "1.2.840.10008.1.1"
 IMPLICIT_LE = "1.2.840.10008.1.2"
@@ -36,6 +45,7 @@ AFFECTED_CLASS, REQUESTED_CLASS, FIELD, MESSAGE_ID, RESPONDED_TO, PRIORITY, DATA
     0x0800,
 )
 STATUS, ERROR_COMMENT, AFFECTED_INSTANCE, REQUESTED_INSTANCE = 0x0900, 0x0902, 0x1000, 0x1001
+EVENT_TYPE, ACTION_TYPE = 0x1002, 0x1008
 
 _ELEMENT = struct.Struct("<HHI")
 _US = struct.Struct("<H")
@@ -237,3 +247,38 @@ def echo_request(message_id: int) -> bytes:
     """C-ECHO-RQ (PS3.7 9.3.5.1)."""
     body = _element(AFFECTED_CLASS, _even(VERIFICATION.encode())) + _short(FIELD, C_ECHO_RQ)
     return _with_length(body + _short(MESSAGE_ID, message_id) + _short(DATA_SET_TYPE, NO_DATA_SET))
+
+
+_WITH_DATA_SET = _short(DATA_SET_TYPE, 0x0001)
+
+
+def action_request(sop_class_uid: str, sop_instance_uid: str, action_type: int, message_id: int) -> bytes:
+    """N-ACTION-RQ (PS3.7 10.3.4.1), with a data set."""
+    body = (
+        _element(REQUESTED_CLASS, padded_uid(sop_class_uid))
+        + _short(FIELD, N_ACTION_RQ)
+        + _short(MESSAGE_ID, message_id)
+        + _WITH_DATA_SET
+        + _element(REQUESTED_INSTANCE, padded_uid(sop_instance_uid))
+        + _short(ACTION_TYPE, action_type)
+    )
+    return _with_length(body)
+
+
+def event_report_request(sop_class_uid: str, sop_instance_uid: str, event_type: int, message_id: int) -> bytes:
+    """N-EVENT-REPORT-RQ (PS3.7 10.3.1.1), with a data set."""
+    body = (
+        _element(AFFECTED_CLASS, padded_uid(sop_class_uid))
+        + _short(FIELD, N_EVENT_REPORT_RQ)
+        + _short(MESSAGE_ID, message_id)
+        + _WITH_DATA_SET
+        + _element(AFFECTED_INSTANCE, padded_uid(sop_instance_uid))
+        + _short(EVENT_TYPE, event_type)
+    )
+    return _with_length(body)
+
+
+def find_request(sop_class_uid: str, message_id: int) -> bytes:
+    """C-FIND-RQ (PS3.7 9.3.2.1), medium priority, with a data set."""
+    body = _element(AFFECTED_CLASS, padded_uid(sop_class_uid)) + _short(FIELD, C_FIND_RQ)
+    return _with_length(body + _short(MESSAGE_ID, message_id) + _short(PRIORITY, 0) + _WITH_DATA_SET)

@@ -29,6 +29,7 @@ from asyncroute.link.recent import Recent
 from asyncroute.wire import part10
 from tests.unit.link.pdus import (
     APPLICATION,
+    COMMITMENT,
     CT,
     DEFLATED,
     EVBE,
@@ -106,7 +107,6 @@ ODD_STORAGE = {
 NOT_STORAGE = {
     "1.2.840.10008.1.3.10": "Media Storage Directory Storage",
     "1.2.840.10008.1.9": "Basic Study Content Notification (retired)",
-    "1.2.840.10008.1.20.1": "Storage Commitment Push Model",
     "1.2.840.10008.1.20.2": "Storage Commitment Pull Model (retired)",
     "1.2.840.10008.5.1.4.1.2.3.1": "Patient/Study Only Query/Retrieve - FIND (retired)",
     "1.2.840.10008.5.1.4.1.2.1.2": "Patient Root - MOVE",
@@ -145,9 +145,19 @@ def test_every_storage_class_is_accepted_in_any_transfer_syntax() -> None:
     assert verdicts(groups(storage=True) | ODD_STORAGE.keys()) == {0}
 
 
+def test_storage_commitment_in_native_encodings_with_either_role() -> None:
+    contexts = context(1, COMMITMENT, JPEG, EVLE), context(3, COMMITMENT, JPEG)
+    for proposed in ((), (1, 0), (0, 1), (1, 1)):
+        roles = [role(COMMITMENT, *proposed)] if proposed else []
+        answer = accepted(associate(*contexts, last=user(*roles)))
+        assert results(answer.pdu) == {1: (0, EVLE), 3: (4, JPEG)}
+        given = {r.uid: (r.scu_role, r.scp_role) for r in information(answer.pdu).role_selection.values()}
+        assert given == ({COMMITMENT: proposed} if proposed else {})
+
+
 def test_every_other_class_is_not_supported() -> None:
     assert len(groups(storage=False)) > 60
-    assert verdicts((groups(storage=False) | NOT_STORAGE.keys()) - {VERIFICATION}) == {3}
+    assert verdicts((groups(storage=False) | NOT_STORAGE.keys()) - {VERIFICATION, COMMITMENT}) == {3}
 
 
 def test_the_dictionary_has_no_other_storage() -> None:
