@@ -14,10 +14,9 @@ import logging
 import os
 import signal
 import ssl
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from time import time
 from typing import Any
 
 from asyncroute import administer
@@ -28,16 +27,17 @@ from asyncroute.config.groups import choosing
 from asyncroute.config.model import CLEAR_TEXT
 from asyncroute.config.model import Listener as ListenerSettings
 from asyncroute.config.titles import titles_of
-from asyncroute.core.calendar import Calendar
 from asyncroute.core.errors import AsyncrouteError
 from asyncroute.core.outcomes import SLOW
 from asyncroute.forward import probe
 from asyncroute.forward.association import Shared, Target
 from asyncroute.forward.base import Forwarder
+from asyncroute.forward.commitment import Committer as Commitments
 from asyncroute.forward.dicom import DicomForwarder, Means, Policy
 from asyncroute.forward.folder import FolderForwarder
 from asyncroute.forward.reading import Readers
 from asyncroute.journal.base import Complete
+from asyncroute.journal.pruning import keep_pruned
 from asyncroute.journal.reader import MAX_AHEAD, SqliteReader
 from asyncroute.journal.sqlite import SqliteJournal
 from asyncroute.link import certificates, descriptors, tls
@@ -50,10 +50,11 @@ from asyncroute.queue.channel import Channel
 from asyncroute.queue.group import Groups
 from asyncroute.queue.keeper import Keeper
 from asyncroute.queue.limits import Backlog, Outbound
+from asyncroute.queue.proof import Proofs, Terms
 from asyncroute.queue.scheduler import Scheduler
 from asyncroute.queue.waiting import Patience, Waiting
 from asyncroute.receive.listener import Intake, Listener
-from asyncroute.recover import Recovered, recover
+from asyncroute.recover import Recovered, recover, tell_of
 from asyncroute.release import Releaser
 from asyncroute.reload import reload, stamps
 from asyncroute.route import Router
@@ -69,8 +70,6 @@ FOLDER_THREADS = 256
 """Of all folder destinations together, started as they are needed: one that hangs keeps ``FOLDER_LANES`` of them."""
 
 HOUSEKEEPING = 1.0
-PRUNE_EVERY = 600.0
-PRUNE_STEP = 500
 STOPS = (signal.SIGTERM, signal.SIGINT)
 LAST_WORDS = 1.0
 """Seconds for A-RELEASE-RPs at the end."""
@@ -114,7 +113,7 @@ class App:
         self.recovered: Recovered = recover(self.journal, self.spool)
         self.orphans = Orphans(node.data_dir)
         self.orphans.look()
-        _tell(self.recovered)
+        tell_of(self.recovered)
         longest = max((SLOW, *(d.retry.max for d in self.config.destinations)))
         self.reader = await self.another_reader(longest + 60.0)
         self._closing.push_async_callback(self.reader.close)
@@ -123,9 +122,10 @@ class App:
         shared_out = self.share_descriptors(self.config)
         self.committer = Committer(self.spool, self.journal, shared_out.files)
         self._closing.callback(self.committer.close)
-        self.scheduler = Scheduler(
-            self.memory, Settler(self.committer).settle, self.committer.record, self.journal.clock
-        )
+        settler = Settler(self.committer)
+        self.scheduler = Scheduler(self.memory, settler.settle, self.committer.record, self.journal.clock)
+        self.proofs = Proofs(self.reader.proofs, self.committer.act, self.scheduler)
+        settler.proving, settler.on_unproven = self.proofs.destinations, self.proofs.delivered
         self.committer.on_settled = self.scheduler.settled
         self.groups = Groups(choosing(self.config.groups), self.scheduler.ill)
         self.scheduler.elsewhere = self.groups.elsewhere
@@ -158,6 +158,7 @@ class App:
             Listener(x, self.intake, *guard) for x, guard in zip(self.config.listeners, guards, strict=True)
         ]
         self._closing.callback(self.intake.identities.close)
+        self.intake.services.reported = lambda source, done: self.proofs.report(done)
         self.control = Control(node.data_dir, administer.Administrator(self))
         self.admission.free_bytes = self._measure_space()
 
@@ -201,9 +202,10 @@ class App:
         shared = Shared(self.deadlines, self.negotiators, self.resolver)
         self._means = Means(shared, self.memory, self.readers)
         for d in self.config.destinations:
-            self.scheduler.add(self._channel(d, self.forwarder(d, self.config)))
+            self.scheduler.add(self.channel(d, self.forwarder(d, self.config)))
 
-    def _channel(self, d: Destination, forwarder: Forwarder) -> Channel:
+    def channel(self, d: Destination, forwarder: Forwarder) -> Channel:
+        """A new channel to ``d``."""
         channel = Channel(
             d.name,
             forwarder,
@@ -235,26 +237,30 @@ class App:
         policy = Policy(title, d.overrides, ends.idle_close, ends.max_age, d.max_contexts, d.min_gap, ends.scope)
         return DicomForwarder(d.name, target_of(d), policy, self._means)
 
-    def change_destinations(self, new: Config, forwarders: Mapping[str, Forwarder], renewed: Container[str]) -> None:
-        """Make the channels those of ``new``; ``renewed``: whose TLS files are others now. Nothing here can fail."""
-        old = {d.name: d for d in self.config.destinations}
-        wanted = {d.name: d for d in new.destinations}
+    def change_channel(self, channel: Channel, d: Destination, forwarder: Forwarder) -> None:
+        """New settings for a channel that runs. Nothing here can fail."""
+        self._limit(channel, d)
+        channel.change(forwarder, d.retry.backoff, d.open_hours, _gap(d))
+        channel.backlog.max_images, channel.backlog.max_bytes = d.max_backlog.images, d.max_backlog.bytes
 
-        def retitled(name: str) -> bool:
-            return self.config.titles_of_routes(name) != new.titles_of_routes(name)
+    def proof_terms(self, config: Config) -> tuple[dict[str, Terms], list[str]]:
+        """Which destinations of ``config`` prove their deliveries, and how; which do not.
 
-        for name, before in old.items():
-            if name not in wanted or wanted[name].kind != before.kind:
-                self.scheduler.retire(name, self.loop.time() + new.node.drain)
-        for name, d in wanted.items():
-            channel = self.scheduler.channels.get(name)
-            if channel is None:
-                self.scheduler.add(self._channel(d, forwarders[name]), start=True)
-            elif d != old[name] or f"destination {name}" in renewed or retitled(name):
-                self._limit(channel, d)
-                channel.change(forwarders[name], d.retry.backoff, d.open_hours, _gap(d))
-                channel.backlog.max_images, channel.backlog.max_bytes = d.max_backlog.images, d.max_backlog.bytes
-        self.groups.change(choosing(new.groups))
+        Raises:
+            OurFault: the TLS files of one cannot be used.
+        """
+        proving = [d for d in config.destinations if isinstance(d, DicomDestination) and d.verify != "no"]
+        terms = {d.name: self._terms(d) for d in proving}
+        return terms, [d.name for d in config.destinations if d.name not in terms]
+
+    def _terms(self, d: DicomDestination) -> Terms:
+        committer = Commitments(target_of(d), d.calling_ae_title, self._means.shared)
+
+        def may() -> bool:
+            channel, now = self.scheduler.channels.get(d.name), self.loop.time()
+            return channel is not None and not channel.breaker.open and not channel.verdict.paused_until(now)
+
+        return Terms(committer, d.verify_wait, d.association.idle_close, d.retry.backoff, may)
 
     @staticmethod
     def patience(config: Config) -> dict[str, Patience]:
@@ -290,6 +296,7 @@ class App:
         self._received_before = counts.totals.get("received", 0)
         await self.keeper.begin()
         self.scheduler.begin(counts)
+        self.proofs.begin(counts.unconfirmed, *self.proof_terms(self.config))
         self.releaser.release(self.recovered.releasable)
         await self.waiting.begin(self.patience(self.config))
         self.deadlines.start()
@@ -301,7 +308,7 @@ class App:
             await self.stop()
             raise
         self._side_task(self._housekeeping(), "housekeeping")
-        self._side_task(self._pruning(), "pruning")
+        self._side_task(keep_pruned(self.journal, lambda: self.config.node.history), "pruning")
         self._side_task(self.keeper.run(), "groups")
 
     def _side_task(self, work: Any, name: str) -> None:
@@ -344,21 +351,6 @@ class App:
             return free
         reserve.restore()
         return free_space(str(self.config.node.data_dir), self.spool) - reserve.missing
-
-    async def _pruning(self) -> None:
-        """Forget history older than ``[node] history``, a little at a time."""
-        newest = await self.loop.run_in_executor(None, self.journal.newest)
-        calendar = Calendar(time(), self.loop.time(), newest)
-        while True:
-            await asyncio.sleep(PRUNE_EVERY)
-            before = calendar.now(time(), self.loop.time()) - self.config.node.history
-            try:
-                while before > 0:
-                    if not await self.loop.run_in_executor(None, self.journal.prune, before, PRUNE_STEP):
-                        break
-                    await asyncio.sleep(0.1)
-            except Exception as error:
-                log.error("cannot prune the journal: %s", error)
 
     @property
     def received(self) -> int:
@@ -417,7 +409,7 @@ class App:
         for task in self._tasks:
             task.cancel()
         await self.intake.drain(self.config.node.drain)
-        await asyncio.gather(*(c.stop(deadline) for c in self.scheduler.channels.values()))
+        await asyncio.gather(self.proofs.stop(), *(c.stop(deadline) for c in self.scheduler.channels.values()))
         try:
             async with asyncio.timeout(max(deadline - self.loop.time(), 5.0)):
                 await self.committer.drained()
@@ -452,19 +444,6 @@ async def serve(config: Config, ready: Callable[[App], None] | None = None) -> i
         ready(app)
     await app.run_until_stopped()
     return 0 if app.failure is None else 1
-
-
-def _tell(r: Recovered) -> None:
-    """What an earlier run left, in the log."""
-    if r.unsettled or r.held or r.cleaned:
-        log.info("found %d images to send, %d held; %d half-written files removed", r.unsettled, r.held, r.cleaned)
-    if r.orphans:
-        log.warning(
-            "%d files without a journal entry were set aside in the folder orphans (asyncroute rebuild takes them in)",
-            r.orphans,
-        )
-    if r.lost:
-        log.error("%d images whose files are missing or damaged are dead letters now", r.lost)
 
 
 def _exit_at_once(*_: object) -> None:

@@ -38,6 +38,10 @@ POINTS = (
     "completion-committed",
     "move-written",
     "move-committed",
+    "proof-unasked",
+    "proof-asked",
+    "proof-reported",
+    "proof-taken",
 )
 
 VARIABLE = "ASYNCROUTE_CRASH"

@@ -13,6 +13,7 @@ Failures: ``StorageFault`` ends the start; also where a whole file shows that it
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from errno import EUCLEAN
@@ -21,6 +22,8 @@ from time import time
 from asyncroute.core.errors import StorageFault
 from asyncroute.journal.base import FileLost, Group, Unreleased, Writer
 from asyncroute.spool.base import Facts, Found, Spool
+
+log = logging.getLogger(__name__)
 
 ROWS = 1000
 LOST_IN_ONE_GROUP = 200
@@ -151,3 +154,16 @@ def _write_lost(journal: Writer, lost: list[FileLost]) -> int:
     touched = journal.commit(Group(actions=tuple(lost))).acted
     lost.clear()
     return sum(1 for number in touched if number)
+
+
+def tell_of(r: Recovered) -> None:
+    """What an earlier run left, in the log."""
+    if r.unsettled or r.held or r.cleaned:
+        log.info("found %d images to send, %d held; %d half-written files removed", r.unsettled, r.held, r.cleaned)
+    if r.orphans:
+        log.warning(
+            "%d files without a journal entry were set aside in the folder orphans (asyncroute rebuild takes them in)",
+            r.orphans,
+        )
+    if r.lost:
+        log.error("%d images whose files are missing or damaged are dead letters now", r.lost)

@@ -12,12 +12,14 @@ import contextlib
 import hashlib
 import logging
 import ssl
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asyncroute.config import Config, compile_routes, load
+from asyncroute.config.groups import choosing
 from asyncroute.core.errors import OurFault
+from asyncroute.forward.base import Forwarder
 from asyncroute.link import certificates
 from asyncroute.link.users import Users
 from asyncroute.receive.listener import Listener
@@ -45,6 +47,7 @@ def reload(app: App) -> list[str]:
         if getattr(new.node, key) != getattr(app.config.node, key):
             raise OurFault(f"{app.config.path}: node.{key}: cannot change while the router runs; restart it")
     forwarders = {d.name: app.forwarder(d, new) for d in new.destinations}
+    proof = app.proof_terms(new)
     table = compile_routes(new)
     changes = _named_changes(app.config, new)
     seen = stamps(new)
@@ -54,8 +57,9 @@ def reload(app: App) -> list[str]:
     guards = [app.guards(settings) for settings in new.listeners]
     listeners = _listeners(app, new, guards)
     _change_listeners(app, new, listeners, guards)
-    app.change_destinations(new, forwarders, renewed)
+    _change_destinations(app, new, forwarders, renewed)
     app.waiting.change(app.patience(new))
+    app.proofs.change(*proof)
     app.stamps, app.certificates = seen, validities
     app.admission.router = Router(table, app.groups.addressed)
     app.admission.unrouted, app.admission.min_free = new.node.unrouted, new.node.min_free
@@ -99,6 +103,26 @@ def _listeners(app: App, new: Config, guards: Guards) -> list[Listener]:
             listener.close()
         raise
     return kept
+
+
+def _change_destinations(app: App, new: Config, forwarders: Mapping[str, Forwarder], renewed: Container[str]) -> None:
+    """Make the channels those of ``new``; ``renewed``: whose TLS files are others now. Nothing here can fail."""
+    old = {d.name: d for d in app.config.destinations}
+    wanted = {d.name: d for d in new.destinations}
+
+    def retitled(name: str) -> bool:
+        return app.config.titles_of_routes(name) != new.titles_of_routes(name)
+
+    for name, before in old.items():
+        if name not in wanted or wanted[name].kind != before.kind:
+            app.scheduler.retire(name, app.loop.time() + new.node.drain)
+    for name, d in wanted.items():
+        channel = app.scheduler.channels.get(name)
+        if channel is None:
+            app.scheduler.add(app.channel(d, forwarders[name]), start=True)
+        elif d != old[name] or f"destination {name}" in renewed or retitled(name):
+            app.change_channel(channel, d, forwarders[name])
+    app.groups.change(choosing(new.groups))
 
 
 def _change_listeners(app: App, new: Config, listeners: list[Listener], guards: Guards) -> None:

@@ -6,6 +6,8 @@ channel hears of it again when it is durable.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Container
+
 from asyncroute.commit import Committer
 from asyncroute.core.model import Settlement
 from asyncroute.core.states import DeliveryState
@@ -19,9 +21,15 @@ class Settler:
 
     def __init__(self, committer: Committer) -> None:
         self._committer = committer
+        self.proving: Container[str] = ()
+        """Destinations that have yet to prove what was delivered."""
+        self.on_unproven: Callable[[str], None] = lambda name: None
 
     def settle(self, settlement: Settlement) -> None:
         """Make one result durable."""
+        if settlement.destination in self.proving and settlement.state is DeliveryState.DELIVERED:
+            settlement = settlement._replace(unproven=True)
+            self.on_unproven(settlement.destination)
         self._committer.settle(settlement, _event(settlement))
 
 

@@ -27,7 +27,10 @@ PASSES = {
 OF_GROUPS = ("move-written", "move-committed")
 """Only passed where a member of a group fails: tests/interop/test_groups.py."""
 
-POINTS = [point for point in crash_points() if point not in OF_GROUPS]
+OF_PROOF = ("proof-unasked", "proof-asked", "proof-reported", "proof-taken")
+"""Only passed where a destination proves its deliveries: tests/interop/test_commitment.py."""
+
+POINTS = [point for point in crash_points() if point not in (*OF_GROUPS, *OF_PROOF)]
 
 KILLS = [3, pytest.param(50, marks=pytest.mark.long)]
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from asyncroute.config.conditions import compile_route
+from asyncroute.config.fields import title_template
 from asyncroute.config.groups import Group
 from asyncroute.config.model import Destination, DicomDestination, FolderDestination, Listener, Node, Route
 from asyncroute.config.table import Table
@@ -48,6 +49,7 @@ def check(parts: Parts, report: Report) -> None:
     _check_files(parts, report)
     _check_folders(parts, report)
     _check_loops(parts, report)
+    _check_proof(parts, report)
 
 
 # --- Listeners -------------------------------------------------------------------------------------------------------
@@ -206,3 +208,23 @@ def _is_loopback(host: str) -> bool:
     except ValueError:
         return False
     return address.is_loopback or address.is_unspecified
+
+
+# --- Proof of deliveries ---------------------------------------------------------------------------------------------
+
+
+def _check_proof(parts: Parts, report: Report) -> None:
+    for index, destination in parts.destinations:
+        if isinstance(destination, DicomDestination) and destination.verify == "commit":
+            _check_commitment(index, destination, parts, report)
+
+
+def _check_commitment(index: int, destination: DicomDestination, parts: Parts, report: Report) -> None:
+    """Reports come to the AE title under which they were asked for, on an association that the destination opens."""
+    place, title = ("destination", index, "calling_ae_title"), destination.calling_ae_title
+    if title_template(title).facts:
+        words = 'must be one fixed title where verify = "commit", because the destination reports to it'
+        report(place, f"{words}; {quote(title)} is none")
+    elif parts.all_listeners and not any(x.accepts_called(title) for _, x in parts.listeners):
+        words = f"no listener accepts {quote(title)} as called AE title, so the destination could not report to it"
+        report(place, f'{words} (verify = "commit"): add it to accept_called')

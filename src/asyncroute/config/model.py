@@ -289,6 +289,7 @@ class DicomDestination(_AnyDestination):
     transcode: Flag = False
     outcomes: dict[StatusPattern, OutcomeWord] = Field(default_factory=dict)
     verify: Annotated[Literal["no", "commit", "query"], choice("no", "commit", "query")] = "no"
+    verify_wait: Timeout = 3600.0
     tls: TlsClient | None = None
 
     @cached_property
@@ -459,7 +460,6 @@ TODAY: Mapping[type[Table], Mapping[str, object]] = {
     DicomDestination: {
         "compress": "keep",
         "transcode": False,
-        "verify": "no",
     },
     FolderDestination: {"compress": "keep"},
 }

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from asyncroute.core import outcomes
 from asyncroute.core.errors import PeerFault
@@ -44,7 +44,7 @@ from asyncroute.wire.pdata import (
     pdu_room,
 )
 
-__all__ = ["Failed", "Owner", "Requestor", "Shared", "Target", "connect"]
+__all__ = ["Failed", "Owner", "Requestor", "Shared", "Target", "connect", "connect_as"]
 
 RELEASE_TIMEOUT = 5.0
 LOOK = 1.0
@@ -150,10 +150,15 @@ class Requestor(Link):
             return
         if self.peer is None or not control & COMMAND or len(self._command) + hi - lo > dimse.MAX_COMMAND:
             raise ProtocolError("unexpected data instead of a response", REASON_UNEXPECTED)
-        self._command += bytes(_scratch[lo:hi])
+        self._command += self.piece(lo, hi)
         if control & LAST:
             data, self._command = self._command, b""
             self._responded(data)
+
+    @staticmethod
+    def piece(lo: int, hi: int) -> bytes:
+        """Bytes ``lo:hi`` of what was just read."""
+        return bytes(_scratch[lo:hi])
 
     def _succeeded(self) -> None:
         """The usual response, to the byte: success, to what we sent."""
@@ -346,13 +351,16 @@ class Requestor(Link):
             owner.lost(outcomes.lost(str(fault), image_in_flight=self.busy))
 
 
-async def connect(target: Target, proposal: negotiate.Proposal, shared: Shared) -> Requestor:
-    """An established association.
+_Kind = TypeVar("_Kind", bound=Requestor)
+
+
+async def connect_as(kind: type[_Kind], target: Target, proposal: negotiate.Proposal, shared: Shared) -> _Kind:
+    """An established association of this kind.
 
     Raises:
         Failed: with the outcome.
     """
-    requestor = Requestor(await dial(target, shared.resolver), target, shared)
+    requestor = kind(await dial(target, shared.resolver), target, shared)
     try:
         async with asyncio.timeout(target.connect_timeout):
             await _negotiate(requestor, proposal, shared)
@@ -364,6 +372,11 @@ async def connect(target: Target, proposal: negotiate.Proposal, shared: Shared) 
         requestor.abort()
         raise
     return requestor
+
+
+async def connect(target: Target, proposal: negotiate.Proposal, shared: Shared) -> Requestor:
+    """``connect_as`` for what images need."""
+    return await connect_as(Requestor, target, proposal, shared)
 
 
 async def _negotiate(requestor: Requestor, proposal: negotiate.Proposal, shared: Shared) -> None:

@@ -6,11 +6,13 @@ on which lane; a lane carries it out and reports exactly one ``Outcome`` per del
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
+from asyncroute.core.errors import PeerFault
 from asyncroute.core.model import Delivery
 from asyncroute.core.outcomes import Outcome
+from asyncroute.core.proof import Commitment, Reference
 
 Pair = tuple[str, str]
 """(SOP class UID, transfer syntax UID): what a presentation context is needed for."""
@@ -106,4 +108,50 @@ class Forwarder(Protocol):
 
     def lane(self, reports: Reports) -> Lane:
         """A new lane, nothing open yet."""
+        ...
+
+
+# --- proof of deliveries ----------------------------------------------------------------------------------------------
+
+TakeReport = Callable[[Commitment], Awaitable[tuple[int, str]]]
+"""Who takes reports of Storage Commitment: status and comment of the answer. What it says is durable by then."""
+
+
+class NotAsked(PeerFault):
+    """A destination could not be asked to prove its deliveries. ``heard``: it may have heard the request anyway."""
+
+    def __init__(self, message: str, heard: bool) -> None:
+        super().__init__(message)
+        self.heard = heard
+
+
+class Committing(Protocol):
+    """An association on which a destination is asked to commit images."""
+
+    async def ask(self, transaction_uid: str, references: Sequence[Reference]) -> None:
+        """Ask, one transaction at a time. The report may come by any way, also before this returns.
+
+        Raises:
+            NotAsked: it did not take the request.
+        """
+        ...
+
+    async def linger(self, seconds: float) -> None:
+        """Wait for reports to what was asked here; at most so long, and no longer than the association lives."""
+        ...
+
+    def close(self) -> None:
+        """End the association. Idempotent."""
+        ...
+
+
+class Committer(Protocol):
+    """How a destination is asked to commit images."""
+
+    async def open(self, report: TakeReport) -> Committing:
+        """An association; ``report`` takes what it reports there.
+
+        Raises:
+            NotAsked: there is none.
+        """
         ...

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from time import monotonic, time
 from typing import Any
@@ -164,6 +164,18 @@ class Scheduler:
             tally.delivered += 1
             self.totals["delivered"] += 1
             self._count_rate(tally)
+
+    def undelivered(self, destination: str, again: Iterable[int], failed: int) -> None:
+        """See ``queue.proof.Books``."""
+        tally, sizes = self.tallies[destination], list(again)
+        tally.delivered -= len(sizes) + failed
+        self.totals["delivered"] -= len(sizes) + failed
+        tally.failed += failed
+        for size in sizes:
+            tally.backlog.add(size)
+        channel = self.channels.get(destination)
+        if channel is not None and sizes:
+            channel.look_again()
 
     def note(self, kind: str, text: str, destination: str, instance_id: int | None = None) -> None:
         """See ``queue.verdict.Ledger``."""

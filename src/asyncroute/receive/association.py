@@ -23,6 +23,7 @@ from asyncroute.link.link import Link
 from asyncroute.link.stream import Stream as ByteStream
 from asyncroute.receive.base import Received
 from asyncroute.receive.message import Message, next_buffer
+from asyncroute.receive.services import Request, serves
 from asyncroute.wire import command as dimse
 from asyncroute.wire.pdata import (
     ASSOCIATE_RQ,
@@ -72,7 +73,7 @@ class Acceptor(Link):
         self.images = 0
         self.bytes = 0
         self.pending = 0
-        self.message: Message | None = None
+        self.message: Message | Request | None = None
         self._memory = listener.memory
         self._buffer: Buffer | None = None
         self._filled = 0
@@ -293,6 +294,8 @@ class Acceptor(Link):
             self.message = Message(self, context, command)
         elif field == dimse.C_CANCEL_RQ or field & dimse.RESPONSE:
             return  # nothing of ours to cancel or to answer
+        elif serves(context, field) and command.has_data_set:
+            self.message = Request(self, context, command)
         else:
             status = dimse.SUCCESS if field == dimse.C_ECHO_RQ else dimse.UNRECOGNIZED_OPERATION
             if command.has_data_set:
@@ -323,8 +326,16 @@ class Acceptor(Link):
 
     def answer(self, received: Received, status: int, comment: str) -> None:
         """See ``receive.base.Owner``."""
-        self.pending -= 1
         self.tell(received, status, comment)
+        self._answered()
+
+    def reply(self, context_id: int, command: dimse.Command, status: int, comment: str) -> None:
+        """The answer to a message of another service that ``waits``."""
+        self.respond(context_id, command, status, comment)
+        self._answered()
+
+    def _answered(self) -> None:
+        self.pending -= 1
         if not self.ended:
             self.resume_if_able()
             if self._releasing:

@@ -35,6 +35,7 @@ from asyncroute.receive import identity
 from asyncroute.receive.association import Acceptor
 from asyncroute.receive.base import Admit
 from asyncroute.receive.repeats import Repeats
+from asyncroute.receive.services import Services
 from asyncroute.receive.waiting import Requests, Waiting
 
 if TYPE_CHECKING:
@@ -312,6 +313,7 @@ class Intake:
         self.memory = memory
         self.deadlines = deadlines
         self.negotiators = negotiators
+        self.services = Services(negotiators)
         self.loop = asyncio.get_running_loop()
         self.listeners: list[Listener] = []
 

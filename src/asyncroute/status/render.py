@@ -194,12 +194,14 @@ def tables(snapshot: Mapping[str, Any]) -> list[Table]:
 
 
 def _channels(channels: Iterable[Mapping[str, Any]]) -> Table:
-    facts = ("waiting", "sending", "failed", "delivered")
+    channels = list(channels)
+    proving = any(c.get("unconfirmed") for c in channels)  # a column only where proof is waited for
+    facts = ("waiting", "sending", "failed", "delivered", *(["unconfirmed"] if proving else []))
     columns = ("name", "kind", "state", *facts, "oldest", "open", "per s", "last error")
     rows = [
         (
             *(c["name"], c["kind"], _state(c)),
-            *(str(c[key]) for key in facts),
+            *(str(c.get(key, 0)) for key in facts),
             span(c["oldest_s"]),
             f"{c['lanes']}/{c['window']}" if c["window"] else "",
             f"{c['rate_per_s']:.1f}" if c["rate_per_s"] else "",
@@ -207,7 +209,7 @@ def _channels(channels: Iterable[Mapping[str, Any]]) -> Table:
         )
         for c in channels
     ]
-    return Table("channels", columns, rows, frozenset(range(3, 10)))
+    return Table("channels", columns, rows, frozenset(range(3, len(columns) - 1)))
 
 
 def _completions(facts: Mapping[str, Any] | None) -> Table:

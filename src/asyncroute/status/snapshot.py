@@ -26,7 +26,7 @@ ATTENTION = frozenset({"down", "rejected", "title-rejected", "held", "removed"})
 def running(app: App) -> dict[str, Any]:
     """The live router's state."""
     owed = app.waiting.owed()
-    channels = [_without(line, owed[line["name"]]) for line in app.scheduler.describe()]
+    channels = [_without(line, owed[line["name"]]) | _proof(app, line["name"]) for line in app.scheduler.describe()]
     now = app.loop.time()
     return {
         "node": app.config.node.name,
@@ -83,6 +83,11 @@ def _without(line: dict[str, Any], incomplete_: int) -> dict[str, Any]:
     return line | {"ready": max(line["ready"] - incomplete_, 0), "incomplete": incomplete_}
 
 
+def _proof(app: App, name: str) -> dict[str, Any]:
+    """What of a destination waits for proof, and why it cannot be asked for."""
+    return {"unconfirmed": app.proofs.unconfirmed.get(name, 0), "verify_error": app.proofs.trouble(name)}
+
+
 def stopped(
     name: str,
     counts: Counts,
@@ -134,6 +139,9 @@ def needs_person(snapshot: dict[str, Any]) -> list[str]:
             found.append(f"{channel['name']}: held by a person (asyncroute queue release {channel['name']})")
         elif channel["state"] in ATTENTION and (channel["state"] != "removed" or channel["waiting"]):
             found.append(f"{channel['name']}: {channel['state']}: {channel['last_error']}")
+        if channel.get("verify_error"):
+            waiting = f"{channel['unconfirmed']} deliveries wait for proof"
+            found.append(f"{channel['name']}: {waiting}: {channel['verify_error']}")
         if channel.get("alert"):
             found.append(f"{channel['name']}: {channel['alert']}")
     return found
@@ -181,6 +189,8 @@ def _stopped_channel(name: str, kind: str, counts: Counts) -> dict[str, Any]:
         "sending": 0,
         "failed": states.get(DeliveryState.FAILED, 0),
         "delivered": counts.delivered.get(name, 0),
+        "unconfirmed": counts.unconfirmed.get(name, 0),
+        "verify_error": "",
         "oldest_s": round(max(time.time() - oldest, 0.0), 1) if oldest is not None and waiting else None,
         "window": 0,
         "window_most": 0,

@@ -45,6 +45,9 @@ async def tell(reader: Reader, what: Facts, history: float) -> Facts:
         if not ids:
             raise OurFault(await _unknown(stories, name, history))
         found = await _study(stories, name, ids, limit)
+    waiting = await reader.proofs.of([it["id"] for it in found["detail"]])
+    for instance_id, delivery in deliveries(found):
+        delivery["proof"] = waiting.get((instance_id, delivery["destination"]))
     found["troubles"] = [_event(e) for e in await _troubles(stories, found["detail"])]
     return found
 

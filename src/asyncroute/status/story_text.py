@@ -20,6 +20,8 @@ _WORDS: Final = {
     "retry": "not delivered, to be tried again",
     "attempt": "not delivered, no attempt charged",
     "failed": "dead letter",
+    "confirmed": "confirmed by the destination",
+    "unconfirmed": "not confirmed, to be sent again",
     "warning": "delivered with a warning",
     "conflict": "conflict",
     "file-lost": "file lost",
@@ -31,7 +33,7 @@ _WORDS: Final = {
     "released": "released",
     "failover": "its studies move",
 }
-_ENDS: Final = {"delivered": "delivered", "confirmed": "confirmed", "failed": "dead letter", "discarded": "discarded"}
+_ENDS: Final = {"delivered": "delivered", "confirmed": "delivered", "failed": "dead letter", "discarded": "discarded"}
 _OPEN: Final = ("ready", "waiting", "sending")
 Facts = Mapping[str, Any]
 
@@ -108,8 +110,15 @@ def _delivery(delivery: Facts, start: float, found: Facts) -> Iterator[str]:
     if len(story) > MOST_LINES:
         yield f"    {len(story) - MOST_LINES} earlier events are left out (--json)"
     for event in story[-MOST_LINES:]:
-        yield "  " + _happened(event, start)
+        if event["kind"] != "confirmed":
+            yield "  " + _happened(event, start)
     yield from _end(delivery, start)
+    for event in story:
+        if event["kind"] == "confirmed":
+            yield "  " + _happened(event, start)
+    if delivery["proof"] is not None:
+        asked = f"asked for in transaction {delivery['proof']}" if delivery["proof"] else "not asked for yet"
+        yield f"    now: waits for the destination to confirm it ({asked})"
     if delivery["state"] in _OPEN:
         yield from _next(delivery, found["destinations"].get(delivery["destination"]))
 

@@ -31,6 +31,22 @@ SIZE = 'must be a size such as "128 KiB", "1 GiB" or "20 MB", or a number of byt
 ROUTE = '[[route]]\nname = "r"\nto = ["pacs"]\n'  # lines 10 to 12
 
 WRONG = [
+    # --- proof of deliveries
+    (
+        DICOM + 'verify = "commit"',
+        'x.toml:10: destination[1].calling_ae_title: must be one fixed title where verify = "commit", '
+        'because the destination reports to it; "{calling_aet}" is none',
+    ),
+    (
+        DICOM + 'calling_ae_title = "RT_{listener}"\nverify = "commit"',
+        'x.toml:16: destination[1].calling_ae_title: must be one fixed title where verify = "commit", '
+        'because the destination reports to it; "RT_{listener}" is none',
+    ),
+    (
+        DICOM + 'verify = "commit"\ncalling_ae_title = "US"',
+        'x.toml:17: destination[1].calling_ae_title: no listener accepts "US" as called AE title, '
+        'so the destination could not report to it (verify = "commit"): add it to accept_called',
+    ),
     # --- keys
     (LISTENER + "prot = 1", 'x.toml:12: listener[1].prot: unknown key "prot", did you mean "port"?'),
     ("[node]\nfoo = 1", 'x.toml:11: node.foo: unknown key "foo"'),
@@ -459,7 +475,6 @@ NOT_YET = [
         for key, value, today in [
             ("compress", '"rle"', '; only "keep" works today'),
             ("transcode", "true", "; only false works today"),
-            ("verify", '"commit"', '; only "no" works today'),
         ]
     ),
     (f"{FOLDER}compress = 'rle'", 'x.toml:14: destination[1].compress: not available yet; only "keep" works today'),
