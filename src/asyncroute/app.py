@@ -17,6 +17,7 @@ import ssl
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from asyncroute import administer
@@ -33,6 +34,7 @@ from asyncroute.forward import probe
 from asyncroute.forward.association import Shared, Target
 from asyncroute.forward.base import Forwarder
 from asyncroute.forward.commitment import Committer as Commitments
+from asyncroute.forward.commitment import tell
 from asyncroute.forward.dicom import DicomForwarder, Means, Policy
 from asyncroute.forward.folder import FolderForwarder
 from asyncroute.forward.reading import Readers
@@ -50,6 +52,7 @@ from asyncroute.queue.channel import Channel
 from asyncroute.queue.group import Groups
 from asyncroute.queue.keeper import Keeper
 from asyncroute.queue.limits import Backlog, Outbound
+from asyncroute.queue.pledge import Pledges, Tell
 from asyncroute.queue.proof import Proofs, Terms
 from asyncroute.queue.scheduler import Scheduler
 from asyncroute.queue.waiting import Patience, Waiting
@@ -71,6 +74,7 @@ FOLDER_THREADS = 256
 
 HOUSEKEEPING = 1.0
 STOPS = (signal.SIGTERM, signal.SIGINT)
+MOST_TOLD = 10
 LAST_WORDS = 1.0
 """Seconds for A-RELEASE-RPs at the end."""
 
@@ -126,6 +130,7 @@ class App:
         self.scheduler = Scheduler(self.memory, settler.settle, self.committer.record, self.journal.clock)
         self.proofs = Proofs(self.reader.proofs, self.committer.act, self.scheduler)
         settler.proving, settler.on_unproven = self.proofs.destinations, self.proofs.delivered
+        self.pledges = Pledges(self.reader.proofs, self.committer.act)
         self.committer.on_settled = self.scheduler.settled
         self.groups = Groups(choosing(self.config.groups), self.scheduler.ill)
         self.scheduler.elsewhere = self.groups.elsewhere
@@ -158,7 +163,8 @@ class App:
             Listener(x, self.intake, *guard) for x, guard in zip(self.config.listeners, guards, strict=True)
         ]
         self._closing.callback(self.intake.identities.close)
-        self.intake.services.reported = lambda source, done: self.proofs.report(done)
+        self.intake.services.reported = self.proofs.report
+        self.intake.services.requested = self.pledges.request
         self.control = Control(node.data_dir, administer.Administrator(self))
         self.admission.free_bytes = self._measure_space()
 
@@ -253,6 +259,11 @@ class App:
         terms = {d.name: self._terms(d) for d in proving}
         return terms, [d.name for d in config.destinations if d.name not in terms]
 
+    def peers(self, config: Config) -> dict[str, Tell]:
+        """How to report to senders that have a ``[[peer]]``."""
+        targets = {peer.ae_title: Target(peer.host, peer.port, peer.ae_title) for peer in config.peers}
+        return {title: partial(tell, target, self._means.shared) for title, target in targets.items()}
+
     def _terms(self, d: DicomDestination) -> Terms:
         committer = Commitments(target_of(d), d.calling_ae_title, self._means.shared)
 
@@ -297,6 +308,7 @@ class App:
         await self.keeper.begin()
         self.scheduler.begin(counts)
         self.proofs.begin(counts.unconfirmed, *self.proof_terms(self.config))
+        self.pledges.begin(self.peers(self.config))
         self.releaser.release(self.recovered.releasable)
         await self.waiting.begin(self.patience(self.config))
         self.deadlines.start()
@@ -364,6 +376,10 @@ class App:
             found.append("storage almost full: below min_free, images are refused")
         if self.journal.reserve is not None and self.journal.reserve.used:
             found.append("storage full: the journal's reserve is in use, no image is taken until there is space again")
+        found += [
+            f"{name} waits for a report on Storage Commitment, but no [[peer]] says where it listens"
+            for name in self.pledges.nowhere[:MOST_TOLD]
+        ]
         return found + [f"{ours} {trouble}" for ours, good in self.certificates if (trouble := good.trouble())]
 
     def reload(self) -> list[str]:
@@ -409,7 +425,9 @@ class App:
         for task in self._tasks:
             task.cancel()
         await self.intake.drain(self.config.node.drain)
-        await asyncio.gather(self.proofs.stop(), *(c.stop(deadline) for c in self.scheduler.channels.values()))
+        await asyncio.gather(
+            self.proofs.stop(), self.pledges.stop(), *(c.stop(deadline) for c in self.scheduler.channels.values())
+        )
         try:
             async with asyncio.timeout(max(deadline - self.loop.time(), 5.0)):
                 await self.committer.drained()

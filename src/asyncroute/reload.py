@@ -60,6 +60,7 @@ def reload(app: App) -> list[str]:
     _change_destinations(app, new, forwarders, renewed)
     app.waiting.change(app.patience(new))
     app.proofs.change(*proof)
+    app.pledges.change(app.peers(new))
     app.stamps, app.certificates = seen, validities
     app.admission.router = Router(table, app.groups.addressed)
     app.admission.unrouted, app.admission.min_free = new.node.unrouted, new.node.min_free
@@ -144,6 +145,7 @@ def _named_changes(old: Config, new: Config) -> list[str]:
         ("group", {g.name: g for g in old.groups}, {g.name: g for g in new.groups}),
         ("route", {r.name: r for r in old.routes}, {r.name: r for r in new.routes}),
         ("listener", {x.label: x for x in old.listeners}, {x.label: x for x in new.listeners}),
+        ("peer", {p.ae_title: p for p in old.peers}, {p.ae_title: p for p in new.peers}),
         ("table", {"node": old.node}, {"node": new.node}),
     ):
         found += [f"{kind} {n}: removed" for n in was if n not in now]

@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from operator import methodcaller
+
 from asyncroute.core.model import Selection, Settlement
-from asyncroute.core.proof import Ask, Asked, Inquiry, Overdue, ProofAction, Proven, Setback, Unask, Waive
+from asyncroute.core.proof import (
+    Ask,
+    Asked,
+    Inquiry,
+    Kept,
+    Overdue,
+    Pledge,
+    ProofAction,
+    Proven,
+    Redeem,
+    Reference,
+    Setback,
+    Unask,
+    Waive,
+)
 from asyncroute.core.states import DeliveryState as S
 from asyncroute.journal.base import Discard, Group, Retry
 from tests.contract.journals import NOW, Journal
@@ -171,3 +188,54 @@ def test_few_transactions_are_remembered(journal: Journal) -> None:
         act(journal, Ask(f"1.{n}", "a", [1], DUE), Unask(f"1.{n}", heard=True))
     assert inquiry(journal, "1.0") is None
     assert inquiry(journal, "1.1099") is not None
+
+
+# --- what senders ask us to commit ------------------------------------------------------------------------------------
+
+
+def pledge(uid: str = "2.25.1", *numbers: int) -> Pledge:
+    return Pledge(uid, "CT_A", "ROUTER", NOW + 60, tuple(Reference(CT, f"1.2.3.4.{n}") for n in numbers or (1,)))
+
+
+def pledged(journal: Journal) -> list[Pledge | None]:
+    ids = journal.proofs(lambda proofs: proofs.pledges())
+    return [journal.proofs(methodcaller("pledge", id_)) for id_ in ids]
+
+
+def test_a_pledge_is_kept_until_it_is_redeemed(journal: Journal) -> None:
+    assert act(journal, pledge(), pledge("2.25.2", 1, 2), pledge()) == [1, 1, 0]
+    journal.reopen()
+    first, second = pledged(journal)
+    assert first is not None
+    assert second is not None
+    assert (first, second) == (replace(pledge(), id=first.id), replace(pledge("2.25.2", 1, 2), id=second.id))
+    assert act(journal, Redeem(first.id), Redeem(first.id)) == [1, 0]
+    assert pledged(journal) == [second]
+    assert journal.proofs(lambda proofs: proofs.pledge(first.id)) is None
+
+
+def test_what_became_of_an_instance(journal: Journal) -> None:
+    journal.writer.commit(Group([image(n, "a", "b") for n in (1, 2, 3)] + [image(4, hold_reason="no"), image(5)]))
+    journal.writer.commit(
+        Group(
+            settlements=[unproven(1), delivered(1, "b"), delivered(2, "a")],
+            actions=[Discard(Selection(states=(S.READY,), destination="b", instance_ids=[3]))],
+        )
+    )
+    asked = [Reference(CT, f"1.2.3.4.{n}") for n in (9, 5, 4, 3, 2, 1)]
+    assert journal.proofs(lambda proofs: proofs.kept(asked)) == [
+        Kept(None, False, 0, 0, 0, 0),
+        Kept(CT, False, 0, 0, 0, 0),
+        Kept(CT, True, 0, 0, 0, 0),
+        Kept(CT, False, 2, 2, 1, 0),
+        Kept(CT, False, 2, 1, 0, 0),
+        Kept(CT, False, 2, 0, 0, 1),
+    ]
+
+
+def test_the_latest_copy_of_an_instance_counts(journal: Journal) -> None:
+    journal.writer.commit(Group([image(1, "a")]))
+    journal.writer.commit(Group(settlements=[delivered(1, "a")]))
+    journal.writer.commit(Group([image(2, "a", sop_instance_uid="1.2.3.4.1")]))
+    (kept,) = journal.proofs(lambda proofs: proofs.kept([Reference(CT, "1.2.3.4.1")]))
+    assert kept == Kept(CT, False, 1, 1, 0, 0)

@@ -142,6 +142,69 @@ class Archive:
         return send_report(request.association, report(request.transaction, request.references, {}))
 
 
+class Modality:
+    """A sender that asks us to commit, and takes reports where it listens. ``answer``: status of its answers."""
+
+    def __init__(self, title: str = "CT") -> None:
+        self.title, self.port = title, free_port()
+        self.answer = 0
+        self.reports: list[Dataset] = []
+        self._ae = AE(ae_title=title)
+        self._ae.add_supported_context(PUSH_MODEL, NATIVE, scu_role=False, scp_role=True)
+        self._server: Any = None
+        self._sockets: list[Any] = []
+
+    def __enter__(self) -> Modality:
+        self._server = self._ae.start_server((HOST, self.port), block=False, evt_handlers=self._handlers())
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._server.shutdown()
+        for sock in self._sockets:
+            sock.close()
+
+    def _handlers(self) -> list[Any]:
+        return [(evt.EVT_CONN_OPEN, self._opened), (evt.EVT_N_EVENT_REPORT, self._reported)]
+
+    def _opened(self, event: Any) -> None:
+        self._sockets.append(event.assoc.dul.socket.socket)
+
+    def _reported(self, event: Any) -> tuple[int, None]:
+        if not self.answer:
+            self.reports.append(event.event_information)
+        return self.answer, None
+
+    def associate(self, port: int, syntaxes: list[str] | None = None) -> Any:
+        """A pynetdicom association with the router."""
+        ae = AE(ae_title=self.title)
+        ae.add_requested_context(PUSH_MODEL, syntaxes or NATIVE)
+        association = ae.associate(HOST, port, ae_title="ASYNCROUTE", evt_handlers=self._handlers())
+        assert association.is_established
+        return association
+
+    def ask(self, port: int, transaction: str, references: Iterable[tuple[str, str]], **more: Any) -> int:
+        """Ask on an association that then ends; the status of the answer."""
+        association = self.associate(port, **more)
+        try:
+            return ask_on(association, transaction, references)
+        finally:
+            association.release()
+
+    def wait_report(self, count: int = 1, deadline: float = 30) -> tuple[list[str], dict[str, int]]:
+        """Wait for so many reports in all; SOP instances that are committed in the last, and failed by reason."""
+        wait_until(lambda: len(self.reports) >= count, deadline, f"{count} reports", lambda: self.reports)
+        last = self.reports[-1]
+        failed = {str(it.ReferencedSOPInstanceUID): int(it.FailureReason) for it in last.get("FailedSOPSequence") or ()}
+        return [uid for _, uid in references_of(last)], failed
+
+
+def ask_on(association: Any, transaction: str, references: Iterable[tuple[str, str]], kind: int = 1) -> int:
+    """N-ACTION on a pynetdicom association; the status of the answer."""
+    status, _ = association.send_n_action(report(transaction, references, {}), kind, PUSH_MODEL, WELL_KNOWN)
+    assert status, "no answer to a request"
+    return int(status.Status)
+
+
 def send_report(association: Any, told: Dataset) -> int:
     """Send a report on a pynetdicom association; the status of the answer."""
     kind = 2 if "FailedSOPSequence" in told else 1

@@ -19,6 +19,7 @@ from asyncroute.config.conditions import compile_route
 from asyncroute.config.fields import title_template
 from asyncroute.config.groups import Group
 from asyncroute.config.model import Destination, DicomDestination, FolderDestination, Listener, Node, Route
+from asyncroute.config.peers import Peer
 from asyncroute.config.table import Table
 from asyncroute.config.words import Loc, did_you_mean, quote
 
@@ -34,6 +35,7 @@ class Parts:
     destinations: list[tuple[int, Destination]] = field(default_factory=list)
     groups: list[tuple[int, Group]] = field(default_factory=list)
     routes: list[tuple[int, Route]] = field(default_factory=list)
+    peers: list[tuple[int, Peer]] = field(default_factory=list)
     names: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     """The names of all tables of an array that have one, readable or not: ``names["destination"]``."""
     all_listeners: bool = True
@@ -214,6 +216,11 @@ def _is_loopback(host: str) -> bool:
 
 
 def _check_proof(parts: Parts, report: Report) -> None:
+    seen: dict[str, int] = {}
+    for index, peer in parts.peers:
+        if seen.setdefault(peer.ae_title, index) != index:
+            words = f"{quote(peer.ae_title)} is already the AE title of peer[{seen[peer.ae_title]}]"
+            report(("peer", index, "ae_title"), words)
     for index, destination in parts.destinations:
         if isinstance(destination, DicomDestination) and destination.verify == "commit":
             _check_commitment(index, destination, parts, report)

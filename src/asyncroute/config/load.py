@@ -32,6 +32,7 @@ from asyncroute.config.model import (
     Node,
     Route,
 )
+from asyncroute.config.peers import Peer
 from asyncroute.config.problems import Problems, unknown_key
 from asyncroute.config.table import NOT_YET, Table
 from asyncroute.config.words import Loc, one_of, quote, show
@@ -41,7 +42,7 @@ DEFAULT_FILE = "asyncroute.toml"
 DEFAULT_DATA = "asyncroute-data"
 
 _LARGEST_FILE = 4 << 20
-_TABLES = ("node", "listener", "destination", "group", "route")
+_TABLES = ("node", "listener", "destination", "group", "route", "peer")
 _NEEDED = ("listener", "destination")
 _AnyTable = TypeVar("_AnyTable", bound=Table)
 
@@ -94,6 +95,7 @@ def loads(text: str, name: str = DEFAULT_FILE, path: Path | None = None) -> Conf
         destination=tuple(table for _, table in parts.destinations),
         group=tuple(table for _, table in parts.groups),
         route=tuple(table for _, table in parts.routes),
+        peer=tuple(table for _, table in parts.peers),
         path=path,
     )
 
@@ -173,6 +175,7 @@ class _Reader:
         ]
         parts.groups = self._array("group", Group)
         parts.routes = self._array("route", Route)
+        parts.peers = self._array("peer", Peer)
         parts.names = {array: self._names(array) for array in ("destination", "group", "route")}
         return parts
 

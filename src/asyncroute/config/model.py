@@ -51,6 +51,7 @@ from asyncroute.config.fields import (
 )
 from asyncroute.config.groups import Group
 from asyncroute.config.hours import hours_texts, parse_hours
+from asyncroute.config.peers import Peer
 from asyncroute.config.table import ONLY, Table
 from asyncroute.config.template import DEFAULT_LAYOUT, SOP_INSTANCE_UID, Layout, parse_layout
 from asyncroute.config.units import format_duration
@@ -160,6 +161,7 @@ class Listener(Table):
     association_timeout: Timeout = 30.0
     pdu_timeout: Timeout = 30.0
     idle_timeout: Age = 600.0
+    commit_wait: Age = DAY
     tls: TlsServer | None = None
     user_identity: UserIdentity | None = None
 
@@ -391,6 +393,7 @@ class Config(Table):
     destinations: tuple[Annotated[Destination, Field(discriminator="kind")], ...] = Field(alias="destination")
     groups: tuple[Group, ...] = Field(alias="group", default=())
     routes: tuple[Route, ...] = Field(alias="route", default=())
+    peers: tuple[Peer, ...] = Field(alias="peer", default=())
     path: Path | None = None
 
     @property
@@ -448,7 +451,7 @@ DESTINATION_KINDS: Mapping[str, type[DicomDestination] | type[FolderDestination]
 }
 LATER_KINDS = ("stow", "s3", "sftp")
 
-LATER_TABLES = frozenset({"peer", "transform", "archive", "watch", "http", "test"})
+LATER_TABLES = frozenset({"transform", "archive", "watch", "http", "test"})
 """Top-level tables whose part is not built yet."""
 
 LATER_KEYS: Mapping[type[Table], frozenset[str]] = {
@@ -474,6 +477,7 @@ _PLACES: Mapping[type[Table], str] = {
     FolderDestination: 'a destination of kind "folder"',
     Route: "[[route]]",
     Group: "[[group]]",
+    Peer: "[[peer]]",
 }
 
 

@@ -159,7 +159,56 @@ class Waive:
     destination: str
 
 
-ProofAction = Ask | Asked | Unask | Overdue | Proven | Waive
+@dataclass(frozen=True, slots=True)
+class Pledge:
+    """To the journal, and from it: a sender asks us to commit; what is not delivered at ``until`` has failed.
+
+    ``id`` is the journal's, 0 before it has one. ``until``: seconds since the epoch.
+    """
+
+    transaction_uid: str
+    calling_aet: str
+    called_aet: str
+    until: float
+    references: tuple[Reference, ...]
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Redeem:
+    """To the journal: the sender has our report on this pledge, or will never have it."""
+
+    pledge_id: int
+
+
+ProofAction = Ask | Asked | Unask | Overdue | Proven | Waive | Pledge | Redeem
+
+
+class Kept(NamedTuple):
+    """What became of the latest copy of a SOP instance; ``sop_class_uid`` None: it is unknown."""
+
+    sop_class_uid: str | None
+    held: bool
+    deliveries: int
+    undelivered: int
+    discarded: int
+    unproven: int
+
+
+def verdict(reference: Reference, kept: Kept, late: bool) -> int | None:
+    """The failure reason with which we report on ``reference``; 0: it is committed; None: not decided yet.
+
+    ``late``: what is not delivered by now has failed.
+    """
+    if kept.sop_class_uid is None:
+        return NO_SUCH_INSTANCE
+    if kept.sop_class_uid != reference.sop_class_uid:
+        return CLASS_CONFLICT
+    if kept.discarded or not (kept.deliveries or kept.held):
+        return PROCESSING_FAILURE
+    if kept.held or kept.undelivered or kept.unproven:
+        return PROCESSING_FAILURE if late else None
+    return 0
 
 
 def reason_text(reason: int) -> str:

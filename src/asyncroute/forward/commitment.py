@@ -1,4 +1,5 @@
-"""Storage Commitment with a destination (PS3.4 annex J): asking as SCU, and taking reports on the same association.
+"""Storage Commitment (PS3.4 annex J): asking a destination as SCU, and taking its reports on the same association;
+reporting to a sender as SCP.
 
 Guarantees: a request that fails says whether the destination may have heard it. Failures: ``forward.base.NotAsked``.
 """
@@ -9,8 +10,8 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from asyncroute.core.outcomes import classify
-from asyncroute.core.proof import Reference
+from asyncroute.core.outcomes import Outcome, classify, lost
+from asyncroute.core.proof import Commitment, Reference
 from asyncroute.forward.association import connect_as
 from asyncroute.forward.base import NotAsked, TakeReport
 from asyncroute.forward.dial import Failed, Shared, Target
@@ -23,6 +24,7 @@ from asyncroute.wire.elements import Odd
 log = logging.getLogger(__name__)
 
 _CONTEXT = commitment.PUSH_MODEL, (dimse.IMPLICIT_LE,)
+_PAIR = commitment.PUSH_MODEL, dimse.IMPLICIT_LE
 
 
 class Committer:
@@ -42,7 +44,7 @@ class Committer:
         except Failed as failed:
             raise NotAsked(f"cannot be asked: {failed}", heard=False) from None
         assert dialogue.peer is not None
-        context_id = dialogue.peer.contexts.get((commitment.PUSH_MODEL, dimse.IMPLICIT_LE))
+        context_id = dialogue.peer.contexts.get(_PAIR)
         if context_id is None:
             dialogue.release()
             raise NotAsked("does not accept Storage Commitment", heard=False)
@@ -116,3 +118,30 @@ class Committing:
         self._open.discard(done.transaction_uid)
         if not self._open:
             self._quiet.set()
+
+
+async def tell(target: Target, shared: Shared, calling_aet: str, done: Commitment) -> Outcome:
+    """Report to a sender on an association of our own; the outcome.
+
+    Raises:
+        Failed: it has not heard it, or did not answer.
+    """
+    proposal = Proposal(calling_aet, target.called_aet, target.max_pdu, (_CONTEXT,), scp_of=(commitment.PUSH_MODEL,))
+    dialogue = await connect_as(Dialogue, target, proposal, shared)
+    try:
+        assert dialogue.peer is not None
+        context_id = dialogue.peer.contexts.get(_PAIR)
+        if context_id is None:
+            raise Failed(lost("does not accept Storage Commitment", image_in_flight=False))
+        command = dimse.event_report_request(
+            commitment.PUSH_MODEL, commitment.WELL_KNOWN, commitment.event_type(done), dialogue.next_message()
+        )
+        data = commitment.report(done)
+        field, instance = dimse.N_EVENT_REPORT_RQ, commitment.WELL_KNOWN
+        status, comment = await dialogue.exchange(context_id, field, instance, command, data)
+        return classify(status, {}, comment)
+    finally:
+        if dialogue.busy:
+            dialogue.abort()
+        else:
+            dialogue.release()

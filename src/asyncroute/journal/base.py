@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 from asyncroute.core.completion import Awaited, Completion
 from asyncroute.core.groups import EndStudies, Move, Regrouped
 from asyncroute.core.model import Delivery, Instance, RouteHit, Selection, Settlement, Source, Strand
-from asyncroute.core.proof import Inquiry, ProofAction, Unproven
+from asyncroute.core.proof import Inquiry, Kept, Pledge, ProofAction, Reference, Unproven
 from asyncroute.core.states import DeliveryState
 from asyncroute.core.told import Part, QueueRow, Remembered
 
@@ -400,6 +400,18 @@ class Proofs(Protocol):
 
     async def next_due(self, destination: str) -> float | None:
         """When the next transaction is overdue (seconds since the epoch); None: there is none."""
+        ...
+
+    async def pledges(self) -> list[int]:
+        """The ids of all pledges, oldest first."""
+        ...
+
+    async def pledge(self, pledge_id: int) -> Pledge | None:
+        """One of them; None: it is redeemed."""
+        ...
+
+    async def kept(self, references: Sequence[Reference]) -> list[Kept]:
+        """What became of each of these SOP instances."""
         ...
 
 

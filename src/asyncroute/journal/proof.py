@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from asyncroute.core.proof import Ask, Asked, Overdue, ProofAction, Proven, Setback, Unask, Waive
+from asyncroute.core.proof import Ask, Asked, Overdue, Pledge, ProofAction, Proven, Redeem, Setback, Unask, Waive
 from asyncroute.core.states import DeliveryState
 from asyncroute.journal.base import Event
 from asyncroute.journal.statements import load
@@ -54,6 +54,10 @@ def act(connection: sqlite3.Connection, action: ProofAction, number: Callable[[s
             return work.proven(action, number(action.destination))
         case Waive():
             return work.waive(number(action.destination))
+        case Pledge():
+            return work.pledge(action)
+        case Redeem():
+            return Changed(connection.execute(SQL["redeem"], (action.pledge_id,)).rowcount)
 
 
 class _Work:
@@ -101,6 +105,11 @@ class _Work:
         ids = [id_ for (id_,) in self._connection.execute(SQL["waive"], (destination,)).fetchall()]
         self._connection.execute(SQL["end_inquiries"], (destination,))
         return Changed(len(ids), ids)
+
+    def pledge(self, action: Pledge) -> Changed:
+        row = (action.transaction_uid, action.calling_aet, action.called_aet, action.until)
+        cleaned = (*map(clean, row), json.dumps(action.references))
+        return Changed(self._connection.execute(SQL["pledge"], cleaned).rowcount)
 
     def _number(self, transaction_uid: str) -> list[tuple[int, int]]:
         return self._connection.execute(SQL["number"], (clean(transaction_uid),)).fetchall()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from asyncroute.core.proof import Inquiry, Unproven
+from asyncroute.core.proof import Inquiry, Kept, Pledge, Reference, Unproven
 from asyncroute.journal.statements import load
-from asyncroute.journal.values import clean, json_ids
+from asyncroute.journal.values import clean, json_ids, uid_key
 
 _SQL = load("proof.sql")
 Ask = Callable[..., Coroutine[Any, Any, list[tuple[Any, ...]]]]
@@ -49,6 +50,22 @@ class SqliteProofs:
         """See ``journal.base.Proofs``."""
         rows = await self._rows(_SQL["next_due"], (clean(destination),))
         return float(rows[0][0]) if rows else None
+
+    async def pledges(self) -> list[int]:
+        """See ``journal.base.Proofs``."""
+        return [id_ for (id_,) in await self._rows(_SQL["pledges"])]
+
+    async def pledge(self, pledge_id: int) -> Pledge | None:
+        """See ``journal.base.Proofs``."""
+        for id_, uid, calling_aet, called_aet, until, images in await self._rows(_SQL["pledge_of"], (pledge_id,)):
+            references = tuple(Reference(*pair) for pair in json.loads(images))
+            return Pledge(uid, calling_aet, called_aet, until, references, id_)
+        return None
+
+    async def kept(self, references: Sequence[Reference]) -> list[Kept]:
+        """See ``journal.base.Proofs``."""
+        keys = [(uid_key(it.sop_instance_uid), clean(it.sop_instance_uid)) for it in references]
+        return [Kept(*row) for row in await self._rows(_SQL["kept"], (json.dumps(keys),))]
 
 
 def _member(*row: Any) -> Unproven:

@@ -342,6 +342,8 @@ def _verdict(offer: _Offer, prefer: tuple[str, ...]) -> tuple[int, str]:
     usable = tuple(name for name in offer.syntaxes if name in _NATIVE) if native else offer.syntaxes
     if not usable:
         return NO_TRANSFER, first
+    if offer.abstract == _COMMITMENT and _IMPLICIT_LITTLE in usable:
+        return ACCEPTANCE, _IMPLICIT_LITTLE  # in which we report
     return ACCEPTANCE, next((wanted for wanted in prefer if wanted in usable), usable[0])
 
 

@@ -9,8 +9,9 @@ between messages holds no buffer. Failures end in an A-ABORT with the reason of 
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from asyncroute.core.errors import PeerFault
@@ -34,6 +35,7 @@ from asyncroute.wire.pdata import (
     REASON_UNEXPECTED,
     RELEASE_RP_PDU,
     RELEASE_RQ,
+    DataCutter,
     ProtocolError,
     command_pdus,
     pdu_room,
@@ -84,6 +86,7 @@ class Acceptor(Link):
         self._releasing = False
         self._room = 0
         self._ignored = 0
+        self._invoked: dict[int, asyncio.Future[tuple[int, str]]] = {}
         self.deadline = self.since + settings.association_timeout
 
     # ---- reading
@@ -293,7 +296,7 @@ class Acceptor(Link):
             self._usual = dimse.Alike.like(data, dimse.MESSAGE_ID)
             self.message = Message(self, context, command)
         elif field == dimse.C_CANCEL_RQ or field & dimse.RESPONSE:
-            return  # nothing of ours to cancel or to answer
+            self._was_answered(command)  # nothing of ours to cancel
         elif serves(context, field) and command.has_data_set:
             self.message = Request(self, context, command)
         else:
@@ -311,6 +314,37 @@ class Acceptor(Link):
         """Send a response message."""
         if self.state == ESTABLISHED and not self.ended:
             self.write(command_pdus(context_id, dimse.response(command, status, comment), self._room))
+
+    # ---- requests of ours
+
+    @property
+    def may_invoke(self) -> bool:
+        """Whether a request of ours can be sent now."""
+        return self.state == ESTABLISHED and not self.ended and not self._releasing
+
+    async def invoke(self, context_id: int, command: Callable[[int], bytes], data: bytes) -> tuple[int, str]:
+        """Send a request with a data set; status and comment of the response. ``command``: by message id.
+
+        Raises:
+            PeerFault: the association is over.
+        """
+        if not self.may_invoke:
+            raise PeerFault("the association is over")
+        number = next(n for n in range(1, 1 << 16) if n not in self._invoked)
+        answer: asyncio.Future[tuple[int, str]] = self.loop.create_future()
+        self._invoked[number] = answer
+        out: list[bytes | memoryview] = [command_pdus(context_id, command(number), self._room)]
+        DataCutter(context_id, len(data), self._room).cut((memoryview(data),), out)
+        self.write(b"".join(out))
+        try:
+            return await answer
+        finally:
+            self._invoked.pop(number, None)
+
+    def _was_answered(self, command: dimse.Command) -> None:
+        answer = self._invoked.pop(command.number(dimse.RESPONDED_TO), None)
+        if answer is not None and not answer.done():
+            answer.set_result((command.number(dimse.STATUS), command.text(dimse.ERROR_COMMENT)))
 
     def offer(self, received: Received) -> None:
         """A whole image that ``waits``: hand it on."""
@@ -426,6 +460,9 @@ class Acceptor(Link):
         """See ``Link.close``; an incomplete image is dropped (it was never acknowledged)."""
         self._drop_message()
         super().close()
+        for answer in self._invoked.values():
+            if not answer.done():
+                answer.set_exception(PeerFault("the association is over"))
         buffer, self._buffer = self._buffer, None
         if buffer is not None:
             buffer.drop()

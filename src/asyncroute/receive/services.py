@@ -14,7 +14,9 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Final
 
+from asyncroute.core.errors import PeerFault
 from asyncroute.core.model import Source
+from asyncroute.core.outcomes import Outcome, classify
 from asyncroute.core.proof import Commitment
 from asyncroute.link.associate import Context
 from asyncroute.link.buffers import Buffer, ImageBytes
@@ -28,13 +30,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ANSWER: Final = 60.0
+"""Seconds that a sender has to answer a report."""
+
 MAX_DATA: Final = 2 << 20
 BUFFER: Final = 64 << 10
 
 Answer = tuple[int, str]
 """Status and Error Comment."""
 
-Handler = Callable[[Source, Commitment], Awaitable[Answer]]
+Requested = Callable[[Source, Commitment, float, "Conversation"], Awaitable[Answer]]
+"""Takes a request: from whom, what, seconds that deliveries have, and its association."""
+
+Reported = Callable[[Commitment], Awaitable[Answer]]
 
 
 def serves(context: Context, field: int) -> bool:
@@ -124,12 +132,42 @@ class Request:
         self.drop()
 
 
+class Conversation:
+    """The association on which a request came, as a way back: ``queue.pledge.Asker``."""
+
+    def __init__(self, owner: Acceptor, context_id: int, syntax: str) -> None:
+        self._owner = owner
+        self._context_id = context_id
+        self._syntax = syntax
+
+    def reports(self) -> bool:
+        """Whether a report could go there now."""
+        return self._syntax == dimse.IMPLICIT_LE and self._owner.may_invoke
+
+    async def tell(self, calling_aet: str, done: Commitment) -> Outcome:
+        """Report there; the outcome. ``calling_aet`` is what the association has anyway.
+
+        Raises:
+            PeerFault: no answer.
+        """
+        kind, klass, instance = commitment.event_type(done), commitment.PUSH_MODEL, commitment.WELL_KNOWN
+        data = commitment.report(done)
+        try:
+            async with asyncio.timeout(ANSWER):
+                status, comment = await self._owner.invoke(
+                    self._context_id, lambda number: dimse.event_report_request(klass, instance, kind, number), data
+                )
+        except TimeoutError:
+            raise PeerFault(f"no answer to a report within {ANSWER:g} s") from None
+        return classify(status, {}, comment)
+
+
 class Services:
     """See module. The loop's thread only. ``requested``, ``reported``: whom requests and reports are for."""
 
     def __init__(self, pool: Executor) -> None:
-        self.requested: Handler = _unserved
-        self.reported: Handler = _unserved
+        self.requested: Requested = _unserved
+        self.reported: Reported = _unserved
         self._pool = pool
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -142,7 +180,7 @@ class Services:
 
     async def _handle(self, owner: Acceptor, context_id: int, command: dimse.Command, data: bytes, syntax: str) -> None:
         try:
-            status, comment = await self._answer(owner, command, data, syntax)
+            status, comment = await self._answer(owner, context_id, command, data, syntax)
         except Odd as odd:
             status, comment = dimse.INVALID_ARGUMENT, odd.reason
         except Exception:
@@ -152,12 +190,16 @@ class Services:
             log.warning("%s: Storage Commitment refused with %04X: %s", owner.who, status, comment)
         owner.reply(context_id, command, status, comment)
 
-    async def _answer(self, owner: Acceptor, command: dimse.Command, data: bytes, syntax: str) -> Answer:
+    async def _answer(
+        self, owner: Acceptor, context_id: int, command: dimse.Command, data: bytes, syntax: str
+    ) -> Answer:
         loop = asyncio.get_running_loop()
         told = await loop.run_in_executor(self._pool, commitment.parse, data, syntax)
-        event = command.number(dimse.FIELD) == dimse.N_EVENT_REPORT_RQ
-        return await (self.reported if event else self.requested)(owner.source, told)
+        if command.number(dimse.FIELD) == dimse.N_EVENT_REPORT_RQ:
+            return await self.reported(told)
+        wait = owner.listener.settings.commit_wait
+        return await self.requested(owner.source, told, wait, Conversation(owner, context_id, syntax))
 
 
-async def _unserved(source: Source, told: Commitment) -> Answer:
+async def _unserved(*_: object) -> Answer:
     return dimse.UNRECOGNIZED_OPERATION, "not served here"

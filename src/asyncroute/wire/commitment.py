@@ -42,6 +42,11 @@ def request(transaction_uid: str, references: Iterable[Reference]) -> bytes:
     return _uid(_TRANSACTION, transaction_uid) + _sequence(_REFERENCED, map(_reference, references))
 
 
+def event_type(done: Commitment) -> int:
+    """Of its report (PS3.4 J.3.3)."""
+    return SOME_FAILED if done.failed else ALL_COMMITTED
+
+
 def report(done: Commitment) -> bytes:
     """The Event Information of an N-EVENT-REPORT-RQ (PS3.4 table J.3-2)."""
     body = _uid(_TRANSACTION, done.transaction_uid)

@@ -32,6 +32,12 @@ ROUTE = '[[route]]\nname = "r"\nto = ["pacs"]\n'  # lines 10 to 12
 
 WRONG = [
     # --- proof of deliveries
+    ("[[peer]]\nae_title = 'CT'\nhost = 'h'", "x.toml:10: peer[0].port: is missing"),
+    (
+        "[[peer]]\nae_title = 'CT'\nhost = 'h'\nport = 104\n" * 2,
+        'x.toml:15: peer[1].ae_title: "CT" is already the AE title of peer[0]',
+    ),
+    ("[peer]\nae_title = 'CT'", "x.toml:10: peer: must be written [[peer]], with double brackets"),
     (
         DICOM + 'verify = "commit"',
         'x.toml:10: destination[1].calling_ae_title: must be one fixed title where verify = "commit", '
@@ -57,7 +63,7 @@ WRONG = [
     (
         FOLDER + "ae_title = 'X'",
         'x.toml:14: destination[1].ae_title: unknown key "ae_title" here; '
-        'it belongs in [[listener]] or a destination of kind "dicom"',
+        'it belongs in [[listener]] or a destination of kind "dicom" or [[peer]]',
     ),
     (
         DICOM + "retry = { frist = '1s' }",
@@ -462,7 +468,7 @@ WRONG = [
 
 NOT_YET = [
     *((f"[{table}.x]", f"x.toml:10: {table}: not available yet") for table in ("transform", "archive", "http")),
-    *((f"[[{table}]]", f"x.toml:10: {table}: not available yet") for table in ("peer", "watch", "test")),
+    *((f"[[{table}]]", f"x.toml:10: {table}: not available yet") for table in ("watch", "test")),
     *(
         (
             f"{DICOM.replace('dicom', kind)}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asyncroute.core.proof import Unproven, reason_text, setback
+from asyncroute.core.proof import Kept, Reference, Unproven, reason_text, setback, verdict
 from asyncroute.core.retry import Backoff
 from asyncroute.core.states import DeliveryState as S
 
@@ -49,3 +49,24 @@ def test_the_rules_of_retry_hold() -> None:
 def test_reasons_in_words() -> None:
     assert reason_text(0x0112) == "0112 (no such object instance)"
     assert reason_text(0x0005) == "0005 (an unknown failure reason)"
+
+
+DONE = Kept("1.2", False, 2, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("kept", "early", "late"),
+    [
+        (DONE, 0, 0),
+        (DONE._replace(undelivered=1), None, 0x0110),
+        (DONE._replace(unproven=1), None, 0x0110),
+        (DONE._replace(undelivered=1, discarded=1), 0x0110, 0x0110),
+        (DONE._replace(deliveries=0), 0x0110, 0x0110),
+        (DONE._replace(deliveries=0, held=True), None, 0x0110),
+        (DONE._replace(sop_class_uid="1.3"), 0x0119, 0x0119),
+        (DONE._replace(sop_class_uid=None), 0x0112, 0x0112),
+    ],
+)
+def test_what_a_sender_is_told(kept: Kept, early: int | None, late: int) -> None:
+    reference = Reference("1.2", "1.2.3")
+    assert (verdict(reference, kept, False), verdict(reference, kept, True)) == (early, late)

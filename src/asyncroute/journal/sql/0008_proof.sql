@@ -22,3 +22,14 @@ CREATE TABLE inquiry (
 ) STRICT;
 
 CREATE INDEX inquiry_open ON inquiry (destination, due) WHERE state < 2;
+
+-- Storage Commitment that senders asked us for, until they have our report.
+CREATE TABLE pledge (
+    id              INTEGER PRIMARY KEY,
+    transaction_uid TEXT NOT NULL,
+    calling_aet     TEXT NOT NULL,      -- who asked
+    called_aet      TEXT NOT NULL,      -- under which title we report
+    until           REAL NOT NULL,      -- seconds since the epoch: what is not delivered by then has failed
+    images          TEXT NOT NULL,      -- JSON: pairs of SOP class and SOP instance
+    UNIQUE (calling_aet, transaction_uid)
+) STRICT;

@@ -67,6 +67,14 @@ DELETE FROM proof WHERE destination = ? RETURNING instance;
 -- name: end_inquiries
 UPDATE inquiry SET state = 2 WHERE destination = ? AND state < 2;
 
+-- A request that is made again, because its answer was lost, is the same one.
+-- name: pledge
+INSERT INTO pledge (transaction_uid, calling_aet, called_aet, until, images) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING;
+
+-- name: redeem
+DELETE FROM pledge WHERE id = ?;
+
 -- The read side.
 
 -- A stopped router's journal may be of an older program.
@@ -108,3 +116,22 @@ SELECT n.name FROM inquiry AS q JOIN destination AS n ON n.id = q.destination WH
 -- name: next_due
 SELECT due FROM inquiry INDEXED BY inquiry_open
 WHERE destination = (SELECT id FROM destination WHERE name = ?) AND state < 2 ORDER BY due LIMIT 1;
+
+-- name: pledges
+SELECT id FROM pledge ORDER BY id;
+
+-- name: pledge_of
+SELECT id, transaction_uid, calling_aet, called_aet, until, images FROM pledge WHERE id = ?;
+
+-- The latest copy of each of a JSON list of (key of the UID, UID): its class, whether it is held, how many deliveries it
+-- has, how many are not delivered, how many were discarded, and how many wait for proof.
+-- name: kept
+SELECT i.sop_class_uid, i.hold_reason IS NOT NULL,
+    (SELECT count(*) FROM delivery WHERE instance = i.id),
+    (SELECT count(*) FROM delivery WHERE instance = i.id AND state NOT IN (3, 4)),
+    (SELECT count(*) FROM delivery WHERE instance = i.id AND state = 6),
+    (SELECT count(*) FROM proof WHERE instance = i.id)
+FROM json_each(?) AS j LEFT JOIN instance AS i ON i.id = (
+    SELECT max(id) FROM instance
+    WHERE uid_key = json_extract(j.value, '$[0]') AND sop_instance_uid = json_extract(j.value, '$[1]')
+) ORDER BY j.key;
