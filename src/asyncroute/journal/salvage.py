@@ -40,6 +40,7 @@ class Old(NamedTuple):
     error: str
     at: float
     priority: int = NORMAL
+    unproven: bool = False
 
 
 class Salvage:
@@ -49,6 +50,7 @@ class Salvage:
         self.unreadable = 0
         self._connection = _open(path)
         self._as_written = "" if self._connection is None or _has_strands(self._connection) else "_without_strands"
+        self._proves = bool(self._ask("proves", ()))  # journals of older programs know nothing of proof
 
     def close(self) -> None:
         """Close. Idempotent."""
@@ -70,7 +72,8 @@ class Salvage:
 
     def owed(self) -> Iterator[int]:
         """The ids of images that were not released, ascending, as far as they can be told."""
-        highest = max((row[0] or 0 for row in self._ask("highest", ())), default=0)
+        asked = [*self._ask("highest", ()), *self._ask("highest_by_file", ())]  # either may be damaged at its end
+        highest = max((row[0] or 0 for row in asked), default=0)
         after = 0
         while after < highest:
             before = self.unreadable
@@ -99,7 +102,13 @@ class Salvage:
         agrees = indexed == ([int(known)] if known in OPEN else [])
         if not agrees or self.unreadable > before or (known not in OPEN and at is None):
             known = DeliveryState.READY
-        return Old(name, route, known, attempts, status, error, at or 0.0, _priority(place[0]))
+        unproven = self._proves and known is DeliveryState.DELIVERED and self._unproven(instance_id, number)
+        return Old(name, route, known, attempts, status, error, at or 0.0, _priority(place[0]), unproven)
+
+    def _unproven(self, instance_id: int, number: int) -> bool:
+        """Whether the destination has yet to prove it, or that cannot be told."""
+        before = self.unreadable
+        return bool(self._ask("unproven", (instance_id, number))) or self.unreadable > before
 
     def _ask(self, name: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
         if self._connection is None:

@@ -194,7 +194,7 @@ class Spooled(Writing):
                 instance.hits += (RouteHit(old.route, old.destination, old.priority),)
             if old.state not in PENDING:
                 result = (old.state, old.attempts, old.at, old.status, old.error)
-                settlements.append(Settlement(instance.id, old.destination, *result))
+                settlements.append(Settlement(instance.id, old.destination, *result, unproven=old.unproven))
         if instance.hits:
             instance.hold_reason = None
         return settlements

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from asyncroute.core.proof import Proven
 from asyncroute.core.states import DeliveryState
 from asyncroute.journal.base import Group
 from asyncroute.journal.salvage import Old, Salvage
@@ -113,3 +114,25 @@ def test_an_error_costs_only_what_it_hides(path: Path) -> None:
     assert len(owed) > 700
     assert owed[-1] > 1900
     assert path.read_bytes() == before
+
+
+def test_what_a_destination_has_yet_to_prove_is_told(path: Path) -> None:
+    journal = SqliteJournal.open(path.parent, "process-crash")
+    unproven = [delivered(n, "b")._replace(unproven=True) for n in (700, 701)]
+    journal.commit(Group(settlements=unproven, actions=[Proven("b", "", [701], [], "")]))
+    journal.close()
+    salvage = Salvage(path)
+    told = {n: [old for old in salvage.deliveries(n, image(n).checksum) if old.destination == "b"] for n in (700, 701)}
+    assert told[700] == [Old("b", "all", S.DELIVERED, 1, 0, "", T0 + 1000, unproven=True)]
+    assert told[701] == [Old("b", "all", S.CONFIRMED, 1, 0, "", T0 + 1000)]
+    salvage.close()
+
+
+def test_a_journal_of_an_older_program_knows_nothing_of_proof(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("DROP TABLE proof")
+    connection.close()
+    salvage = Salvage(path)
+    assert states(salvage, 700) == {"a": S.DELIVERED, "b": S.READY}
+    assert salvage.unreadable == 0
+    salvage.close()

@@ -3,6 +3,9 @@
 -- name: highest
 SELECT max(id) FROM instance NOT INDEXED;
 
+-- name: highest_by_file
+SELECT max(id) FROM instance INDEXED BY instance_file WHERE path IS NOT NULL;
+
 -- name: unreleased
 SELECT id FROM instance INDEXED BY instance_file WHERE path IS NOT NULL AND id > ? ORDER BY id LIMIT ?;
 
@@ -40,3 +43,9 @@ WHERE destination = ? AND state IN (0, 1, 2, 5) AND priority = ? AND instance = 
 -- name: indexed
 SELECT state FROM delivery INDEXED BY delivery_open
 WHERE destination = ? AND state IN (0, 1, 2, 5) AND priority = ? AND strand = ? AND instance = ?;
+
+-- name: proves
+SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'proof';
+
+-- name: unproven
+SELECT 1 FROM proof WHERE instance = ? AND destination = ?;
