@@ -37,6 +37,7 @@ from asyncroute.forward.commitment import Committer as Commitments
 from asyncroute.forward.commitment import tell
 from asyncroute.forward.dicom import DicomForwarder, Means, Policy
 from asyncroute.forward.folder import FolderForwarder
+from asyncroute.forward.query import Querier
 from asyncroute.forward.reading import Readers
 from asyncroute.journal.base import Complete
 from asyncroute.journal.pruning import keep_pruned
@@ -53,7 +54,8 @@ from asyncroute.queue.group import Groups
 from asyncroute.queue.keeper import Keeper
 from asyncroute.queue.limits import Backlog, Outbound
 from asyncroute.queue.pledge import Pledges, Tell
-from asyncroute.queue.proof import Proofs, Terms
+from asyncroute.queue.proof import Proofs
+from asyncroute.queue.proving import Terms
 from asyncroute.queue.scheduler import Scheduler
 from asyncroute.queue.waiting import Patience, Waiting
 from asyncroute.receive.listener import Intake, Listener
@@ -256,7 +258,7 @@ class App:
             OurFault: the TLS files of one cannot be used.
         """
         proving = [d for d in config.destinations if isinstance(d, DicomDestination) and d.verify != "no"]
-        terms = {d.name: self._terms(d) for d in proving}
+        terms = {d.name: self._terms(config, d) for d in proving}
         return terms, [d.name for d in config.destinations if d.name not in terms]
 
     def peers(self, config: Config) -> dict[str, Tell]:
@@ -264,14 +266,17 @@ class App:
         targets = {peer.ae_title: Target(peer.host, peer.port, peer.ae_title) for peer in config.peers}
         return {title: partial(tell, target, self._means.shared) for title, target in targets.items()}
 
-    def _terms(self, d: DicomDestination) -> Terms:
-        committer = Commitments(target_of(d), d.calling_ae_title, self._means.shared)
+    def _terms(self, config: Config, d: DicomDestination) -> Terms:
+        target, shared, commits = target_of(d), self._means.shared, d.verify == "commit"
+        committer = Commitments(target, d.calling_ae_title, shared) if commits else None
+        querier = None if commits else Querier(target, shared)
+        title = titles_of(config, d).title
 
         def may() -> bool:
             channel, now = self.scheduler.channels.get(d.name), self.loop.time()
             return channel is not None and not channel.breaker.open and not channel.verdict.paused_until(now)
 
-        return Terms(committer, d.verify_wait, d.association.idle_close, d.retry.backoff, may)
+        return Terms(committer, querier, d.verify_wait, d.association.idle_close, d.retry.backoff, may, title)
 
     @staticmethod
     def patience(config: Config) -> dict[str, Patience]:

@@ -13,6 +13,10 @@ from operator import attrgetter
 from typing import Any
 
 from asyncroute.core.model import Delivery
+from asyncroute.core.proof import Unproven
+
+Sent = Delivery | Unproven
+"""What titles are made for."""
 
 LONGEST = 16
 """Characters of an AE title."""
@@ -69,7 +73,7 @@ class Titles:
         self._known: dict[object, str] = {}
         self._fixed = own.text
 
-    def title(self, delivery: Delivery) -> str:
+    def title(self, delivery: Sent) -> str:
         """The AE title under which it goes.
 
         Raises:
@@ -81,7 +85,7 @@ class Titles:
         found = self._known.get(alike)
         return found if found is not None else self._make(delivery, alike)
 
-    def _make(self, delivery: Delivery, alike: object) -> str:
+    def _make(self, delivery: Sent, alike: object) -> str:
         template = self._routes.get(delivery.route, self._own)
         title = template.title(facts_of(delivery))
         if len(self._known) >= _REMEMBERED:
@@ -90,7 +94,7 @@ class Titles:
         return title
 
 
-def facts_of(delivery: Delivery) -> dict[str, str]:
+def facts_of(delivery: Sent) -> dict[str, str]:
     """What a template may name, by name. Of a listener, known as ``AET@HOST:PORT``, it is the AE title."""
     listener = delivery.listener.rpartition("@")[0] or delivery.listener
     return dict(zip(FACTS, (delivery.calling_aet, delivery.called_aet, listener), strict=True))

@@ -155,3 +155,31 @@ class Committer(Protocol):
             NotAsked: there is none.
         """
         ...
+
+
+class Querying(Protocol):
+    """An association on which a destination is queried for images."""
+
+    async def find(self, study_uid: str, series_uid: str, wanted: frozenset[str]) -> set[str]:
+        """Those of the ``wanted`` SOP Instance UIDs that it has in this series.
+
+        Raises:
+            NotAsked: it did not answer, or refused.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the association. Idempotent."""
+        ...
+
+
+class Querier(Protocol):
+    """How a destination is queried for images."""
+
+    async def open(self, title: str) -> Querying:
+        """An association under this calling AE title.
+
+        Raises:
+            NotAsked: there is none.
+        """
+        ...

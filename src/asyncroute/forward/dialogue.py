@@ -17,6 +17,7 @@ from asyncroute.forward.association import Requestor
 from asyncroute.forward.dial import Failed, Shared, Target
 from asyncroute.link.stream import Stream
 from asyncroute.wire import command as dimse
+from asyncroute.wire.elements import Odd
 from asyncroute.wire.pdata import (
     COMMAND,
     LAST,
@@ -131,7 +132,16 @@ class Dialogue(Requestor):
         elif not field & dimse.RESPONSE:
             self.respond(context_id, command, dimse.UNRECOGNIZED_OPERATION)
         elif command.number(dimse.STATUS) & 0xFF00 == 0xFF00 and self.on_match is not None and self.busy:
+            if command.number(dimse.RESPONDED_TO) != self._message_id:
+                raise ProtocolError("a message that answers nothing of ours", REASON_UNEXPECTED)
             self._wait()  # it is alive
-            self.on_match(data)
+            self._match(data)
         else:
             self._responded(raw)
+
+    def _match(self, data: bytes) -> None:
+        assert self.on_match is not None
+        try:
+            self.on_match(data)
+        except Odd as odd:
+            raise ProtocolError(f"a response that cannot be read: {odd}", REASON_INVALID) from None

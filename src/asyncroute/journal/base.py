@@ -390,8 +390,8 @@ class Proofs(Protocol):
         """Those of these images, by instance and destination: the transaction that asks for it; empty: none yet."""
         ...
 
-    async def waiting(self, destination: str, limit: int) -> list[Unproven]:
-        """Up to ``limit`` that no transaction asks for now, oldest first."""
+    async def waiting(self, destination: str, limit: int, after: int = 0) -> list[Unproven]:
+        """Up to ``limit`` that no transaction asks for now, of images with ids above ``after``, oldest first."""
         ...
 
     async def inquiry(self, transaction_uid: str) -> Inquiry | None:

@@ -33,9 +33,9 @@ class SqliteProofs:
         rows = await self._rows(_SQL["of"], (json_ids(ids),))
         return {(instance_id, destination): uid for instance_id, destination, uid in rows}
 
-    async def waiting(self, destination: str, limit: int) -> list[Unproven]:
+    async def waiting(self, destination: str, limit: int, after: int = 0) -> list[Unproven]:
         """See ``journal.base.Proofs``."""
-        return [Unproven(*row) for row in await self._rows(_SQL["waiting"], (clean(destination), limit))]
+        return [Unproven(*row) for row in await self._rows(_SQL["waiting"], (clean(destination), after, limit))]
 
     async def inquiry(self, transaction_uid: str) -> Inquiry | None:
         """See ``journal.base.Proofs``."""

@@ -1,24 +1,20 @@
 """Proof of deliveries by Storage Commitment: what was delivered is asked for, and what follows from the reports.
 
-The journal knows what waits for proof and in which transaction it was asked for; here is a task for each destination
-that asks (``Proving``), and one place that takes reports, whatever way they come (``Proofs.report``). In memory: one
-transaction's images at a time. Guarantees: a transaction is durable before the destination hears of it, and a report is
-durable before it is answered; what is not reported in time, or was under way when a router ended, is asked again; what
-a destination does not commit is sent again, by the rules of ``retry``. Failures of the destination are shown
-(``trouble``) and asking is tried again; those of the journal likewise.
+The journal knows what waits for proof and in which transaction it was asked for; here is the task of a destination that
+is asked (``ByCommitment``), and one place that takes reports, whatever way they come (``Proofs.report``). In memory:
+one transaction's images at a time. Guarantees: a transaction is durable before the destination hears of it, and a
+report is durable before it is answered; what is not reported in time, or was under way when a router ended, is asked
+again; what a destination does not commit is sent again, by the rules of ``retry``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, field
-from math import inf
 from time import time
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from uuid import uuid4
 
 from asyncroute.core.errors import AsyncrouteError
@@ -40,61 +36,18 @@ from asyncroute.core.proof import (
     setback,
 )
 from asyncroute.core.retry import Backoff
-from asyncroute.core.states import DeliveryState
 from asyncroute.crashpoints import crash_point
-from asyncroute.forward.base import Committer, Committing, NotAsked
+from asyncroute.forward.base import Committing, NotAsked, TakeReport
 from asyncroute.journal.base import Proofs as Known
+from asyncroute.queue.proving import MOST, Books, Proving, Shared, Terms
+from asyncroute.queue.query import ByQuery
 
 log = logging.getLogger(__name__)
-
-MOST: Final = 300
-"""Images of one transaction."""
-
-GATHER: Final = 3.0
-"""Seconds in which deliveries gather for a transaction."""
-
-LOOK: Final = 30.0
-"""Seconds between looks at the journal while something waits for proof."""
 
 AHEAD: Final = 3600.0
 """Seconds by which a time in the journal may be ahead of what the configuration explains: else a clock was wrong."""
 
 SUCCESS, PROCESSING_FAILURE = 0x0000, 0x0110
-
-
-class Books(Protocol):
-    """Who counts deliveries (the scheduler)."""
-
-    def clock(self) -> float:
-        """Seconds on the journal's clock."""
-        ...
-
-    def undelivered(self, destination: str, again: Iterable[int], failed: int) -> None:
-        """These were counted as delivered: ready again (their sizes in bytes), and dead letters."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """How one destination proves its deliveries. ``wait``: seconds after which a report is overdue. ``linger``: seconds
-    that an association stays open for reports. ``may``: whether it may be asked now."""
-
-    committer: Committer
-    wait: float
-    linger: float
-    retry: Backoff
-    may: Callable[[], bool]
-
-
-@dataclass(slots=True)
-class Shared:
-    """What all destinations use."""
-
-    known: Known
-    act: Callable[[ProofAction], Coroutine[Any, Any, int]]
-    books: Books
-    unconfirmed: Counter[str] = field(default_factory=Counter)
-    """Deliveries that wait for proof, by destination."""
 
 
 class Proofs:
@@ -127,15 +80,23 @@ class Proofs:
             if name not in terms:
                 self.destinations.pop(name).stop()
         for name, its in terms.items():
-            if name in self.destinations:
-                self.destinations[name].terms = its
-            else:
-                self.destinations[name] = Proving(name, its, self._shared, self.report)
+            before = self.destinations.get(name)
+            if before is not None and (its.querier is not None) == isinstance(before, ByQuery):
+                before.terms = its
+                continue
+            if before is not None:
+                before.stop()
+            self.destinations[name] = self._proving(name, its)
         for name in unproving:
             if self._shared.unconfirmed[name]:
                 task = asyncio.get_running_loop().create_task(self._waive(name), name=f"waive {name}")
                 self._waiving.add(task)
                 task.add_done_callback(self._waiving.discard)
+
+    def _proving(self, name: str, terms: Terms) -> Proving:
+        if terms.querier is not None:
+            return ByQuery(name, terms, self._shared)
+        return ByCommitment(name, terms, self._shared, self.report)
 
     async def _waive(self, name: str) -> None:
         try:
@@ -182,7 +143,7 @@ class Proofs:
         name = inquiry.destination
         await self._shared.act(Proven(name, done.transaction_uid, confirmed, setbacks, how))
         crash_point("proof-taken")
-        self._count(name, inquiry, confirmed, setbacks)
+        self._shared.count(name, len(confirmed), setbacks, inquiry.images)
 
     def _judge(self, inquiry: Inquiry, done: Commitment) -> tuple[list[int], list[Setback]]:
         """What follows for each image that the transaction asked for; what it did not ask for is of no interest."""
@@ -207,81 +168,18 @@ class Proofs:
         retry = proving.terms.retry if proving is not None else Backoff()
         return setback(image, reason, error, retry, self._shared.books.clock() - image.since, time())
 
-    def _count(self, name: str, inquiry: Inquiry, confirmed: list[int], setbacks: list[Setback]) -> None:
-        self._shared.unconfirmed[name] -= len(confirmed) + len(setbacks)
-        if not setbacks:
-            return
-        sizes = {image.instance_id: image.size for image in inquiry.images}
-        again = [sizes[it.instance_id] for it in setbacks if it.state is DeliveryState.READY]
-        log.warning("%s: %d images are not committed: %s", name, len(setbacks), setbacks[0].error)
-        self._shared.books.undelivered(name, again, len(setbacks) - len(again))
 
+class ByCommitment(Proving):
+    """A destination that is asked to commit what it got."""
 
-class Proving:
-    """One destination's task. ``trouble``: why it cannot be asked now; empty: it can."""
-
-    def __init__(self, name: str, terms: Terms, shared: Shared, report: Callable[..., Any]) -> None:
-        self.name = name
-        self.terms = terms
-        self.trouble = ""
-        self._shared = shared
+    def __init__(self, name: str, terms: Terms, shared: Shared, report: TakeReport) -> None:
+        super().__init__(name, terms, shared)
         self._report = report
-        self._new = 0
-        self._wake, self._full = asyncio.Event(), asyncio.Event()
-        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"prove {name}")
-
-    def delivered(self) -> None:
-        """One more waits."""
-        self._new += 1
-        self._wake.set()
-        if self._new >= MOST:
-            self._full.set()
-
-    def stop(self) -> asyncio.Task[None]:
-        """Ask nothing more; the task, which ends."""
-        self._task.cancel()
-        return self._task
-
-    async def _run(self) -> None:
-        failures = 0
-        unsure = True  # what the last run was about to ask when it ended
-        while True:
-            try:
-                await self._round(unsure)
-                failures, unsure = 0, False
-                await self._idle()
-            except Exception as fault:
-                failures += 1
-                self._failed(fault)
-                await asyncio.sleep(self.terms.retry.ceiling(failures))
-
-    def _failed(self, fault: Exception) -> None:
-        """Told once, until it is another one."""
-        words = str(fault) if isinstance(fault, AsyncrouteError) else f"unexpected error: {fault!r}"
-        if words != self.trouble:
-            log.error(
-                "%s: deliveries cannot be confirmed: %s",
-                self.name,
-                words,
-                exc_info=not isinstance(fault, AsyncrouteError),
-            )
-        self.trouble = words
-
-    async def _idle(self) -> None:
-        """Until there is something to ask for, and a little longer, so that more can come."""
-        timeout = LOOK if self._shared.unconfirmed[self.name] else inf
-        due = await self._shared.known.next_due(self.name)
-        if due is not None:
-            timeout = min(timeout, max(due - time(), 0.05))
-        if await _within(self._wake, timeout):
-            await _within(self._full, GATHER)
-        self._new = 0
-        self._wake.clear()
-        self._full.clear()
 
     async def _round(self, unsure: bool) -> None:
         """Ask for all that waits, and for what is overdue."""
-        known, now = self._shared.known, time()
+        known, now, committer = self._shared.known, time(), self.terms.committer
+        assert committer is not None
         due = await known.next_due(self.name)
         if unsure or (due is not None and not now < due <= now + self.terms.wait + AHEAD):
             await self._overdue(now, unsure)
@@ -290,7 +188,7 @@ class Proving:
             self.trouble = ""
         if not found or not self.terms.may():
             return
-        association = await self.terms.committer.open(self._report)
+        association = await committer.open(self._report)
         try:
             while found:
                 await self._ask(association, found)
@@ -327,11 +225,3 @@ class Proving:
             raise
         crash_point("proof-asked")
         await act(Asked(uid, time() + self.terms.wait))
-
-
-async def _within(event: asyncio.Event, seconds: float) -> bool:
-    """Whether it is set by then."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds if seconds < inf else None):
-            await event.wait()
-    return event.is_set()

@@ -94,7 +94,8 @@ SELECT i.id, i.sop_class_uid, i.sop_instance_uid, i.study_uid, i.series_uid, d.r
     i.listener, d.attempts, d.since, i.size, coalesce(d.settled_at, 0)
 FROM (
     SELECT p.instance, p.destination FROM proof AS p INDEXED BY proof_asked
-    WHERE p.destination = (SELECT id FROM destination WHERE name = ?) AND p.inquiry = 0 ORDER BY p.instance LIMIT ?
+    WHERE p.destination = (SELECT id FROM destination WHERE name = ?) AND p.inquiry = 0 AND p.instance > ?
+    ORDER BY p.instance LIMIT ?
 ) AS w
 CROSS JOIN instance AS i ON i.id = w.instance
 CROSS JOIN delivery AS d ON d.instance = w.instance AND d.destination = w.destination
