@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,13 @@ from typing import Any
 import pytest
 
 from tests.support import corpus, settings, synthetic
-from tests.support.committing import Archive, Request
+from tests.support.committing import Archive, Modality, Request
 from tests.support.exact_sender import send_all
 from tests.support.fixtures import MakeRouter
 from tests.support.killing import VARIABLE
 from tests.support.peers import Orthanc
-from tests.support.ports import free_port, listening
-from tests.support.router import Router, run_cli
+from tests.support.ports import HOST, free_port, listening
+from tests.support.router import ROOT, Router, run_cli
 from tests.support.waiting import wait_until
 
 KIND = synthetic.Kind(size=2_000)
@@ -212,6 +213,27 @@ def test_many_go_in_several_transactions(make_router: MakeRouter, archive: Archi
     wait_confirmed(router, 700)
     assert max(len(request.references) for request in archive.requests) <= 300
     assert sorted(uid for request in archive.requests for uid in request.uids) == sorted(i.sop_instance for i in images)
+
+
+def test_the_example_of_the_documentation(make_router: MakeRouter, archive: Archive, tmp_path: Path) -> None:
+    """An archive that commits, one that is queried, and a modality that hears of it."""
+    with Orthanc(tmp_path / "orthanc", {"router": ("CT_A", free_port())}) as backup, Modality("CT_A") as modality:
+        config = tomllib.loads((ROOT / "examples/proof.toml").read_text("utf-8"))
+        ports = {"pacs": archive.port, "backup": backup.port}
+        config["listener"][0] |= {"host": HOST, "port": archive.reports_to}
+        config["peer"][0] |= {"host": HOST, "port": modality.port}
+        for table in config["destination"]:
+            table |= {"host": HOST, "port": ports[table["name"]]}
+        router = make_router(**config).start()
+        images = corpus.named("CT_small.dcm", "MR_small.dcm")
+        send_all(router.caller("CT_A"), images)
+        assert modality.ask(router.port, "2.25.77", [(image.sop_class, image.sop_instance) for image in images]) == 0
+        (request,) = archive.wait_requests(1)
+        router.wait_status(lambda s: not router.channel("backup", s)["unconfirmed"], 30, "the backup is queried")
+        assert not modality.reports
+        archive.commit(request)
+        assert modality.wait_report() == ([image.sop_instance for image in images], {})
+        wait_confirmed(router, 4)
 
 
 def test_orthanc_commits(make_router: MakeRouter, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from asyncroute.config import groups, model
 from asyncroute.config.conditions import LATER_CONDITIONS
+from asyncroute.config.peers import Peer
 from asyncroute.config.table import Table
 from asyncroute.core.titles import FACTS as TITLE_FACTS
 from asyncroute.reload import FIXED
@@ -29,6 +30,7 @@ SECTIONS: dict[str, type[Table]] = {
     '[[destination]] of kind "folder"': model.FolderDestination,
     "[[group]]": groups.Group,
     "[[route]]": model.Route,
+    "[[peer]]": model.Peer,
 }
 LEAST: Mapping[type[Table], Mapping[str, Any]] = {
     model.TlsServer: {"certificate": "c.pem", "key": "k.pem"},
@@ -37,6 +39,7 @@ LEAST: Mapping[type[Table], Mapping[str, Any]] = {
     model.FolderDestination: {"name": "n", "path": "p"},
     groups.Group: {"name": "n", "mode": "balance", "members": ["a", "b"]},
     model.Route: {"name": "n", "to": ["d"]},
+    model.Peer: {"ae_title": "A", "host": "h", "port": 104},
 }
 WITH: Mapping[tuple[type[Table], str], Mapping[str, Any]] = {
     (model.TlsServer, "require_client"): {"client_ca": "ca.pem"},
