@@ -190,15 +190,7 @@ class App:
     def share_descriptors(config: Config) -> descriptors.Descriptors:
         """How many descriptors callers may take; a limit that is too low for ``config`` is told."""
         callers = sum(x.max_associations for x in config.listeners)
-        plan = descriptors.Descriptors.plan(descriptors.limit(), config.node.max_outbound + callers)
-        if plan.limit and plan.room < callers:
-            log.warning(
-                "open files are limited to %d: room for some %d callers, max_associations allows %d (raise the limit)",
-                plan.limit,
-                plan.room,
-                callers,
-            )
-        return plan
+        return descriptors.shared_out(callers, config.node.max_outbound)
 
     def _pool(self, threads: int, name: str) -> ThreadPoolExecutor:
         pool = ThreadPoolExecutor(threads, thread_name_prefix=name)

@@ -30,7 +30,7 @@ SECTIONS: dict[str, type[Table]] = {
     '[[destination]] of kind "folder"': model.FolderDestination,
     "[[group]]": groups.Group,
     "[[route]]": model.Route,
-    "[[peer]]": model.Peer,
+    "[[peer]]": Peer,
 }
 LEAST: Mapping[type[Table], Mapping[str, Any]] = {
     model.TlsServer: {"certificate": "c.pem", "key": "k.pem"},
@@ -39,7 +39,7 @@ LEAST: Mapping[type[Table], Mapping[str, Any]] = {
     model.FolderDestination: {"name": "n", "path": "p"},
     groups.Group: {"name": "n", "mode": "balance", "members": ["a", "b"]},
     model.Route: {"name": "n", "to": ["d"]},
-    model.Peer: {"ae_title": "A", "host": "h", "port": 104},
+    Peer: {"ae_title": "A", "host": "h", "port": 104},
 }
 WITH: Mapping[tuple[type[Table], str], Mapping[str, Any]] = {
     (model.TlsServer, "require_client"): {"client_ca": "ca.pem"},

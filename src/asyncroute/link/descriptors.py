@@ -8,8 +8,11 @@ being written and read, for associations to destinations, for the journal and fo
 
 from __future__ import annotations
 
+import logging
 import resource
 from dataclasses import dataclass
+
+log = logging.getLogger(__name__)
 
 OWN = 40
 """Descriptors of the process itself: libraries, journal, log, sockets that listen, people's commands."""
@@ -50,3 +53,16 @@ def limit() -> int:
     """The number of descriptors that this process may have (RLIMIT_NOFILE, the soft limit); 0 for any number."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 0 if soft == resource.RLIM_INFINITY else soft
+
+
+def shared_out(callers: int, outbound: int) -> Descriptors:
+    """Those of this process, for so many inbound and outbound associations; a limit that is too low is told."""
+    plan = Descriptors.plan(limit(), outbound + callers)
+    if plan.limit and plan.room < callers:
+        log.warning(
+            "open files are limited to %d: room for some %d callers, max_associations allows %d (raise the limit)",
+            plan.limit,
+            plan.room,
+            callers,
+        )
+    return plan
