@@ -128,17 +128,7 @@ class App:
         shared_out = self.share_descriptors(self.config)
         self.committer = Committer(self.spool, self.journal, shared_out.files)
         self._closing.callback(self.committer.close)
-        settler = Settler(self.committer)
-        self.scheduler = Scheduler(self.memory, settler.settle, self.committer.record, self.journal.clock)
-        self.proofs = Proofs(self.reader.proofs, self.committer.act, self.scheduler)
-        settler.proving, settler.on_unproven = self.proofs.destinations, self.proofs.delivered
-        self.pledges = Pledges(self.reader.proofs, self.committer.act)
-        self.committer.on_settled = self.scheduler.settled
-        self.groups = Groups(choosing(self.config.groups), self.scheduler.ill)
-        self.scheduler.elsewhere = self.groups.elsewhere
-        self.committer.on_trouble = self.scheduler.stall
-        self.waiting = Waiting(self._complete, self.reader.completions, self.look_now, self.journal.clock)
-        self.committer.on_waiting = self.waiting.joined
+        self._build_queues()
         self.releaser = Releaser(self.spool, self.committer.release)
         self._closing.callback(self.releaser.close)
         self.committer.on_releasable = self.releaser.release
@@ -169,6 +159,19 @@ class App:
         self.intake.services.requested = self.pledges.request
         self.control = Control(node.data_dir, administer.Administrator(self))
         self.admission.free_bytes = self._measure_space()
+
+    def _build_queues(self) -> None:
+        settler = Settler(self.committer)
+        self.scheduler = Scheduler(self.memory, settler.settle, self.committer.record, self.journal.clock)
+        self.proofs = Proofs(self.reader.proofs, self.committer.act, self.scheduler)
+        settler.proving, settler.on_unproven = self.proofs.destinations, self.proofs.delivered
+        self.pledges = Pledges(self.reader.proofs, self.committer.act)
+        self.committer.on_settled = self.scheduler.settled
+        self.groups = Groups(choosing(self.config.groups), self.scheduler.ill)
+        self.scheduler.elsewhere = self.groups.elsewhere
+        self.committer.on_trouble = self.scheduler.stall
+        self.waiting = Waiting(self._complete, self.reader.completions, self.look_now, self.journal.clock)
+        self.committer.on_waiting = self.waiting.joined
 
     async def another_reader(self, max_ahead: float = MAX_AHEAD) -> SqliteReader:
         """A reader of the journal; whoever asks for it closes it. ``max_ahead``: see ``SqliteReader``."""
