@@ -270,7 +270,7 @@ def _association_advice(outcome: Outcome, target: Target, calling: str) -> str:
         return f"the other side does not know the AE title {calling}: add it there, with the address of this machine"
     if outcome.kind is Kind.CONFIG_PAUSE:
         return f"this side: is its AE title really {target.called_aet}? else the other side: its log tells why"
-    if outcome.narrow:
+    if outcome.narrow and outcome.text.startswith(outcomes.REJECTED):
         return "the other side has no free place for an association at this moment; try again"
     speaks = "without TLS" if target.tls is None else "with TLS"
     return (

@@ -208,10 +208,14 @@ _CALLED_TITLE = (1, 7)
 _BUSY = frozenset({(3, 1), (3, 2)})
 
 
+REJECTED = "association rejected"
+"""How the text of every A-ASSOCIATE-RJ begins."""
+
+
 def rejection_text(result: int, source: int, reason: int) -> str:
     """An A-ASSOCIATE-RJ in words, with its numbers: ``association rejected 1/1/7: called AE title not recognized``."""
     words = _REASONS.get((source, reason), "unknown reason")
-    return f"association rejected {result}/{source}/{reason}: {words}"
+    return f"{REJECTED} {result}/{source}/{reason}: {words}"
 
 
 def rejected(result: int, source: int, reason: int, calling: str = "", called: str = "") -> Outcome:

@@ -10,27 +10,29 @@ import pytest
 
 from asyncroute.core.states import DeliveryState
 from asyncroute.journal import migrate, statements
-from asyncroute.journal.base import Group
 from asyncroute.journal.reader import read_stopped
 from asyncroute.journal.sqlite import SqliteJournal
-from tests.contract.made import image
 from tests.unit.parts import states
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A journal without completions: what came after that table is taken out of a new one."""
-    journal = SqliteJournal.open(tmp_path)
-    journal.commit(Group([image(1, "a")]))
-    journal.close()
-    connection = sqlite3.connect(tmp_path / "journal.db")
-    for statement in (
-        "DROP INDEX delivery_waiting",
-        "DROP TABLE completion",
-        "ALTER TABLE delivery DROP COLUMN completion",
-        f"PRAGMA user_version = {before_completions()}",
-    ):
-        connection.execute(statement)
+    """A journal without completions, as a program of that time left it: one image, owed to "a"."""
+    SqliteJournal.open(tmp_path).close()
+    file = tmp_path / "journal.db"
+    file.unlink()
+    connection = sqlite3.connect(file)
+    migrate.apply(connection, [step for step in statements.migrations() if step[0] <= before_completions()])
+    connection.execute(f"PRAGMA user_version = {before_completions()}")
+    connection.execute(f"PRAGMA application_id = {migrate.APPLICATION_ID}")
+    connection.execute("INSERT INTO destination (id, name) VALUES (1, 'a')")
+    connection.execute(
+        "INSERT INTO instance VALUES (1, 1, '1.2.3.1', '1.2', '1.2.840.10008.1.2', '1.2.3', '1.2.3', '', '', 'CT',"
+        " 'CT_A', 'ROUTER', 'in', '127.0.0.1', 1.0, '000000/00000001.dcm', 400, 1000, 0, NULL, NULL, NULL)"
+    )
+    connection.execute(
+        "INSERT INTO delivery (instance, destination, state, route, size, queued_at) VALUES (1, 1, 1, 'all', 1000, 1.0)"
+    )
     connection.commit()
     connection.close()
     return tmp_path
