@@ -17,7 +17,7 @@ from math import inf
 from asyncroute.core.priority import LOW
 from asyncroute.forward.base import Key, Lane
 
-DWELL = 0.08
+DWELL = 0.12
 """Seconds for which a lane stays with a title while others wait, at least: a few images' time."""
 
 DWELL_MOST = 0.5

@@ -28,7 +28,7 @@ def a_lane(*pairs: tuple[str, ...]) -> TimedLane:
     ("seconds", "dwell", "linger"),
     [
         (0.001, DWELL, LINGER),
-        (0.02, DWELL_COSTS * 0.02, 0.02),
+        (0.05, DWELL_COSTS * 0.05, 0.05),
         (0.1, DWELL_COSTS * 0.1, 0.1),
         (3.0, DWELL_MOST, DWELL_MOST),
     ],
@@ -51,7 +51,7 @@ def test_the_usual_opening_time_counts_not_a_single_one() -> None:
     assert turns.dwell < 0.4
     for _ in range(20):
         turns.opened(lane, 0.02, 0.0)
-    assert turns.dwell == pytest.approx(max(DWELL, 0.08), rel=0.05)
+    assert turns.dwell == pytest.approx(max(DWELL, DWELL_COSTS * 0.02), rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_thirty_titles_over_ten_lanes() -> None:
         town = Town(lanes=10)
         await busy(town, 30, 100, 0.01)
         assert len(town.waits) == 30
-        assert town.longest < 0.2
+        assert town.longest < 0.3
 
     virtually(body)
 
@@ -165,7 +165,7 @@ def test_thirty_titles_and_one_lane() -> None:
         town = Town(lanes=1)
         await busy(town, 30, 30, 0.06)
         assert len(town.waits) == 30
-        assert town.longest < 2
+        assert town.longest < 30 * DWELL
 
     virtually(body)
 
