@@ -16,16 +16,26 @@ WHERE instance = new.column1 AND destination = new.column2;
 SELECT id, (SELECT name FROM destination WHERE id = member) FROM group_study WHERE name = ? AND study = ?;
 
 -- Every image of the study that has none yet gets a delivery to the new member: as old as its earlier one, and anew. It
--- waits for a completion if that one did. What a person discarded stays so. `:study` is the number of its row, here and below.
+-- waits for a completion if that one did. What a person discarded stays so, but nothing is taken (see `take`) that is not
+-- given. `:study` is the number of its row, here and below.
 -- name: give
 INSERT INTO delivery (instance, destination, state, route, priority, strand, size, queued_at, since, direct, completion)
 SELECT k.instance, :member, 1 - coalesce(max(d.state = 0 AND d.direct = 0), 0), k.route, coalesce(min(d.priority), 0),
     coalesce(max(d.strand), 0), i.size, coalesce(min(d.queued_at), :at), :since, 0,
-    max(iif(d.direct = 0, d.completion, NULL))
+    coalesce(max(iif(d.direct = 0 AND d.state = 0, d.completion, NULL)), max(iif(d.direct = 0, d.completion, NULL)))
 FROM kept AS k CROSS JOIN instance AS i ON i.id = k.instance LEFT JOIN delivery AS d ON d.instance = k.instance
 WHERE k.study = :study AND i.path IS NOT NULL
-GROUP BY k.instance HAVING coalesce(max(d.state = 6 AND d.direct = 0), 0) = 0
-ON CONFLICT (instance, destination) DO NOTHING
+GROUP BY k.instance
+HAVING coalesce(max(d.state = 6 AND (d.direct = 0 OR d.destination = :member)), 0) = 0
+OR max(d.destination <> :member AND d.direct = 0 AND d.state IN (0, 1, 2, 5) AND NOT EXISTS (
+    SELECT 1 FROM kept AS o CROSS JOIN group_study AS s ON s.id = o.study
+    WHERE o.instance = k.instance AND o.study <> :study AND s.member = d.destination
+))
+ON CONFLICT (instance, destination) DO UPDATE SET state = excluded.state, route = excluded.route,
+    priority = excluded.priority, direct = 0, completion = excluded.completion, attempts = 0, not_before = 0,
+    last_status = NULL, last_error = '', queued_at = excluded.queued_at, since = excluded.since, first_try_at = NULL,
+    settled_at = NULL
+WHERE state = 6
 RETURNING instance, size;
 
 -- What only this study owes to others than the new member.

@@ -20,14 +20,14 @@ INSERT INTO delivery (instance, destination, state, route, priority, size, stran
 VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (instance, destination) DO NOTHING;
 
--- Deliveries (JSON pairs of instance and destination) begin anew at another destination.
+-- Deliveries (JSON pairs of instance and destination) begin anew at another destination, where they stay (`direct`).
 -- name: redirect
 INSERT INTO delivery (instance, destination, state, route, priority, strand, size, queued_at, since)
 SELECT d.instance, :target, 1, d.route, d.priority, d.strand, d.size, :at, :since
 FROM json_each(:touched) AS j CROSS JOIN delivery AS d
 ON d.instance = json_extract(j.value, '$[0]') AND d.destination = json_extract(j.value, '$[1]') WHERE true
 ON CONFLICT (instance, destination) DO UPDATE SET state = 1, route = excluded.route, priority = excluded.priority,
-    attempts = 0, not_before = 0, last_status = NULL, last_error = '', queued_at = excluded.queued_at,
+    direct = 1, attempts = 0, not_before = 0, last_status = NULL, last_error = '', queued_at = excluded.queued_at,
     since = excluded.since, first_try_at = NULL, settled_at = NULL
 WHERE state = 6;
 
