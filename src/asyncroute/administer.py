@@ -352,15 +352,23 @@ class Administrator:
                 if channel is not None:
                     _give_back(channel, [row.instance_id for row in some])
             touched += n
+            gone = await self._ended(some, chosen, n)
             if state is DeliveryState.FAILED:
                 tally.failed -= n
             else:
-                for row in some[:n]:
+                for row in gone:
                     tally.backlog.remove(row.size)
             if target:
-                for row in some[:n]:
+                for row in gone:
                     scheduler.tallies[target].backlog.add(row.size)
         return touched
+
+    async def _ended(self, rows: list[QueueRow], chosen: Selection, number: int) -> list[QueueRow]:
+        """Those ``number`` of ``rows`` that are not as they were chosen any more."""
+        if number in (0, len(rows)):
+            return rows[:number]
+        left = {row.instance_id for row in await self._app.reader.rows(chosen, len(rows))}
+        return [row for row in rows if row.instance_id not in left][:number]
 
     async def _retry_held(self, what: dict[str, Any], hits: tuple[RouteHit, ...] = ()) -> int:
         """Held images are routed again, or go where ``hits`` says."""
