@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from asyncroute.core import outcomes
 from asyncroute.core.errors import StorageFault
 from asyncroute.core.groups import Group
@@ -15,6 +17,7 @@ from asyncroute.core.outcomes import SUCCESS, Outcome
 from asyncroute.forward.base import Forwarder
 from asyncroute.journal.base import Action
 from asyncroute.journal.base import Group as Batch
+from asyncroute.queue import keeper
 from asyncroute.queue.group import Groups
 from asyncroute.queue.keeper import Keeper
 from asyncroute.queue.scheduler import Scheduler
@@ -209,6 +212,49 @@ def test_an_image_that_was_routed_before_the_move_and_safe_after_it(tmp_path: Pa
             assert (it.states("a"), set(it.states("b"))) == ({}, {1, 2})
             assert it.groups.strays == {}
             await it.agreed()
+
+    on_loop(scenario)()
+
+
+def test_an_image_that_is_safe_while_earlier_ones_are_gathered(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path) as it:
+            it.admit([1])
+            late, later = it.routed([2]), it.routed([3])
+            await it.fail()
+            await it.keeper.look()
+            it.safe(late)
+
+            async def moved() -> None:
+                if later:
+                    it.safe([later.pop()])
+
+            it.keeper._moved = moved
+            await it.keeper.look()
+            await it.keeper.look()
+            assert (it.states("a"), set(it.states("b"))) == ({}, {1, 2, 3})
+            assert it.groups.strays == {}
+            await it.agreed()
+
+    on_loop(scenario)()
+
+
+def test_strays_wait_until_their_channel_rests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path) as it:
+            it.admit([1])
+            late = it.routed([2])
+            await it.fail()
+            await it.keeper.look()
+            it.safe(late)
+            monkeypatch.setattr(keeper, "REST", 0.01)
+            it.queue.scheduler.channels["a"].known.add(99)  # a result that is not durable
+            with pytest.raises(TimeoutError):
+                await it.keeper.look()
+            it.queue.scheduler.channels["a"].known.discard(99)
+            monkeypatch.undo()
+            await it.keeper.look()
+            assert (it.states("a"), set(it.states("b"))) == ({}, {1, 2})
 
     on_loop(scenario)()
 
