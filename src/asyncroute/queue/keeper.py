@@ -151,14 +151,16 @@ class Keeper:
         """Images of this study are at other destinations than its member: they follow it."""
         group = self.groups.groups.get(name)
         places = self.groups.strays.pop((name, study), set())  # more may come meanwhile: they are for the next time
-        if group is None:
-            return
-        member = self.groups.member(group, study)
-        try:
-            await self._move(name, places - {member}, {study: member}, "its study had moved there")
-        except BaseException:
-            self.groups.strays.setdefault((name, study), set()).update(places)
-            raise
+        if group is not None:
+            member = self.groups.member(group, study)
+            try:
+                await self._move(name, places - {member}, {study: member}, "its study had moved there")
+            except BaseException:
+                self.groups.strays.setdefault((name, study), set()).update(places)
+                raise
+        for place in places:  # what stays there its channel has not been told
+            if place in self._scheduler.channels:
+                self._scheduler.channels[place].look_again()
 
     async def _move(self, name: str, places: Collection[str], targets: Mapping[str, str], why: str) -> None:
         """These studies go to their targets; ``places``: where they may be now."""

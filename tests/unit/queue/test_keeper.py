@@ -239,6 +239,21 @@ def test_an_image_that_is_safe_while_earlier_ones_are_gathered(tmp_path: Path) -
     on_loop(scenario)()
 
 
+def test_a_stray_of_a_group_that_is_gone_stays_where_it_is(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path) as it:
+            it.admit([1])
+            late = it.routed([2])
+            await it.fail()
+            await it.keeper.look()
+            it.safe(late)
+            it.groups.change([])
+            await it.keeper.look()
+            await until(lambda: it.queue.ids("a") == {2}, "its destination knows it")
+
+    on_loop(scenario)()
+
+
 def test_strays_wait_until_their_channel_rests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         async with bench(tmp_path) as it:
