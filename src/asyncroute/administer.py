@@ -287,6 +287,7 @@ class Administrator:
                 tally.failed -= n
                 for row in rows[:n]:
                     tally.backlog.add(row.size)
+                self._app.groups.owe(name)
                 touched += n
             total += touched
             if not touched or len(now) < AT_ONCE:
@@ -404,5 +405,6 @@ class Administrator:
         app.scheduler.held -= 1
         for hit in hits:
             app.scheduler.tallies[hit.destination].backlog.add(size)
+            app.groups.owe(hit.destination)
             app.scheduler.channels[hit.destination].look_again()
         return 1

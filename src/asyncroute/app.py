@@ -168,7 +168,7 @@ class App:
         self.pledges = Pledges(self.reader.proofs, self.committer.act)
         self.committer.on_settled = self.scheduler.settled
         self.groups = Groups(choosing(self.config.groups), self.scheduler.ill)
-        self.scheduler.elsewhere = self.groups.elsewhere
+        self.scheduler.elsewhere, self.scheduler.owe = self.groups.elsewhere, self.groups.owe
         self.committer.on_trouble = self.scheduler.stall
         self.waiting = Waiting(self._complete, self.reader.completions, self.look_now, self.journal.clock)
         self.committer.on_waiting = self.waiting.joined

@@ -107,6 +107,10 @@ class Groups:
                 gone += 1
         return gone == len(hit.groups) and not hit.direct
 
+    def owe(self, member: str) -> None:
+        """``member`` may be owed images again that it was not when it was last looked at."""
+        self.owing.update(dict.fromkeys((name, member) for name in self.groups))
+
     # ---- what is so by now
 
     def adopt(self, name: str, study: str, member: str) -> None:

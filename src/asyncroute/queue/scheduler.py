@@ -59,6 +59,8 @@ class Scheduler:
         self.stalled = False
         self.elsewhere: Callable[[RouteHit], bool] = lambda hit: False
         """See ``queue.group.Groups.elsewhere``."""
+        self.owe: Callable[[str], None] = lambda name: None
+        """See ``queue.group.Groups.owe``."""
         self._retiring: set[asyncio.Task[None]] = set()
         self._memory = memory
         self._settle = settle
@@ -174,6 +176,8 @@ class Scheduler:
         for size in sizes:
             tally.backlog.add(size)
         channel = self.channels.get(destination)
+        if sizes:
+            self.owe(destination)
         if channel is not None and sizes:
             channel.look_again()
 

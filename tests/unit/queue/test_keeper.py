@@ -12,10 +12,11 @@ import pytest
 from asyncroute.core import outcomes
 from asyncroute.core.errors import StorageFault
 from asyncroute.core.groups import Group
-from asyncroute.core.model import Instance, RouteHit
+from asyncroute.core.model import Instance, RouteHit, Selection
 from asyncroute.core.outcomes import SUCCESS, Outcome
+from asyncroute.core.states import DeliveryState
 from asyncroute.forward.base import Forwarder
-from asyncroute.journal.base import Action
+from asyncroute.journal.base import Action, Retry
 from asyncroute.journal.base import Group as Batch
 from asyncroute.queue import keeper
 from asyncroute.queue.group import Groups
@@ -195,6 +196,28 @@ def test_a_dead_letter_moves_too(tmp_path: Path) -> None:
             await it.keeper.look()
             assert (it.states("a"), set(it.states("b"))) == ({}, {1, 2})
             await it.agreed()
+
+    on_loop(scenario)()
+
+
+def test_what_a_failed_member_is_owed_again_moves(tmp_path: Path) -> None:
+    """As after a person's retry, or when it does not prove what it got."""
+
+    async def scenario() -> None:
+        async with bench(tmp_path) as it:
+            it.queue.scheduler.owe = it.groups.owe
+            it.admit([1, 2])
+            it.sites["a"].finish(1)
+            it.sites["a"].finish(2, outcomes.classify(0x0122))
+            await it.queue.settled(2)
+            for _ in range(3):
+                it.queue.scheduler.channels["a"].breaker.failed(asyncio.get_running_loop().time())
+            await it.keeper.look()
+            assert it.groups.owing == {}
+            it.queue.journal.commit(Batch(actions=[Retry(Selection((DeliveryState.FAILED,), "a"))]))
+            it.queue.scheduler.undelivered("a", [1000], 0)
+            await it.keeper.look()
+            assert (it.states("a"), set(it.states("b"))) == ({1: "delivered"}, {1, 2})
 
     on_loop(scenario)()
 
