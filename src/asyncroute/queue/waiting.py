@@ -65,6 +65,8 @@ class Waiting:
         """(not due before, id) of each that is not held; images that come later do not change it."""
         self._over: dict[int, None] = {}
         self._touched: set[int] = set()
+        self._moved: set[str] = set()
+        """Where what is just becoming ready has moved meanwhile."""
         self._reading = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -115,6 +117,7 @@ class Waiting:
             self._touched.clear()
             found = await self._read()
             meanwhile = [self._waiting[id_] for id_ in self._touched if id_ in self._waiting]
+        self._moved.update(destination for it in found if it.id in self._over for destination in it.owed)
         known = {it.id: it for it in found if it.id not in self._over} | {it.id: it for it in meanwhile}
         self._take(known.values())
 
@@ -207,7 +210,8 @@ class Waiting:
                 self._add(it)
         else:
             if due:
-                self._ready({destination for it in due for destination in it.owed})
+                moved, self._moved = self._moved, set()
+                self._ready(moved.union(*(it.owed for it in due)))
         finally:
             self._task = None
             self._set_timer()

@@ -10,6 +10,7 @@ import pytest
 
 from asyncroute.core.completion import Completion
 from asyncroute.core.errors import StorageFault
+from asyncroute.core.groups import Move
 from asyncroute.core.model import Instance, RouteHit, Selection, Source, Wait
 from asyncroute.journal import clock, completions
 from asyncroute.journal.base import Complete, Group, SendNow
@@ -321,3 +322,31 @@ def test_nothing_is_done_where_nothing_waits(play: Play) -> None:
         await asyncio.sleep(10_000)
 
     assert play(scenario).commits == []
+
+
+def test_a_study_that_moves_while_it_becomes_ready(play: Play) -> None:
+    """Its new destination is told, too."""
+
+    async def scenario(bench: Bench) -> None:
+        (made,) = bench.images(1)
+        hit = RouteHit("studies", "pacs", wait=Wait("study"), groups=(("archive", "1.2"),), direct=False)
+        made.hits = (hit,)
+        bench.waiting.joined(bench.journal.commit(Group([made])).completions)
+        moved = asyncio.Event()
+
+        async def complete(ids: Sequence[int]) -> int:
+            if ids:
+                await moved.wait()
+            return await bench.complete(ids)
+
+        bench.waiting._complete = complete
+        await asyncio.sleep(61)
+        bench.journal.commit(Group(actions=[Move("archive", "1.2", "copy", "it is down")]))
+        await bench.waiting.refresh()
+        moved.set()
+        await asyncio.sleep(1)
+        assert states(bench.journal, "copy") == {1: "ready"}
+        ((_, told),) = bench.made
+        assert "copy" in told
+
+    play(scenario)
