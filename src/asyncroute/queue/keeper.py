@@ -169,7 +169,7 @@ class Keeper:
             for study, member in targets.items():
                 self.groups.adopt(name, study, member)
                 self.groups.owing[name, member] = None
-            for channel in channels:
+            for channel in (*channels, *self._scheduler.retiring(places)):
                 channel.handover.let_go(lambda delivery: study_of(delivery) in targets)
             moves = [self._act(Move(name, study, member, why)) for study, member in targets.items()]
             results = await asyncio.gather(*moves, return_exceptions=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from time import monotonic, time
 from typing import Any
@@ -61,7 +61,7 @@ class Scheduler:
         """See ``queue.group.Groups.elsewhere``."""
         self.owe: Callable[[str], None] = lambda name: None
         """See ``queue.group.Groups.owe``."""
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], Channel] = {}
         self._memory = memory
         self._settle = settle
         self._note = note
@@ -83,8 +83,12 @@ class Scheduler:
         channel = self.channels.pop(name)
         channel.forget()
         task = self._loop.create_task(channel.stop(deadline), name=f"retire {name}")
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        self._retiring[task] = channel
+        task.add_done_callback(self._retiring.pop)
+
+    def retiring(self, names: Collection[str]) -> list[Channel]:
+        """The channels of these destinations that still end what they were sending."""
+        return [channel for channel in self._retiring.values() if channel.name in names]
 
     def begin(self, counts: Counts) -> None:
         """Take over what the journal counts, then let the channels read."""

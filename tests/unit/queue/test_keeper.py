@@ -436,3 +436,19 @@ def test_a_full_disk_ends_what_is_only_kept(tmp_path: Path) -> None:
             assert it.groups.count == 1
 
     on_loop(scenario)()
+
+
+def test_a_member_that_is_removed_while_it_sends(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bench(tmp_path) as it:
+            it.admit([1, 2])
+            it.groups.change([Group("archive", False, ("b", "c"), (1, 1), 600.0)])
+            it.queue.scheduler.retire("a", asyncio.get_running_loop().time() + 5)
+            await it.keeper.look()
+            assert (it.states("a"), set(it.states("b"))) == ({}, {1, 2})
+            it.sites["a"].finish(1)
+            await it.queue.committer.drained()
+            left = it.queue.scheduler.tallies["a"]
+            assert (left.backlog.images, left.backlog.bytes, left.delivered) == (0, 0, 0)
+
+    on_loop(scenario)()
