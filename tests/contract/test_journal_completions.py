@@ -209,6 +209,14 @@ def test_an_image_whose_file_is_lost_waits_no_longer(journal: Journal) -> None:
     assert journal.reader.completions()[0].images == 1
 
 
+def test_the_last_image_of_a_study_is_lost(journal: Journal) -> None:
+    """The next one waits for itself, from its own arrival."""
+    (first,) = journal.writer.commit(Group([waits(1)], at=NOW)).completions
+    journal.writer.commit(Group(actions=[FileLost(1, "gone", NOW)]))
+    (again,) = journal.writer.commit(Group([waits(2)], at=NOW + 500)).completions
+    assert (again.id > first.id, again.first_at, again.images) == (True, NOW + 500, 1)
+
+
 def test_a_bad_image_does_not_spoil_the_others(journal: Journal) -> None:
     bad = waits(1, checksum=-(1 << 70))
     done = journal.writer.commit(Group([bad, waits(2)]))

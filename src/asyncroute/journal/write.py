@@ -371,6 +371,8 @@ class _Work:
     def _lose(self, action: FileLost) -> int:
         values = {"instance": action.instance_id, "reason": action.reason, "at": action.at}
         touched = self._connection.execute(SQL["lose_deliveries"], values).rowcount
+        if touched:
+            completions.close_empty(self._connection, [action.instance_id], self._at)
         touched += self._connection.execute(SQL["lose_held"], values).rowcount
         if touched:
             self._events.append(Event(action.at, "file-lost", action.reason, action.instance_id))
