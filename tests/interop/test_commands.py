@@ -17,6 +17,7 @@ from tests.support.fixtures import MakeRouter
 from tests.support.images import write_part10
 from tests.support.ports import free_port
 from tests.support.router import Router, run_cli
+from tests.support.waiting import wait_until
 
 TOTALS = {"received", "delivered", "waiting", "held", "failed"}
 CHANNEL = {
@@ -156,7 +157,9 @@ def test_queue_reroute(receivers: ReceiverHost, make_router: MakeRouter) -> None
     router = make_router(destination=destinations, route=[settings.route("all", ["end"])]).start()
     images = synthetic.series("elsewhere", 3)
     send_all(router.caller(), images)
-    router.wait_status(lambda s: s["totals"]["failed"] == 3, 20, "three dead letters")
+    wait_until(
+        lambda: [row["state"] for row in rows(router)] == ["failed"] * 3, 20, "three dead letters in the journal"
+    )
     done = run_cli("queue", "reroute", "other", "-c", router.config_file, "--to", "end", "--error", "0x0122")
     assert (done.returncode, done.stdout) == (0, "3 deliveries, 0 held images: on their way to other\n")
     router.wait_delivered(3)

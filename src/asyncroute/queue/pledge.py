@@ -162,10 +162,10 @@ class Pledges:
             del self._watched[gone]
         for pledge_id in ids:
             self._watched.setdefault(pledge_id, _Watch(now + FIRST))
-        for pledge_id in [id_ for id_, watch in self._watched.items() if watch.at <= now]:
+        for pledge_id, watch in [(id_, watch) for id_, watch in self._watched.items() if watch.at <= now]:
             pledge = await self._known.pledge(pledge_id)
-            if pledge is not None:
-                await self._look(pledge, self._watched[pledge_id])
+            if pledge is not None and pledge_id in self._watched:  # its report may have been accepted meanwhile
+                await self._look(pledge, watch)
 
     async def _look(self, pledge: Pledge, watch: _Watch) -> None:
         late = time() >= pledge.until
