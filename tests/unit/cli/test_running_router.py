@@ -78,7 +78,7 @@ def test_a_destination_that_is_down_needs_a_person(cli: Cli, router: Router, tmp
     assert done.status == 1
     assert "connection refused" in done.out
     (row,) = cli("queue", "list", "--to", "down", "--json", "-c", router.config_file).facts
-    assert row["state"] == "ready"
+    assert row["state"] in ("ready", "sending")  # just being tried again
 
 
 def test_status_works_while_its_configuration_is_being_edited(cli: Cli, router: Router) -> None:
