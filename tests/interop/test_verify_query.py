@@ -74,8 +74,7 @@ def test_dcmtk_is_queried_under_the_title_of_each_sender(make_router: MakeRouter
         router = routed(make_router, port).start()
         for title in ("CT_A", "CT_B"):
             send_all(router.caller(title), synthetic.series(title, 5, synthetic.Kind(size=512)))
-        status = router.wait_delivered(10)
-        assert status["spool"]["files"] == 10
+        router.wait_delivered(10)
         wait_confirmed(router, 10)
 
 
