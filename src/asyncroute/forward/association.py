@@ -44,7 +44,7 @@ from asyncroute.wire.pdata import (
     pdu_room,
 )
 
-__all__ = ["Failed", "Owner", "Requestor", "Shared", "Target", "connect", "connect_as"]
+__all__ = ["Answer", "Failed", "Owner", "Requestor", "Shared", "Target", "connect", "connect_as"]
 
 RELEASE_TIMEOUT = 5.0
 LOOK = 1.0
@@ -71,6 +71,27 @@ class Owner(Protocol):
     def lost(self, outcome: Outcome) -> None:
         """The association is over; ``outcome`` is of the message under way, if there was one."""
         ...
+
+
+class Answer:
+    """The owner of one message that is given at once. ``came``: its status and comment, or ``Failed``."""
+
+    def __init__(self) -> None:
+        self.came: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+
+    def responded(self, status: int, comment: str, early: bool = False) -> None:
+        """See ``Owner``."""
+        if not self.came.done():
+            self.came.set_result((status, comment))
+
+    def room(self) -> None:
+        """See ``Owner``: there is no more."""
+
+    def lost(self, outcome: Outcome) -> None:
+        """See ``Owner``."""
+        if not self.came.done():
+            self.came.set_exception(Failed(outcome))
+            self.came.exception()  # looked at: nobody may be waiting any more
 
 
 class Requestor(Link):
@@ -306,6 +327,13 @@ class Requestor(Link):
             with contextlib.suppress(OSError):
                 self.stream.send((negotiate.abort(0, 0),)) if not self._out else None
             self.close()
+
+    def leave(self) -> None:
+        """End: in an orderly way, or at once in the middle of a message."""
+        if self.busy:
+            self.abort()
+        else:
+            self.release()
 
     def broke(self, error: PeerFault) -> None:
         """See ``Link``."""

@@ -94,10 +94,7 @@ class Committing:
         """See ``forward.base.Committing``."""
         for task in self._tasks:
             task.cancel()
-        if self._dialogue.busy:
-            self._dialogue.abort()
-        else:
-            self._dialogue.release()
+        self._dialogue.leave()
 
     # ---- reports
 
@@ -141,7 +138,4 @@ async def tell(target: Target, shared: Shared, calling_aet: str, done: Commitmen
         status, comment = await dialogue.exchange(context_id, field, instance, command, data)
         return classify(status, {}, comment)
     finally:
-        if dialogue.busy:
-            dialogue.abort()
-        else:
-            dialogue.release()
+        dialogue.leave()

@@ -8,12 +8,10 @@ Guarantees: a data set from the peer is at most ``MAX_DATA`` bytes. Failures: ``
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from asyncroute.core import outcomes
-from asyncroute.core.outcomes import Outcome
-from asyncroute.forward.association import Requestor
+from asyncroute.forward.association import Answer, Requestor
 from asyncroute.forward.dial import Failed, Shared, Target
 from asyncroute.link.stream import Stream
 from asyncroute.wire import command as dimse
@@ -33,27 +31,6 @@ MAX_DATA = 4 << 20
 
 Event = Callable[[int, dimse.Command, bytes], None]
 """A peer's N-EVENT-REPORT request: context id, command set, data set. ``Dialogue.respond`` is to follow."""
-
-
-class _Answer:
-    """``forward.association.Owner`` of one message."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.answer: asyncio.Future[tuple[int, str]] = loop.create_future()
-
-    def responded(self, status: int, comment: str, early: bool = False) -> None:
-        """See ``forward.association.Owner``."""
-        if not self.answer.done():
-            self.answer.set_result((status, comment))
-
-    def room(self) -> None:
-        """See ``forward.association.Owner``: all was given at once."""
-
-    def lost(self, outcome: Outcome) -> None:
-        """See ``forward.association.Owner``."""
-        if not self.answer.done():
-            self.answer.set_exception(Failed(outcome))
-            self.answer.exception()  # looked at: nobody may be waiting any more
 
 
 class Dialogue(Requestor):
@@ -76,14 +53,13 @@ class Dialogue(Requestor):
         """
         if self.ended or self.peer is None:
             raise Failed(outcomes.lost("the association is over", image_in_flight=False))
-        answer = _Answer(self.loop)
-        self.owner = answer
+        self.owner = answer = Answer()
         self._begin(field, instance)
         self._all_sent = False
         room = pdu_room(self.peer.peer_max_pdu, self.target.max_pdu)
         self._cutter, self._to_cut = DataCutter(context_id, len(data), room), len(data)
         self._send((memoryview(data),), [command_pdus(context_id, command, room)])
-        return await answer.answer
+        return await answer.came
 
     def respond(self, context_id: int, command: dimse.Command, status: int, comment: str = "") -> None:
         """The response to a request of the peer."""

@@ -11,7 +11,7 @@ import tempfile
 
 from asyncroute.core import outcomes
 from asyncroute.core.outcomes import Kind, Outcome, Scope
-from asyncroute.forward.association import Failed, Requestor, connect
+from asyncroute.forward.association import Answer, Failed, connect
 from asyncroute.forward.base import Forwarder
 from asyncroute.forward.dicom import DicomForwarder
 from asyncroute.forward.folder import FolderForwarder
@@ -39,37 +39,19 @@ async def _ask(forwarder: DicomForwarder, title: str) -> Outcome:
     if association.peer is None or not association.peer.contexts:
         forwarder.release(association)
         return outcomes.SUCCESS
-    return await _Question(association, forwarder).outcome
-
-
-class _Question:
-    """One C-ECHO; ``forward.association.Owner``."""
-
-    def __init__(self, association: Requestor, forwarder: DicomForwarder) -> None:
-        self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._association = association
-        self._forwarder = forwarder
-        if association.ended:
-            self.lost(outcomes.lost("association ended as soon as it was accepted", image_in_flight=False))
-        else:
-            association.owner = self
-            association.echo()
-
-    def responded(self, status: int, comment: str, early: bool = False) -> None:
-        """See ``Owner``."""
-        self._forwarder.release(self._association)
-        self._end(outcomes.SUCCESS)
-
-    def room(self) -> None:
-        """See ``Owner``."""
-
-    def lost(self, outcome: Outcome) -> None:
-        """See ``Owner``."""
-        self._end(outcomes.lost(outcome.text, image_in_flight=False))
-
-    def _end(self, outcome: Outcome) -> None:
-        if not self.outcome.done():
-            self.outcome.set_result(outcome)
+    if association.ended:
+        return outcomes.lost("association ended as soon as it was accepted", image_in_flight=False)
+    association.owner = answer = Answer()
+    association.echo()
+    try:
+        await answer.came
+    except Failed as failure:
+        return outcomes.lost(failure.outcome.text, image_in_flight=False)
+    except asyncio.CancelledError:
+        association.abort()
+        raise
+    forwarder.release(association)
+    return outcomes.SUCCESS
 
 
 def _write(forwarder: FolderForwarder) -> Outcome:

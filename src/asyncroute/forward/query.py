@@ -70,7 +70,4 @@ class Querying:
 
     def close(self) -> None:
         """See ``forward.base.Querying``."""
-        if self._dialogue.busy:
-            self._dialogue.abort()
-        else:
-            self._dialogue.release()
+        self._dialogue.leave()

@@ -183,8 +183,6 @@ class _Work:
         facts = (image.id, image.size, self._queued_at or image.received_at, key)
         owed = [
             (*facts, self._number(hit.destination), hit.route, hit.priority, self._since, self._completion(image, hit))
-            if hit.wait
-            else (*facts, self._number(hit.destination), hit.route, hit.priority, self._since, None)
             for hit in image.hits
         ]
         first = owed[0] if owed else (*facts, *_TO_NOBODY)

@@ -145,8 +145,7 @@ class Flows:
 
     def take(self, flow: Flow) -> Delivery:
         """Remove and return the head of ``flow``."""
-        levels, classes = flow.levels, self.classes
-        level = levels[next(iter(levels)) if len(levels) == 1 else classes.best(levels)]
+        level, classes = self._next(flow), self.classes
         line = level[0]
         entries, priority = line.entries, line.strand[0]
         _, delivery = entries.popleft()

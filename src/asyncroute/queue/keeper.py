@@ -158,9 +158,7 @@ class Keeper:
             except BaseException:
                 self.groups.strays.setdefault((name, study), set()).update(places)
                 raise
-        for place in places:  # what stays there its channel has not been told
-            if place in self._scheduler.channels:
-                self._scheduler.channels[place].look_again()
+        self._scheduler.look_again(places)  # what stays there its channel has not been told
 
     async def _move(self, name: str, places: Collection[str], targets: Mapping[str, str], why: str) -> None:
         """These studies go to their targets; ``places``: where they may be now."""
@@ -180,9 +178,8 @@ class Keeper:
             raise faults[0]
         if self._moved is not None:
             await self._moved()
-            for member in set(targets.values()):  # what was complete in between is ready there, and nobody said so
-                if member in self._scheduler.channels:
-                    self._scheduler.channels[member].look_again()
+            # what was complete in between is ready there, and nobody said so
+            self._scheduler.look_again(set(targets.values()))
 
     def _tell(self, name: str, member: str, targets: Mapping[str, str], why: str) -> None:
         others = ", ".join(sorted(set(targets.values())))

@@ -17,6 +17,7 @@ from typing import Any
 
 from asyncroute.core.rates import Rates
 from asyncroute.queue.alarm import Alarm
+from asyncroute.queue.report import count_second
 from asyncroute.queue.times import LEAST, LOOK
 
 BURST = 0.1
@@ -42,7 +43,7 @@ class Pace:
         """When all that was sent is paid for."""
         self._waiting: deque[Callable[[], None]] = deque()
         self._slowed = -inf
-        self._sent: deque[list[float]] = deque()
+        self._sent: deque[list[int]] = deque()
         self._alarm = Alarm(self._rings)
 
     def change(self, rates: Rates | None, now: float) -> None:
@@ -79,7 +80,7 @@ class Pace:
             return False
         if self._rate is not None:
             self._paid = max(self._paid, now - BURST) + count / self._rate
-        self._count(count, now)
+        count_second(self._sent, now, count, TOLD)
         return True
 
     def _wait(self, now: float) -> None:
@@ -114,15 +115,6 @@ class Pace:
             self._rate = rate
 
     # ---- for people
-
-    def _count(self, count: int, now: float) -> None:
-        sent, second = self._sent, float(int(now))
-        if sent and sent[-1][0] == second:
-            sent[-1][1] += count
-            return
-        sent.append([second, count])
-        while sent[0][0] < second - TOLD:
-            sent.popleft()
 
     def describe(self, now: float) -> dict[str, Any] | None:
         """For ``status``: bytes a second that may be (None: any number) and until when (epoch; None: always), those

@@ -10,10 +10,10 @@ each request, and one request's images at a time. Failures are logged and shown 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from math import inf
 from time import time
 from typing import Any, Final, Protocol
 
@@ -22,6 +22,8 @@ from asyncroute.core.model import Source
 from asyncroute.core.outcomes import Outcome
 from asyncroute.core.proof import Commitment, Failed, Pledge, ProofAction, Redeem, verdict
 from asyncroute.journal.base import Proofs as Known
+from asyncroute.queue.proving import within
+from asyncroute.wire import command as dimse
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +44,6 @@ AT_ONCE: Final = 32
 
 SHARE: Final = 9.0
 """Looking takes one tenth of the journal's reader at most."""
-
-SUCCESS, INVALID_ARGUMENT, PROCESSING_FAILURE, RESOURCE_LIMITATION = 0x0000, 0x0115, 0x0110, 0x0213
 
 Tell = Callable[[str, Commitment], Coroutine[Any, Any, Outcome]]
 """Report under this calling AE title; raises ``PeerFault``."""
@@ -116,9 +116,9 @@ class Pledges:
     async def request(self, source: Source, asked: Commitment, wait: float, asker: Asker) -> tuple[int, str]:
         """A sender asks; status and comment of the answer. ``wait``: seconds that deliveries have."""
         if not asked.references:
-            return INVALID_ARGUMENT, "no Referenced SOP Sequence"
+            return dimse.INVALID_ARGUMENT, "no Referenced SOP Sequence"
         if len(self._watched) >= MOST:
-            return RESOURCE_LIMITATION, f"{MOST} requests wait for their report"
+            return dimse.RESOURCE_LIMITATION, f"{MOST} requests wait for their report"
         key = (source.calling_aet, asked.transaction_uid)
         if source.calling_aet not in self.peers:
             self._askers[key] = asker
@@ -128,9 +128,9 @@ class Pledges:
         except AsyncrouteError as fault:
             log.error("a commitment request cannot be kept: %s", fault)
             self._askers.pop(key, None)
-            return PROCESSING_FAILURE, "it cannot be kept now"
+            return dimse.PROCESSING_FAILURE, "it cannot be kept now"
         self._wake.set()
-        return SUCCESS, ""
+        return dimse.SUCCESS, ""
 
     # ---- the task
 
@@ -148,10 +148,8 @@ class Pledges:
 
     async def _idle(self) -> None:
         """Until one is due, or there is a new one."""
-        due = min((watch.at for watch in self._watched.values()), default=None)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(due - self._loop.time(), 0.0) if due is not None else None):
-                await self._wake.wait()
+        due = min((watch.at for watch in self._watched.values()), default=inf)
+        await within(self._wake, max(due - self._loop.time(), 0.0))
 
     async def _round(self) -> None:
         """Look at those that are due, and find the new ones."""

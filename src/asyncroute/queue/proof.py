@@ -41,13 +41,12 @@ from asyncroute.forward.base import Committing, NotAsked, TakeReport
 from asyncroute.journal.base import Proofs as Known
 from asyncroute.queue.proving import MOST, Books, Proving, Shared, Terms
 from asyncroute.queue.query import ByQuery
+from asyncroute.wire import command as dimse
 
 log = logging.getLogger(__name__)
 
 AHEAD: Final = 3600.0
 """Seconds by which a time in the journal may be ahead of what the configuration explains: else a clock was wrong."""
-
-SUCCESS, PROCESSING_FAILURE = 0x0000, 0x0110
 
 
 class Proofs:
@@ -125,13 +124,13 @@ class Proofs:
             inquiry = await self._shared.known.inquiry(done.transaction_uid)
             if inquiry is None:
                 log.warning("a report on the unknown transaction %s", done.transaction_uid)
-                return PROCESSING_FAILURE, "unknown transaction"
+                return dimse.PROCESSING_FAILURE, "unknown transaction"
             async with self._locks[inquiry.destination]:  # so that what is decided on is not changed meanwhile
                 await self._take(done)
         except AsyncrouteError as fault:
             log.error("a commitment report cannot be kept: %s", fault)
-            return PROCESSING_FAILURE, "it cannot be kept now"
-        return SUCCESS, ""
+            return dimse.PROCESSING_FAILURE, "it cannot be kept now"
+        return dimse.SUCCESS, ""
 
     async def _take(self, done: Commitment) -> None:
         inquiry = await self._shared.known.inquiry(done.transaction_uid)

@@ -1,7 +1,11 @@
-"""What a channel shows of itself: its own part of the ``channels`` lines of ``status --json``. Changes nothing."""
+"""What a channel shows of itself: its part of the ``channels`` lines of ``status --json``; and counts by the second.
+
+The latter are what rates are told from. Nothing here changes a channel.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,3 +37,14 @@ def removed(name: str) -> dict[str, Any]:
     counts = {"sending": 0, "window": 0, "window_most": 0, "window_why": "", "lanes": 0}
     times = {"bandwidth": None, "held_since": None, "closed_until": None}
     return {"name": name, "kind": "", "state": "removed", **counts, **times, "last_error": text}
+
+
+def count_second(recent: deque[list[int]], now: float, number: int, keep: float) -> None:
+    """Add to what happens in this second; ``recent``: [second, number], of the last ``keep`` seconds."""
+    second = int(now)
+    if recent and recent[-1][0] == second:
+        recent[-1][1] += number
+        return
+    recent.append([second, number])
+    while recent[0][0] < second - keep:
+        recent.popleft()

@@ -179,11 +179,9 @@ class Scheduler:
         tally.failed += failed
         for size in sizes:
             tally.backlog.add(size)
-        channel = self.channels.get(destination)
         if sizes:
             self.owe(destination)
-        if channel is not None and sizes:
-            channel.look_again()
+            self.look_again((destination,))
 
     def note(self, kind: str, text: str, destination: str, instance_id: int | None = None) -> None:
         """See ``queue.verdict.Ledger``."""
@@ -212,6 +210,13 @@ class Scheduler:
             if channel is not None:
                 channel.settled(s.instance_id, s.state is not DeliveryState.READY)
 
+    def look_again(self, names: Iterable[str]) -> None:
+        """The journal may hold deliveries to these destinations that their channels do not know."""
+        for name in names:
+            channel = self.channels.get(name)
+            if channel is not None:
+                channel.look_again()
+
     def regrouped(self, news: Regrouped) -> None:
         """These deliveries are no more, and those are new."""
         for _, name, size, dead in news.taken:
@@ -221,10 +226,7 @@ class Scheduler:
                 self.tallies[name].backlog.remove(size)
         for _, name, size in news.given:
             self.tallies[name].backlog.add(size)
-        for name in {name for _, name, _ in news.given}:
-            channel = self.channels.get(name)
-            if channel is not None:
-                channel.look_again()
+        self.look_again({name for _, name, _ in news.given})
 
     def ill(self, name: str) -> str:
         """Why a destination should have no studies of its groups; empty: it may."""
@@ -236,14 +238,7 @@ class Scheduler:
     # ---- rates and status
 
     def _count_rate(self, tally: Tally) -> None:
-        second = int(self._loop.time())
-        recent = tally.recent
-        if recent and recent[-1][0] == second:
-            recent[-1][1] += 1
-        else:
-            recent.append([second, 1])
-            while recent[0][0] < second - RATE_SECONDS:
-                recent.popleft()
+        report.count_second(tally.recent, self._loop.time(), 1, RATE_SECONDS)
 
     def _rate(self, tally: Tally) -> float:
         since = self._loop.time() - RATE_SECONDS

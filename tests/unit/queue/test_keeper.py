@@ -91,6 +91,14 @@ class Bench:
             self.sites[name].busy[0].finish(REFUSED, stays_open=False)
         channel.breaker.until = asyncio.get_running_loop().time() + 60
 
+    async def go_astray(self) -> None:
+        """Image 2 is safe at "a" only after its study, with image 1, has moved to "b"."""
+        self.admit([1])
+        late = self.routed([2])
+        await self.fail()
+        await self.keeper.look()
+        self.safe(late)
+
     async def agreed(self) -> None:
         """The counters are those that a new start would read."""
         await self.queue.committer.drained()
@@ -225,11 +233,7 @@ def test_what_a_failed_member_is_owed_again_moves(tmp_path: Path) -> None:
 def test_an_image_that_was_routed_before_the_move_and_safe_after_it(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with bench(tmp_path) as it:
-            it.admit([1])
-            late = it.routed([2])
-            await it.fail()
-            await it.keeper.look()
-            it.safe(late)
+            await it.go_astray()
             assert it.queue.ids("a") == set()
             await it.keeper.look()
             assert (it.states("a"), set(it.states("b"))) == ({}, {1, 2})
@@ -265,11 +269,7 @@ def test_an_image_that_is_safe_while_earlier_ones_are_gathered(tmp_path: Path) -
 def test_a_stray_of_a_group_that_is_gone_stays_where_it_is(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with bench(tmp_path) as it:
-            it.admit([1])
-            late = it.routed([2])
-            await it.fail()
-            await it.keeper.look()
-            it.safe(late)
+            await it.go_astray()
             it.groups.change([])
             await it.keeper.look()
             await until(lambda: it.queue.ids("a") == {2}, "its destination knows it")
@@ -280,11 +280,7 @@ def test_a_stray_of_a_group_that_is_gone_stays_where_it_is(tmp_path: Path) -> No
 def test_strays_wait_until_their_channel_rests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         async with bench(tmp_path) as it:
-            it.admit([1])
-            late = it.routed([2])
-            await it.fail()
-            await it.keeper.look()
-            it.safe(late)
+            await it.go_astray()
             monkeypatch.setattr(keeper, "REST", 0.01)
             it.queue.scheduler.channels["a"].known.add(99)  # a result that is not durable
             with pytest.raises(TimeoutError):
@@ -300,11 +296,7 @@ def test_strays_wait_until_their_channel_rests(tmp_path: Path, monkeypatch: pyte
 def test_a_crash_before_a_stray_was_gathered(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with bench(tmp_path) as it:
-            it.admit([1])
-            late = it.routed([2])
-            await it.fail()
-            await it.keeper.look()
-            it.safe(late)
+            await it.go_astray()
             it.restart()
             await it.keeper.begin()
             await it.keeper.look()
