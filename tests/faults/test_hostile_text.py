@@ -284,6 +284,7 @@ def test_links_in_a_folder_destination(make_router: MakeRouter, tmp_path: Path) 
     images = [first, *(synthetic.image(f"linked-{name}", 0, patient=name) for name in patients)]
     send_all(router.caller(), images)
     router.wait_status(lambda s: s["totals"]["delivered"] == 3 and s["totals"]["failed"] == 2, 30, "all are settled")
+    router.wait_failed(2)
     assert not list(outside.iterdir())
     assert not (tmp_path / "nowhere").exists()
     assert router.channel("archive")["state"] == "up"
@@ -304,7 +305,7 @@ def test_comments_of_destinations(make_router: MakeRouter, receivers: ReceiverHo
         route=[settings.route("all", names)],
     ).start()
     send_all(router.caller(), [synthetic.image("commented", 0)])
-    router.wait_status(lambda s: s["totals"]["failed"] == len(ends), 30, "dead letters everywhere")
+    router.wait_failed(len(ends))
     shown = assert_commands_clean(router)
     assert "]0;owned" in shown
     router.stop()
@@ -449,7 +450,7 @@ def test_on_a_terminal(make_router: MakeRouter, receivers: ReceiverHost, words: 
     send_all(
         router.caller(), [synthetic.image("terminal", 0), described(1, TITLE.encode() + FORGED.encode(), "", True)]
     )
-    router.wait_status(lambda s: s["totals"]["failed"] == 1, 20, "a dead letter")
+    router.wait_failed(1)
     output = on_terminal(*words, "-c", router.config_file, until=b"EVILCOMMENT")
     assert b"EVILCOMMENT" in output
     assert b"\x1b]" not in output

@@ -17,7 +17,6 @@ from tests.support.fixtures import MakeRouter
 from tests.support.images import write_part10
 from tests.support.ports import free_port
 from tests.support.router import Router, run_cli
-from tests.support.waiting import wait_until
 
 TOTALS = {"received", "delivered", "waiting", "held", "failed"}
 CHANNEL = {
@@ -119,7 +118,7 @@ def rows(router: Router) -> list[dict[str, Any]]:
 def with_dead_letters(make_router: MakeRouter, end: ExactReceiver) -> Router:
     router = simple(make_router, end).start()
     send_all(router.caller(), synthetic.series("dead", 3))
-    router.wait_status(lambda s: s["totals"]["failed"] == 3, 20, "three dead letters")
+    router.wait_failed(3)
     return router
 
 
@@ -157,9 +156,7 @@ def test_queue_reroute(receivers: ReceiverHost, make_router: MakeRouter) -> None
     router = make_router(destination=destinations, route=[settings.route("all", ["end"])]).start()
     images = synthetic.series("elsewhere", 3)
     send_all(router.caller(), images)
-    wait_until(
-        lambda: [row["state"] for row in rows(router)] == ["failed"] * 3, 20, "three dead letters in the journal"
-    )
+    router.wait_failed(3)
     done = run_cli("queue", "reroute", "other", "-c", router.config_file, "--to", "end", "--error", "0x0122")
     assert (done.returncode, done.stdout) == (0, "3 deliveries, 0 held images: on their way to other\n")
     router.wait_delivered(3)

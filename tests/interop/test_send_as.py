@@ -79,6 +79,7 @@ def test_a_title_that_is_too_long_is_a_dead_letter_until_it_is_mended(
     long, short = synthetic.series("long", 5, KIND), synthetic.series("short", 20, KIND)
     Fleet([(router.caller("CT_IN_ROOM_1"), long), (router.caller("CT_A"), short)]).run().assert_clean()
     router.wait_status(lambda s: s["totals"]["failed"] == 5 and s["totals"]["delivered"] == 20, 30, "25 results")
+    router.wait_failed(5)
     assert_exactly(end, short)
     assert titles(end) == {"RADIO_CT_A": 20}
     listed = json.loads(run_cli("queue", "list", "-c", router.config_file, "--json").stdout)

@@ -37,13 +37,23 @@ def get(data_dir: Path, path: str) -> dict[str, Any]:
     Raises:
         OSError: nothing answers there.
     """
+    parsed: dict[str, Any] = _answer(data_dir, "GET", path, None)
+    return parsed
+
+
+def listed(data_dir: Path, what: dict[str, Any]) -> list[dict[str, Any]]:
+    """What ``queue list`` of the router in ``data_dir`` finds. Raises as ``get``."""
+    parsed: list[dict[str, Any]] = _answer(data_dir, "POST", "/queue/list", json.dumps(what))
+    return parsed
+
+
+def _answer(data_dir: Path, method: str, path: str, body: str | None) -> Any:
     connection = _Connection(data_dir)
     try:
-        connection.request("GET", path)
+        connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
         answer = connection.getresponse()
         content = answer.read()
     finally:
         connection.close()
     assert answer.status == 200, content
-    parsed: dict[str, Any] = json.loads(content)
-    return parsed
+    return json.loads(content)

@@ -225,6 +225,12 @@ class Router:
         """Wait until ``count`` deliveries in all have been delivered (since the data folder was made)."""
         return self.wait_status(lambda s: s["totals"]["delivered"] >= count, deadline, f"{count} deliveries")
 
+    def wait_failed(self, count: int, deadline: float = 30) -> None:
+        """Wait until ``count`` dead letters are in the journal, where commands find them; ``status`` counts a result
+        some 50 ms before."""
+        what = f"{count} dead letters in the journal"
+        wait_until(lambda: len(control.listed(self.data_dir, {"state": "failed"})) == count, deadline, what)
+
     def wait_drained(self, deadline: float = 60) -> Status:
         """Wait until no delivery is owed any more and the spool is empty."""
         return self.wait_status(_drained, deadline, "all delivered and the spool empty")
