@@ -17,27 +17,20 @@ import ssl
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Any
 
 from asyncroute import administer
 from asyncroute.admit import Admission, free_space
 from asyncroute.commit import Committer
-from asyncroute.config import Config, Destination, DicomDestination, FolderDestination, compile_routes
+from asyncroute.config import Config, compile_routes
 from asyncroute.config.groups import choosing
-from asyncroute.config.model import CLEAR_TEXT
-from asyncroute.config.model import Listener as ListenerSettings
-from asyncroute.config.titles import titles_of
+from asyncroute.config.listeners import CLEAR_TEXT
+from asyncroute.config.listeners import Listener as ListenerSettings
 from asyncroute.core.errors import AsyncrouteError
 from asyncroute.core.outcomes import SLOW
 from asyncroute.forward import probe
-from asyncroute.forward.association import Shared, Target
-from asyncroute.forward.base import Forwarder
-from asyncroute.forward.commitment import Committer as Commitments
-from asyncroute.forward.commitment import tell
-from asyncroute.forward.dicom import DicomForwarder, Means, Policy
-from asyncroute.forward.folder import FolderForwarder
-from asyncroute.forward.query import Querier
+from asyncroute.forward.association import Shared
+from asyncroute.forward.dicom import Means
 from asyncroute.forward.reading import Readers
 from asyncroute.journal.base import Complete
 from asyncroute.journal.pruning import keep_pruned
@@ -49,13 +42,11 @@ from asyncroute.link.deadlines import Deadlines
 from asyncroute.link.resolve import Resolver
 from asyncroute.link.users import Users
 from asyncroute.link.users import load as load_users
-from asyncroute.queue.channel import Channel
+from asyncroute.outlets import FOLDER_THREADS, Outlets
 from asyncroute.queue.group import Groups
 from asyncroute.queue.keeper import Keeper
-from asyncroute.queue.limits import Backlog, Outbound
-from asyncroute.queue.pledge import Pledges, Tell
+from asyncroute.queue.pledge import Pledges
 from asyncroute.queue.proof import Proofs
-from asyncroute.queue.proving import Terms
 from asyncroute.queue.scheduler import Scheduler
 from asyncroute.queue.waiting import Patience, Waiting
 from asyncroute.receive.listener import Intake, Listener
@@ -69,10 +60,6 @@ from asyncroute.status.control import Control
 from asyncroute.status.local import Orphans
 
 log = logging.getLogger(__name__)
-
-FOLDER_LANES = 4
-FOLDER_THREADS = 256
-"""Of all folder destinations together, started as they are needed: one that hangs keeps ``FOLDER_LANES`` of them."""
 
 HOUSEKEEPING = 1.0
 STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -137,7 +124,6 @@ class App:
         self.negotiators = self._pool(2, "negotiate")
         self.readers = Readers(self.spool)
         self._closing.callback(self.readers.close)
-        self.folder_writers = self._pool(FOLDER_THREADS, "folder")
         self._build_channels()
         router = Router(compile_routes(self.config), self.groups.addressed)
         writers = self._pool(4, "stream")
@@ -201,77 +187,17 @@ class App:
         return pool
 
     def _build_channels(self) -> None:
-        self._outbound = Outbound(self.config.node.max_outbound)
         shared = Shared(self.deadlines, self.negotiators, self.resolver)
-        self._means = Means(shared, self.memory, self.readers)
-        for d in self.config.destinations:
-            self.scheduler.add(self.channel(d, self.forwarder(d, self.config)))
-
-    def channel(self, d: Destination, forwarder: Forwarder) -> Channel:
-        """A new channel to ``d``."""
-        channel = Channel(
-            d.name,
-            forwarder,
-            _lanes(d),
-            d.retry.backoff,
-            Backlog(d.max_backlog.images, d.max_backlog.bytes),
+        self.outlets = Outlets(
+            self.config,
+            Means(shared, self.memory, self.readers),
+            self.spool,
             self.reader,
             self.scheduler,
-            self._outbound if d.kind == "dicom" else Outbound(FOLDER_LANES),
+            self._pool(FOLDER_THREADS, "folder"),
         )
-        self._limit(channel, d)
-        channel.times.change(d.open_hours, _gap(d), self.loop.time())
-        return channel
-
-    def _limit(self, channel: Channel, d: Destination) -> None:
-        channel.window.change(_lanes(d), _adaptive(d))
-        channel.pace.change(d.rates, self.loop.time())
-        channel.limit_studies(_per_study(d))
-
-    def forwarder(self, d: Destination, config: Config) -> Forwarder:
-        """What sends to ``d`` of ``config``.
-
-        Raises:
-            OurFault: its TLS files cannot be used.
-        """
-        if isinstance(d, FolderDestination):
-            return self._folder(d)
-        title, ends = titles_of(config, d).title, d.association
-        policy = Policy(title, d.overrides, ends.idle_close, ends.max_age, d.max_contexts, d.min_gap, ends.scope)
-        return DicomForwarder(d.name, target_of(d), policy, self._means)
-
-    def change_channel(self, channel: Channel, d: Destination, forwarder: Forwarder) -> None:
-        """New settings for a channel that runs. Nothing here can fail."""
-        self._limit(channel, d)
-        channel.change(forwarder, d.retry.backoff, d.open_hours, _gap(d))
-        channel.backlog.max_images, channel.backlog.max_bytes = d.max_backlog.images, d.max_backlog.bytes
-
-    def proof_terms(self, config: Config) -> tuple[dict[str, Terms], list[str]]:
-        """Which destinations of ``config`` prove their deliveries, and how; which do not.
-
-        Raises:
-            OurFault: the TLS files of one cannot be used.
-        """
-        proving = [d for d in config.destinations if isinstance(d, DicomDestination) and d.verify != "no"]
-        terms = {d.name: self._terms(config, d) for d in proving}
-        return terms, [d.name for d in config.destinations if d.name not in terms]
-
-    def peers(self, config: Config) -> dict[str, Tell]:
-        """How to report to senders that have a ``[[peer]]``."""
-        targets = {peer.ae_title: Target(peer.host, peer.port, peer.ae_title) for peer in config.peers}
-        return {title: partial(tell, target, self._means.shared) for title, target in targets.items()}
-
-    def _terms(self, config: Config, d: DicomDestination) -> Terms:
-        target, shared, commits = target_of(d), self._means.shared, d.verify == "commit"
-        committer = Commitments(target, d.calling_ae_title, shared) if commits else None
-        querier = None if commits else Querier(target, shared)
-        title = titles_of(config, d).title
-
-        def may() -> bool:
-            channel, now = self.scheduler.channels.get(d.name), self.loop.time()
-            return channel is not None and not channel.breaker.open and not channel.verdict.paused_until(now)
-
-        return Terms(committer, querier, d.verify_wait, d.association.idle_close, d.retry.backoff, may, title)
+        for d in self.config.destinations:
+            self.scheduler.add(self.outlets.channel(d, self.outlets.forwarder(d, self.config)))
 
     @staticmethod
     def patience(config: Config) -> dict[str, Patience]:
@@ -291,10 +217,6 @@ class App:
         context = tls.server_context(t.certificate, t.key, t.client_ca, t.require_client) if t else None
         return context, load_users(identity.users_file) if identity else None
 
-    def _folder(self, d: FolderDestination) -> Forwarder:
-        sync = self.config.node.durability == "power-loss"
-        return FolderForwarder(d.name, d.path, d.template, d.duplicates, self.spool, self.folder_writers, sync)
-
     # ---- running
 
     async def start(self) -> None:
@@ -307,8 +229,8 @@ class App:
         self._received_before = counts.totals.get("received", 0)
         await self.keeper.begin()
         self.scheduler.begin(counts)
-        self.proofs.begin(counts.unconfirmed, *self.proof_terms(self.config))
-        self.pledges.begin(self.peers(self.config))
+        self.proofs.begin(counts.unconfirmed, *self.outlets.proof_terms(self.config))
+        self.pledges.begin(self.outlets.peers(self.config))
         self.releaser.release(self.recovered.releasable)
         await self.waiting.begin(self.patience(self.config))
         self.deadlines.start()
@@ -468,30 +390,3 @@ def _exit_at_once(*_: object) -> None:
     """The second signal."""
     log.warning("stopped again while draining: exiting at once")
     os._exit(1)
-
-
-def target_of(d: DicomDestination) -> Target:
-    """Where a destination's associations go.
-
-    Raises:
-        OurFault: its TLS files cannot be used.
-    """
-    context = tls.client_context(d.tls.ca, d.tls.certificate, d.tls.key) if d.tls else None
-    name = d.tls.server_name if d.tls else None
-    return Target(d.host, d.port, d.ae_title, d.connect_timeout, d.response_timeout, d.max_pdu, context, name)
-
-
-def _gap(d: Destination) -> float:
-    return d.min_gap if isinstance(d, DicomDestination) else 0.0
-
-
-def _per_study(d: Destination) -> int:
-    return d.max_per_study if isinstance(d, DicomDestination) else 0
-
-
-def _adaptive(d: Destination) -> bool:
-    return isinstance(d, DicomDestination) and d.adaptive
-
-
-def _lanes(d: Destination) -> int:
-    return d.max_associations if isinstance(d, DicomDestination) else FOLDER_LANES

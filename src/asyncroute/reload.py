@@ -46,8 +46,8 @@ def reload(app: App) -> list[str]:
     for key in FIXED:
         if getattr(new.node, key) != getattr(app.config.node, key):
             raise OurFault(f"{app.config.path}: node.{key}: cannot change while the router runs; restart it")
-    forwarders = {d.name: app.forwarder(d, new) for d in new.destinations}
-    proof = app.proof_terms(new)
+    forwarders = {d.name: app.outlets.forwarder(d, new) for d in new.destinations}
+    proof = app.outlets.proof_terms(new)
     table = compile_routes(new)
     changes = _named_changes(app.config, new)
     seen = stamps(new)
@@ -60,7 +60,7 @@ def reload(app: App) -> list[str]:
     _change_destinations(app, new, forwarders, renewed)
     app.waiting.change(app.patience(new))
     app.proofs.change(*proof)
-    app.pledges.change(app.peers(new))
+    app.pledges.change(app.outlets.peers(new))
     app.stamps, app.certificates = seen, validities
     app.admission.router = Router(table, app.groups.addressed)
     app.admission.unrouted, app.admission.min_free = new.node.unrouted, new.node.min_free
@@ -120,9 +120,9 @@ def _change_destinations(app: App, new: Config, forwarders: Mapping[str, Forward
     for name, d in wanted.items():
         channel = app.scheduler.channels.get(name)
         if channel is None:
-            app.scheduler.add(app.channel(d, forwarders[name]), start=True)
+            app.scheduler.add(app.outlets.channel(d, forwarders[name]), start=True)
         elif d != old[name] or f"destination {name}" in renewed or retitled(name):
-            app.change_channel(channel, d, forwarders[name])
+            app.outlets.change_channel(channel, d, forwarders[name])
     app.groups.change(choosing(new.groups))
 
 

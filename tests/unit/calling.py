@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from asyncroute.config.model import Listener as ListenerSettings
+from asyncroute.config.listeners import Listener as ListenerSettings
 from asyncroute.core.model import Instance
 from asyncroute.link import tls as link_tls
 from asyncroute.link.buffers import Memory

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from asyncroute.config import groups, model
+from asyncroute.config import destinations, groups, listeners, model
 from asyncroute.config.conditions import LATER_CONDITIONS
 from asyncroute.config.peers import Peer
 from asyncroute.config.table import Table
@@ -19,31 +19,31 @@ from tests.unit.pages import codes, own_section, page, rows, section, toml
 
 SECTIONS: dict[str, type[Table]] = {
     "[node]": model.Node,
-    "[[listener]]": model.Listener,
-    "[listener.tls]": model.TlsServer,
-    "[listener.user_identity]": model.UserIdentity,
-    '[[destination]] of kind "dicom"': model.DicomDestination,
-    "[destination.association]": model.Association,
-    "[destination.tls]": model.TlsClient,
-    "[destination.retry]": model.Retry,
-    "[destination.max_backlog]": model.Backlog,
-    '[[destination]] of kind "folder"': model.FolderDestination,
+    "[[listener]]": listeners.Listener,
+    "[listener.tls]": listeners.TlsServer,
+    "[listener.user_identity]": listeners.UserIdentity,
+    '[[destination]] of kind "dicom"': destinations.DicomDestination,
+    "[destination.association]": destinations.Association,
+    "[destination.tls]": destinations.TlsClient,
+    "[destination.retry]": destinations.Retry,
+    "[destination.max_backlog]": destinations.Backlog,
+    '[[destination]] of kind "folder"': destinations.FolderDestination,
     "[[group]]": groups.Group,
     "[[route]]": model.Route,
     "[[peer]]": Peer,
 }
 LEAST: Mapping[type[Table], Mapping[str, Any]] = {
-    model.TlsServer: {"certificate": "c.pem", "key": "k.pem"},
-    model.UserIdentity: {"users_file": "users"},
-    model.DicomDestination: {"name": "n", "host": "h", "port": 104, "ae_title": "A"},
-    model.FolderDestination: {"name": "n", "path": "p"},
+    listeners.TlsServer: {"certificate": "c.pem", "key": "k.pem"},
+    listeners.UserIdentity: {"users_file": "users"},
+    destinations.DicomDestination: {"name": "n", "host": "h", "port": 104, "ae_title": "A"},
+    destinations.FolderDestination: {"name": "n", "path": "p"},
     groups.Group: {"name": "n", "mode": "balance", "members": ["a", "b"]},
     model.Route: {"name": "n", "to": ["d"]},
     Peer: {"ae_title": "A", "host": "h", "port": 104},
 }
 WITH: Mapping[tuple[type[Table], str], Mapping[str, Any]] = {
-    (model.TlsServer, "require_client"): {"client_ca": "ca.pem"},
-    (model.TlsServer, "bind_ae"): {"client_ca": "ca.pem"},
+    (listeners.TlsServer, "require_client"): {"client_ca": "ca.pem"},
+    (listeners.TlsServer, "bind_ae"): {"client_ca": "ca.pem"},
     **{(model.Route, key): {"when": "complete"} for key in ("complete", "quiet", "at_latest", "late")},
 }
 KEYS = [(title, cells) for title in SECTIONS for cells in rows(own_section("configuration.md", title))]
@@ -84,7 +84,7 @@ def test_a_default_is_what_is_documented(title: str, cells: Sequence[str]) -> No
     elif key == "require_client":
         assert default == "`true` with `client_ca`, else `false`"
         server = {"certificate": "c.pem", "key": "k.pem"}
-        assert (build(table, key), model.TlsServer(**server).require_client) == (True, False)
+        assert (build(table, key), listeners.TlsServer(**server).require_client) == (True, False)
     else:
         (value,) = codes(default)
         assert build(table, key) == build(table, key, **{key: toml(value)})
@@ -115,7 +115,7 @@ def test_what_is_not_available_yet_is_listed() -> None:
     assert listed == {
         "tables of the file": model.LATER_TABLES,
         "`[[route]]`": model.LATER_KEYS[model.Route],
-        "kinds of destinations": set(model.LATER_KINDS),
+        "kinds of destinations": set(destinations.LATER_KINDS),
         "conditions in `match` and `unless`": set(LATER_CONDITIONS),
     }
     assert len(listed) == len(model.LATER_KEYS) + 3

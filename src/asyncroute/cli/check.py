@@ -96,7 +96,7 @@ def summary(config: Config) -> dict[str, Any]:
 
 def notes(config: Config) -> list[str]:
     """What is allowed, but perhaps not meant."""
-    from asyncroute.config.model import CLEAR_TEXT
+    from asyncroute.config.listeners import CLEAR_TEXT
     from asyncroute.link import certificates
 
     used = {name for route in config.routes for name in (*route.to, *config.reached(route))}

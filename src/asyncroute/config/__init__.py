@@ -4,22 +4,19 @@
 """
 
 from asyncroute.config.conditions import compile_routes
-from asyncroute.config.groups import Group
-from asyncroute.config.load import embedded_default, find, load, loads
-from asyncroute.config.model import (
+from asyncroute.config.destinations import (
     Association,
     Backlog,
-    Config,
     Destination,
     DicomDestination,
     FolderDestination,
-    Listener,
-    Node,
     Retry,
-    Route,
     TlsClient,
-    TlsServer,
 )
+from asyncroute.config.groups import Group
+from asyncroute.config.listeners import Listener, TlsServer
+from asyncroute.config.load import embedded_default, find, load, loads
+from asyncroute.config.model import Config, Node, Route
 from asyncroute.core.errors import ConfigError
 
 __all__ = [

@@ -16,9 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from asyncroute.config.conditions import compile_route
+from asyncroute.config.destinations import Destination, DicomDestination, FolderDestination
 from asyncroute.config.fields import title_template
 from asyncroute.config.groups import Group
-from asyncroute.config.model import Destination, DicomDestination, FolderDestination, Listener, Node, Route
+from asyncroute.config.listeners import Listener
+from asyncroute.config.model import Node, Route
 from asyncroute.config.peers import Peer
 from asyncroute.config.table import Table
 from asyncroute.config.words import Loc, did_you_mean, quote

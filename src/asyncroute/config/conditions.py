@@ -27,7 +27,8 @@ from datetime import date, datetime, time
 
 from asyncroute.config.attributes import MOMENTS, NUMERIC, Attribute, find_attribute, find_uid
 from asyncroute.config.fields import network, title_pattern
-from asyncroute.config.model import Config, Listener, Route, literal
+from asyncroute.config.listeners import Listener, literal
+from asyncroute.config.model import Config, Route
 from asyncroute.config.table import NOT_YET
 from asyncroute.config.words import Invalid, Loc, quote, show
 from asyncroute.core.priority import PRIORITIES

@@ -19,19 +19,11 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from asyncroute.config.check import Parts, check
+from asyncroute.config.destinations import DESTINATION_KINDS, LATER_KINDS, Destination, FolderDestination
 from asyncroute.config.groups import Group
+from asyncroute.config.listeners import Listener
 from asyncroute.config.locate import Positions
-from asyncroute.config.model import (
-    DESTINATION_KINDS,
-    LATER_KINDS,
-    LATER_TABLES,
-    Config,
-    Destination,
-    FolderDestination,
-    Listener,
-    Node,
-    Route,
-)
+from asyncroute.config.model import LATER_TABLES, Config, Node, Route
 from asyncroute.config.peers import Peer
 from asyncroute.config.problems import Problems, unknown_key
 from asyncroute.config.table import NOT_YET, Table

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from itertools import islice, product
 
 from asyncroute.config.conditions import compile_route
+from asyncroute.config.destinations import DicomDestination
 from asyncroute.config.fields import title_template
-from asyncroute.config.model import Config, DicomDestination, Listener, Route
+from asyncroute.config.listeners import Listener
+from asyncroute.config.model import Config, Route
 from asyncroute.core.model import Source
 from asyncroute.core.rules import Condition, RouteTable, Rule
 from asyncroute.core.titles import LONGEST, Template, Titles, WrongTitle

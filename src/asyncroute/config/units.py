@@ -16,6 +16,11 @@ from itertools import pairwise
 from asyncroute.config.words import Invalid, quote, show
 
 NEVER = math.inf
+DAY = 86400.0
+"""Seconds."""
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+"""Bytes."""
 
 _UNITS = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _ORDER = list(_UNITS)

@@ -29,7 +29,7 @@ from asyncroute.link.stream import Stream
 from asyncroute.link.users import Users
 
 if TYPE_CHECKING:
-    from asyncroute.config.model import Listener as Settings
+    from asyncroute.config.listeners import Listener as Settings
 
 log = logging.getLogger(__name__)
 

@@ -39,7 +39,7 @@ from asyncroute.receive.services import Services
 from asyncroute.receive.waiting import Requests, Waiting
 
 if TYPE_CHECKING:
-    from asyncroute.config.model import Listener as Settings
+    from asyncroute.config.listeners import Listener as Settings
 
 log = logging.getLogger(__name__)
 

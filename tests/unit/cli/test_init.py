@@ -7,8 +7,10 @@ from pathlib import Path
 
 from asyncroute.cli.init import template
 from asyncroute.config import Config, DicomDestination, load, loads
+from asyncroute.config.destinations import FolderDestination, Retry
 from asyncroute.config.groups import Group
-from asyncroute.config.model import LATER_KEYS, TODAY, FolderDestination, Listener, Node, Retry, Route
+from asyncroute.config.listeners import Listener
+from asyncroute.config.model import LATER_KEYS, TODAY, Node, Route
 from asyncroute.config.table import Table
 from tests.unit.cli.running import Cli
 

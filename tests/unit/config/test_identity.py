@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from asyncroute.config.model import CLEAR_TEXT, Config, TlsServer
+from asyncroute.config.listeners import CLEAR_TEXT, TlsServer
+from asyncroute.config.model import Config
 
 HEX = "0a" * 32
 

@@ -6,7 +6,7 @@ from operator import attrgetter
 
 import pytest
 
-from asyncroute.config.model import SCOPES
+from asyncroute.config.destinations import SCOPES
 from asyncroute.core.model import Delivery
 from asyncroute.core.titles import WrongTitle
 from asyncroute.forward.base import Titles, title_of

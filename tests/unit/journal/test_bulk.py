@@ -11,7 +11,7 @@ import pytest
 
 from asyncroute.core.model import RouteHit, Settlement
 from asyncroute.core.states import DeliveryState as S
-from asyncroute.journal import bulk, write
+from asyncroute.journal import bulk, work
 from asyncroute.journal.base import Group
 from asyncroute.journal.bulk import LENGTHS, Rows
 from asyncroute.journal.sqlite import CACHED_STATEMENTS, SqliteJournal
@@ -38,9 +38,9 @@ def test_all_rows_are_written_in_their_order(count: int) -> None:
 
 
 def test_statements_are_few_and_narrow_enough() -> None:
-    assert all(load("write.sql")[name].count("?") * LENGTHS[-1] <= FEWEST_PARAMETERS for name in write._BULK)
+    assert all(load("write.sql")[name].count("?") * LENGTHS[-1] <= FEWEST_PARAMETERS for name in work.BULK)
     others = sum(len(load(file)) for file in ("write.sql", "admin.sql"))
-    assert len(write._BULK) * len(LENGTHS) + others < CACHED_STATEMENTS
+    assert len(work.BULK) * len(LENGTHS) + others < CACHED_STATEMENTS
 
 
 def test_a_statement_without_a_row_of_values_is_none() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from asyncroute.config.bandwidth import bandwidth_value, parse_bandwidth
-from asyncroute.config.model import DicomDestination
+from asyncroute.config.destinations import DicomDestination
 from asyncroute.core.rates import Rates
 from asyncroute.forward.base import FIRST
 from asyncroute.queue.pace import BURST, Pace
