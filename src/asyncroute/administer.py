@@ -8,6 +8,7 @@ through the group commit, and tell channels and counters what changed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -35,6 +36,9 @@ HEAD = 1 << 20
 TOGETHER = 100
 AT_ONCE = 10_000
 """Rows of the journal that are handled in one go."""
+
+CATCH_UP = 1.0
+"""Seconds that a question waits for results that are not yet in the journal."""
 
 BY_HAND = "(by hand)"
 """Stands for the route of an image that no route matched and that a person sends all the same."""
@@ -122,8 +126,15 @@ class Administrator:
         """See ``status.control.Administration``."""
         return {"changes": self._app.reload()}
 
+    async def _caught_up(self) -> None:
+        """The journal has what ``status`` counts by now, unless it cannot be written at this time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CATCH_UP):
+                await self._app.committer.caught_up()
+
     async def why(self, what: dict[str, Any]) -> dict[str, Any]:
         """See ``status.control.Administration``. One at a time, with a reader that nobody else waits for."""
+        await self._caught_up()
         async with self._searching:
             reader = await self._app.another_reader()
             try:
@@ -164,6 +175,7 @@ class Administrator:
         limit = what.get("limit", 1000)
         if not isinstance(limit, int) or limit < 1:
             raise OurFault("limit: must be a positive number")
+        await self._caught_up()
         rows: list[QueueRow] = []
         if what.get("state") != "held":
             rows += await self._app.reader.rows(selection(what, states_of(what, ())), limit)
@@ -181,6 +193,7 @@ class Administrator:
         word = what.get("state")
         if word not in (None, "failed", "held"):
             raise OurFault(f"only failed deliveries and held images can be retried, not {word} ones")
+        await self._caught_up()
         if word != "held":
             deliveries = await self._retry_failed(what)
         if word == "held" or (word is None and not what.get("to")):
@@ -195,6 +208,7 @@ class Administrator:
 
     async def queue_discard(self, what: dict[str, Any]) -> dict[str, Any]:
         """Dead letters (or what ``state`` names) and held images go for good."""
+        await self._caught_up()
         deliveries = images = 0
         word = what.get("state")
         if word != "held":
@@ -210,6 +224,7 @@ class Administrator:
         target = name_of(what, "target")
         if target not in self._app.scheduler.channels:
             raise unknown(target, self._app.scheduler.channels)
+        await self._caught_up()
         deliveries = images = 0
         word = what.get("state")
         if word != "held":

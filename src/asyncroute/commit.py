@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from errno import EIO, ENOSPC
 from functools import partial
@@ -27,7 +28,7 @@ from asyncroute.core.errors import AsyncrouteError, StorageFault
 from asyncroute.core.groups import Regrouped
 from asyncroute.core.model import Settlement
 from asyncroute.crashpoints import crash_point
-from asyncroute.journal.base import Action, Committed, Event, Group, Writer
+from asyncroute.journal.base import Action, Committed, Complete, Event, Group, Writer
 from asyncroute.link.workers import Workers
 from asyncroute.receive.base import Received
 from asyncroute.spool.base import Spool
@@ -50,7 +51,7 @@ RETRY = 1.0
 """Seconds between tries while the journal cannot be written."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Batch:
     """One group on its way, and what became of it."""
 
@@ -62,6 +63,8 @@ class Batch:
     refused: dict[int, str] = field(default_factory=dict)
     committed: Committed | None = None
     fault: AsyncrouteError | None = None
+    over: list[asyncio.Future[None]] = field(default_factory=list)
+    """Who waits for its end."""
 
     @property
     def urgent(self) -> bool:
@@ -88,7 +91,7 @@ class Committer:
         self._most_images = min(most_images, MOST_IMAGES)
         self._loop = asyncio.get_running_loop()
         self._workers = Workers(THREADS, "commit")
-        self._busy = 0
+        self._under_way: list[Batch] = []
         self._called = False
         self._next = Batch()
         self._bytes = 0
@@ -140,11 +143,22 @@ class Committer:
         self._kick()
         return await future
 
+    async def caught_up(self) -> None:
+        """Wait until every result that has come in so far is durable; not where the journal cannot be written now."""
+        ends = []
+        for batch in self._under_way:
+            ends.append(self._loop.create_future())
+            batch.over.append(ends[-1])
+        if self._results():
+            with suppress(StorageFault):
+                await self.act(Complete(()))
+        await asyncio.gather(*ends)
+
     async def drained(self) -> None:
         """Wait until all that has come in is durable, or the journal has failed once more."""
         last_try = False
-        while self._busy or (self._pending() and not last_try):
-            if self.trouble and not self._busy:
+        while self._under_way or (self._pending() and not last_try):
+            if self.trouble and not self._under_way:
                 last_try = True
             if self._timer is not None:
                 self._timer.cancel()
@@ -204,17 +218,17 @@ class Committer:
     def _kick(self, probe: bool = False) -> None:
         """Begin a group if one is due. ``probe``: an empty one will do, to learn whether the journal works again."""
         new = self._next
-        if self._busy >= THREADS or not (self._pending() or probe):
+        if len(self._under_way) >= THREADS or not (self._pending() or probe):
             return
         due = self._results_due()
         if not (new.images or new.actions or due or probe):
             return
-        if self._busy and len(new.images) < WORTH_A_THREAD and not (due and self._many_results()):
+        if self._under_way and len(new.images) < WORTH_A_THREAD and not (due and self._many_results()):
             return
         if self.trouble and not new.images and not new.actions and self._timer is not None:
             return  # a retry is due soon enough
         batch = self._cut(due)
-        self._busy += 1
+        self._under_way.append(batch)
         self._workers.submit(partial(self._work, batch), partial(self._done, batch))
 
     def _cut(self, results: bool) -> Batch:
@@ -293,7 +307,7 @@ class Committer:
     # ---- back on the loop
 
     def _done(self, batch: Batch, _: None, error: Exception | None) -> None:
-        self._busy -= 1
+        self._under_way.remove(batch)
         if error is not None and batch.fault is None:
             batch.fault = StorageFault(f"unexpected error while committing: {error!r}")
         try:
@@ -302,9 +316,12 @@ class Committer:
             else:
                 self._succeeded(batch)
         finally:
+            for end in batch.over:
+                if not end.done():
+                    end.set_result(None)
             if self._pending() or self.trouble:
                 self._kick_or_wait()
-            elif not self._busy:
+            elif not self._under_way:
                 self._idle.set()
 
     def _kick_or_wait(self) -> None:

@@ -253,7 +253,7 @@ def test_what_does_not_fit_is_told_in_the_words_of_the_page(
     assert words in text
     rows = documented("When we call a destination")
     assert any(row.fullmatch(text) for row in rows), f"not in tls.md: {text}"
-    wait_until(lambda: warnings_of(server), 10, "a line in the log", server.log_tail)
+    wait_until(lambda: warnings_of(server), 30, "a line in the log", server.log_tail)
     other = re.escape("aborting: unknown PDU type 16H (the other side speaks TLS)")
     known = [*documented("When senders call us"), re.compile(other)]
     for line in warnings_of(server):

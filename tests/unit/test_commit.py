@@ -183,6 +183,31 @@ def test_one_who_does_not_wait_for_the_answer(tmp_path: Path) -> None:
 # --- draining ---------------------------------------------------------------------------------------------------------
 
 
+def test_caught_up_means_that_results_so_far_are_durable(tmp_path: Path) -> None:
+    @on_loop
+    async def body() -> None:
+        async with committing(tmp_path) as bench:
+            async with asyncio.timeout(5):
+                await bench.committer.caught_up()
+            for received in bench.admit(3):
+                bench.committer.settle(result(received.instance.id, DeliveryState.READY))
+            await bench.answered(3)
+            bench.writer.gate.clear()
+            bench.committer.settle(result(1))
+            under_way = asyncio.create_task(bench.committer.act(Discard(Selection((DeliveryState.FAILED,), "pacs"))))
+            await until(lambda: bench.writer.groups[-1].settlements, "a group with that result")
+            bench.committer.settle(result(2))
+            caught_up = asyncio.create_task(bench.committer.caught_up())
+            await settle_loop()
+            assert not caught_up.done()
+            bench.writer.gate.set()
+            await caught_up
+            assert bench.rows("SELECT state FROM delivery ORDER BY instance") == [3, 3, 1]
+            await under_way
+
+    body()
+
+
 def test_drained_means_durable(tmp_path: Path) -> None:
     @on_loop
     async def body() -> None:

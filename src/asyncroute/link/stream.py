@@ -250,9 +250,14 @@ class TlsStream(Stream):
             socket.socket.send(self._ssl, _ALERT)
 
     def _listen(self) -> None:
-        """Notice the peer's first byte, which stays where it is (the end of the stream is none)."""
-        with contextlib.suppress(OSError):
-            self.silent = not socket.socket.recv(self._ssl, 1, socket.MSG_PEEK)
+        """Notice the peer's first byte, which stays where it is (the end of the stream is none).
+
+        OpenSSL may have read a ClientHello that came just after the last look.
+        """
+        self.silent = not self._ssl.shared_ciphers()
+        if self.silent:
+            with contextlib.suppress(OSError):
+                self.silent = not socket.socket.recv(self._ssl, 1, socket.MSG_PEEK)
 
     @property
     def certificate(self) -> Certificate | None:

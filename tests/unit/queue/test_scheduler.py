@@ -92,13 +92,13 @@ def test_counters(tmp_path: Path) -> None:
             assert queue.scheduler.tallies["pacs"].backlog.bytes == 4000
             pacs.finish(1)
             pacs.finish(2, DEAD)
+            pacs.auto = SUCCESS  # of what begins from now on; the second attempt may begin at once
             pacs.finish(3, outcomes.classify(0x0110))
             now = line(queue, "pacs")
             assert (now["waiting"], now["failed"], now["delivered"]) == (2, 1, 1)
             assert now["rate_per_s"] == 0.1
             assert queue.scheduler.totals["delivered"] == 1
             assert now["last_error"] == outcomes.classify(0x0110).text
-            pacs.auto = SUCCESS
             pacs.finish(4)
             await until(lambda: line(queue, "pacs")["waiting"] == 0, "all are through")
             assert line(queue, "pacs")["oldest_s"] is None
