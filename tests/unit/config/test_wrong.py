@@ -502,7 +502,7 @@ NOT_YET = [
     (
         ROUTE + 'match."RequestAttributesSequence.AccessionNumber" = "1"',
         'x.toml:13: route[0].match."RequestAttributesSequence.AccessionNumber": '
-        "attributes inside sequences are not available yet",
+        "attributes inside sequences are not available here",
     ),
 ]
 
