@@ -12,8 +12,8 @@ from typing import NamedTuple
 class Step(NamedTuple):
     """One attribute of a path.
 
-    ``tag``: 0xggggeeee; of a private attribute with a ``creator`` (PS3.5 7.8.1) without its block: 0xgggg00ee. ``item``:
-    of a sequence, which of its items (from 0) the next step looks into; None: any of them.
+    ``tag``: 0xggggeeee; of a private attribute with a ``creator`` (PS3.5 7.8.1) without its block: 0xgggg00ee.
+    ``item``: of a sequence, which of its items (from 0) the next step looks into; None: any of them.
     """
 
     tag: int
