@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,7 @@ class Header:
     """Whether nothing follows it, as in a data set without pixel data."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One attribute that is another now, for people. ``attribute``: a keyword or ``(gggg,eeee)``, nested with ``.``."""
 
     attribute: str
@@ -72,7 +71,11 @@ class Refused(Exception):
 
 
 class Tail(Protocol):
-    """Edits what comes behind the header, piece by piece: elements after the pixel data. Sans-io."""
+    """Edits a stream of bytes, piece by piece: what comes behind the header, or a deflated data set. Sans-io.
+
+    Memory is bounded. Both methods raise `Refused` where the bytes cannot be read for sure; what was handed out before
+    must then not count as sent.
+    """
 
     def feed(self, data: memoryview) -> Sequence[bytes | memoryview]:
         """The next piece of what was received; what of it goes on."""
@@ -111,4 +114,12 @@ class Transform(Protocol):
 
     def tail(self, header: Header) -> Tail:
         """What edits the rest of that image, from the pixel data on."""
+        ...
+
+    def deflated(self, header: Header, edited: Edited) -> Tail:
+        """For a deflated transfer syntax: what turns the whole data set, as received, into the one to send.
+
+        `edited` is what ``apply`` made of `header` (the inflated beginning); elements behind it are edited as by
+        ``tail``, and everything is inflated and deflated again as a stream.
+        """
         ...
