@@ -23,6 +23,7 @@ from asyncroute.config.listeners import Listener
 from asyncroute.config.model import Node, Route
 from asyncroute.config.peers import Peer
 from asyncroute.config.table import Table
+from asyncroute.config.transforms import Transform
 from asyncroute.config.words import Loc, did_you_mean, quote
 
 Report = Callable[[Loc, str], None]
@@ -38,6 +39,9 @@ class Parts:
     groups: list[tuple[int, Group]] = field(default_factory=list)
     routes: list[tuple[int, Route]] = field(default_factory=list)
     peers: list[tuple[int, Peer]] = field(default_factory=list)
+    transforms: dict[str, Transform] = field(default_factory=dict)
+    transform_names: tuple[str, ...] = ()
+    """Those of unreadable ones as well."""
     names: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     """The names of all tables of an array that have one, readable or not: ``names["destination"]``."""
     all_listeners: bool = True
@@ -121,6 +125,11 @@ def _check_routes(parts: Parts, report: Report) -> None:
         for n, name in enumerate(route.to):
             if name not in known:
                 report(("route", index, "to", n), _nobody(what, name, known))
+        for n, name in enumerate(route.transform):
+            if name not in parts.transform_names:
+                report(("route", index, "transform", n), _nobody("transform", name, parts.transform_names))
+            elif name in route.transform[:n]:
+                report(("route", index, "transform", n), f"{quote(name)} is there already")
         compile_route(route, listeners, _below(("route", index), report))
 
 

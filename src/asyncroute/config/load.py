@@ -27,6 +27,7 @@ from asyncroute.config.model import LATER_TABLES, Config, Node, Route
 from asyncroute.config.peers import Peer
 from asyncroute.config.problems import Problems, unknown_key
 from asyncroute.config.table import NOT_YET, Table
+from asyncroute.config.transforms import Transform, read_transform
 from asyncroute.config.words import Loc, one_of, quote, show
 from asyncroute.core.errors import ConfigError, Problem
 
@@ -34,7 +35,8 @@ DEFAULT_FILE = "asyncroute.toml"
 DEFAULT_DATA = "asyncroute-data"
 
 _LARGEST_FILE = 4 << 20
-_TABLES = ("node", "listener", "destination", "group", "route", "peer")
+_TABLES = ("node", "listener", "destination", "group", "route", "peer", "transform")
+_SINGLE = ("node", "transform")
 _NEEDED = ("listener", "destination")
 _AnyTable = TypeVar("_AnyTable", bound=Table)
 
@@ -88,6 +90,7 @@ def loads(text: str, name: str = DEFAULT_FILE, path: Path | None = None) -> Conf
         group=tuple(table for _, table in parts.groups),
         route=tuple(table for _, table in parts.routes),
         peer=tuple(table for _, table in parts.peers),
+        transform=parts.transforms,
         path=path,
     )
 
@@ -168,6 +171,8 @@ class _Reader:
         parts.groups = self._array("group", Group)
         parts.routes = self._array("route", Route)
         parts.peers = self._array("peer", Peer)
+        parts.transforms = self._transforms()
+        parts.transform_names = tuple(self._raw["transform"]) if isinstance(self._raw.get("transform"), dict) else ()
         parts.names = {array: self._names(array) for array in ("destination", "group", "route")}
         return parts
 
@@ -175,7 +180,7 @@ class _Reader:
         for key in self._raw:
             if key not in _TABLES:
                 self._problems.add((key,), unknown_key(key, _TABLES, LATER_TABLES))
-        for array in _TABLES[1:]:
+        for array in (name for name in _TABLES if name not in _SINGLE):
             value = self._raw.get(array, [])
             if not isinstance(value, list):
                 self._problems.add((array,), f"must be written [[{array}]], with double brackets")
@@ -201,6 +206,15 @@ class _Reader:
     def _array(self, array: str, model: type[_AnyTable]) -> list[tuple[int, _AnyTable]]:
         tables = [(n, self._table(model, value, (array, n))) for n, value in enumerate(self._elements(array))]
         return [(n, table) for n, table in tables if table is not None]
+
+    def _transforms(self) -> dict[str, Transform]:
+        raw = self._raw.get("transform", {})
+        if not isinstance(raw, dict):
+            self._problems.add(("transform",), "must be written [transform.NAME], with single brackets and a name")
+            return {}
+        add, invalid = self._problems.add, self._problems.add_invalid
+        read = {n: read_transform(value, ("transform", n), self._base, add, invalid) for n, value in raw.items()}
+        return {name: found for name, found in read.items() if found is not None}
 
     def _destination(self, index: int, value: Any) -> Destination | None:
         loc = ("destination", index)

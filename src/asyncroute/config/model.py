@@ -38,8 +38,10 @@ from asyncroute.config.groups import Group
 from asyncroute.config.listeners import Listener, TlsServer
 from asyncroute.config.peers import Peer
 from asyncroute.config.table import ONLY, Table
+from asyncroute.config.transforms import Transform
 from asyncroute.config.units import DAY, GIB, MIB, format_duration
 from asyncroute.config.words import Invalid
+from asyncroute.core.coercion import Coercion
 from asyncroute.core.model import Wait
 
 
@@ -75,6 +77,7 @@ class Route(Table):
     at_latest: Age = 1800.0
     late: Annotated[Literal["send", "hold"], choice("send", "hold")] = "send"
     priority: Annotated[str, choice("stat", "high", "normal", "low")] = "normal"
+    transform: Annotated[tuple[str, ...], Listed] = ()
 
     @field_validator("to")
     @classmethod
@@ -118,6 +121,7 @@ class Config(Table):
     groups: tuple[Group, ...] = Field(alias="group", default=())
     routes: tuple[Route, ...] = Field(alias="route", default=())
     peers: tuple[Peer, ...] = Field(alias="peer", default=())
+    transforms: Mapping[str, Transform] = Field(alias="transform", default_factory=dict)
     path: Path | None = None
 
     @property
@@ -152,6 +156,10 @@ class Config(Table):
         members = {group.name: group.members for group in self.groups}
         return tuple(dict.fromkeys(name for each in route.to for name in members.get(each, (each,))))
 
+    def coercions(self, route: Route) -> tuple[Coercion, ...]:
+        """What is changed in its images, in order; `transform.compiled` makes it run. Reads files of secrets."""
+        return tuple(self.transforms[name].coercion(name, self.node.name) for name in route.transform)
+
     def destination(self, name: str) -> Destination | None:
         """The destination of this name."""
         return next((each for each in self.destinations if each.name == name), None)
@@ -159,12 +167,10 @@ class Config(Table):
 
 # --- What is known of keys besides their values ----------------------------------------------------------------------
 
-LATER_TABLES = frozenset({"transform", "archive", "watch", "http", "test"})
+LATER_TABLES = frozenset({"archive", "watch", "http", "test"})
 """Top-level tables whose part is not built yet."""
 
-LATER_KEYS: Mapping[type[Table], frozenset[str]] = {
-    Route: frozenset({"transform"}),
-}
+LATER_KEYS: Mapping[type[Table], frozenset[str]] = {}
 """Keys whose part is not built yet."""
 
 TODAY: Mapping[type[Table], Mapping[str, object]] = {
@@ -186,6 +192,7 @@ _PLACES: Mapping[type[Table], str] = {
     Route: "[[route]]",
     Group: "[[group]]",
     Peer: "[[peer]]",
+    Transform: "[transform.NAME]",
 }
 
 

@@ -85,4 +85,9 @@ def _unknown(model: type[Table], loc: Loc) -> str:
     for part in loc[:-1]:
         table = tables_of(table)[str(part)]
     later = LATER_KEYS.get(table, frozenset())
-    return unknown_key(str(loc[-1]), table.model_fields, later, keys_elsewhere(table))
+    return unknown_key(str(loc[-1]), _keys(table), later, keys_elsewhere(table))
+
+
+def _keys(table: type[Table]) -> list[str]:
+    """As they are written: ``with`` cannot be a name in Python."""
+    return [field.alias or name for name, field in table.model_fields.items()]

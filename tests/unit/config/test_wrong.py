@@ -467,7 +467,7 @@ WRONG = [
 ]
 
 NOT_YET = [
-    *((f"[{table}.x]", f"x.toml:10: {table}: not available yet") for table in ("transform", "archive", "http")),
+    *((f"[{table}.x]", f"x.toml:10: {table}: not available yet") for table in ("archive", "http")),
     *((f"[[{table}]]", f"x.toml:10: {table}: not available yet") for table in ("watch", "test")),
     *(
         (
@@ -491,7 +491,6 @@ NOT_YET = [
     *(
         (f"{ROUTE}{key} = {value}", f"x.toml:13: route[0].{key}: not available yet{today}")
         for key, value, today in [
-            ("transform", '["x"]', ""),
             ("match.all", "[]", ""),
             ("match.any", "[]", ""),
             ("match.not", "{}", ""),

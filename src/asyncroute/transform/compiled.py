@@ -1,0 +1,153 @@
+"""Transforms, ready to run: all steps of the `Coercion`s of a route, compiled once.
+
+Guarantees: as in `base`. A compiled transform can be pickled: it is compiled again where it arrives, once for equal
+ones. Headers are read up to the last element that a step may touch and no further.
+Failures: `Refused`; also for headers that are too odd to edit: they are held as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+from asyncroute.core.coercion import Coercion, Delete, Fact, Function, Target
+from asyncroute.transform.base import Edited, Facts, Header, Refused, Tail
+from asyncroute.transform.editing import Editing
+from asyncroute.transform.level import END, Level
+from asyncroute.transform.registry import KINDS
+from asyncroute.wire.elements import PIXELS, Odd
+from asyncroute.wire.lenient import actual_encoding
+from asyncroute.wire.syntax import syntax_of
+
+_SOP_CLASS = 0x00080016
+_SOP_INSTANCE = 0x00080018
+_PIXEL_REPRESENTATION = 0x00280103
+
+
+class _Step(NamedTuple):
+    coercion: Coercion
+    label: str
+    run: Callable[[Editing], None]
+
+
+class Compiled:
+    """A ``Transform``. `coercions`: what it was made of."""
+
+    def __init__(self, coercions: Sequence[Coercion]) -> None:
+        self.coercions = tuple(coercions)
+        self.name = " + ".join(each.name for each in self.coercions)
+        pairs = [(each, number, spec) for each in self.coercions for number, spec in enumerate(each.steps)]
+        self._steps = tuple(
+            _Step(each, f"{each.name}, step {number + 1} ({each.words[number]})", KINDS[type(spec)].make(spec))
+            for each, number, spec in pairs
+        )
+        specs = [spec for _, _, spec in pairs]
+        self.quick = not any(is_deep(spec) for spec in specs)
+        self._last = max((reach(spec) for spec in specs), default=0)
+        self._deletes = tuple(spec for spec in specs if isinstance(spec, Delete))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return compiled, (self.coercions,)
+
+    def apply(self, header: Header, facts: Facts) -> Edited:
+        """See ``Transform.apply``."""
+        try:
+            with memoryview(header.data) as view:
+                return self._apply(view, header, facts)
+        except Odd as odd:
+            raise Refused(f"{self.name}: the header cannot be edited for sure: {odd.reason}") from None
+
+    def _apply(self, view: memoryview, header: Header, facts: Facts) -> Edited:
+        top = self._read(view, header.transfer_syntax)
+        editing = Editing(top, facts, header.transfer_syntax)
+        for coercion, label, run in self._steps:
+            editing.coercion = coercion
+            editing.label = label
+            run(editing)
+        if not top.dirty:
+            return Edited(header.data, header.sop_class_uid, header.sop_instance_uid, tuple(editing.changes))
+        data = top.encoded()
+        return Edited(
+            data,
+            _uid(top, _SOP_CLASS, header.sop_class_uid),
+            _uid(top, _SOP_INSTANCE, header.sop_instance_uid),
+            tuple(editing.changes),
+        )
+
+    def _read(self, view: memoryview, transfer_syntax: str) -> Level:
+        syntax = syntax_of(transfer_syntax)
+        if syntax is None:
+            raise Odd(f"nobody knows how transfer syntax {transfer_syntax} encodes elements")
+        try:
+            return Level(view, syntax.encoding, None, self._last)
+        except Odd:
+            actual = actual_encoding(view, syntax.encoding)
+            if actual is syntax.encoding:
+                raise
+            return Level(view, actual, None, self._last)
+
+    @property
+    def edits_tail(self) -> bool:
+        """See ``Transform.edits_tail``."""
+        return any(each.private or _reaches_tail(each) for each in self._deletes)
+
+    def tail(self, header: Header) -> Tail:
+        """See ``Transform.tail``."""
+        raise NotImplementedError
+
+    def deflated(self, header: Header, edited: Edited) -> Tail:
+        """See ``Transform.deflated``."""
+        raise NotImplementedError
+
+
+_known: dict[tuple[Coercion, ...], Compiled] = {}
+_MOST_KNOWN = 64
+
+
+def compiled(coercions: tuple[Coercion, ...]) -> Compiled:
+    """The transform that these make; equal ones are compiled once in a process."""
+    found = _known.get(coercions)
+    if found is None or found.coercions != coercions:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        found = _known[coercions] = Compiled(coercions)
+    return found
+
+
+def _uid(top: Level, tag: int, before: str) -> str:
+    entry = top.get(tag) if tag in top.edits else None
+    return entry.value.decode("latin-1").strip(" \0") if entry else before
+
+
+def _reaches_tail(delete: Delete) -> bool:
+    group = delete.group if delete.target is None else delete.target.path[0].tag >> 16
+    return group is not None and group >= PIXELS >> 16
+
+
+def is_deep(spec: object) -> bool:
+    """Whether a step looks at more than a few elements."""
+    private = isinstance(spec, Delete) and spec.private
+    return KINDS[type(spec)].deep or bool(getattr(spec, "everywhere", False)) or private
+
+
+def reach(spec: object) -> int:
+    """The greatest top-level tag that a step may look at."""
+    if is_deep(spec):
+        return END
+    targets = list(_targets(spec))
+    tags = [each.path[0].tag | (0xFFFF if each.path[0].creator else 0) for each in targets]
+    if isinstance(spec, Delete) and spec.group is not None:
+        tags.append(spec.group << 16 | 0xFFFF)
+    if any(" or " in each.vr for each in targets):
+        tags.append(_PIXEL_REPRESENTATION)  # says which of the two it is
+    return min(END, max(tags, default=0))
+
+
+def _targets(spec: Any) -> Iterator[Target]:
+    for each in fields(spec):
+        value = getattr(spec, each.name)
+        for piece in value if isinstance(value, tuple) and not isinstance(value, Target | Fact) else (value,):
+            of = piece.of if isinstance(piece, Function) else piece
+            if isinstance(of, Target):
+                yield of

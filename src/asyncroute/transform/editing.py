@@ -1,0 +1,294 @@
+"""What a step works with: the header under edit, text in and out, templates, and what is told to people.
+
+Guarantees: a value is written only if it fits its VR and can be represented in the character set in force, or as the
+transform's `misfit` says; a value that a step does not change keeps its bytes.
+Failures: `Refused`, with the attribute and the reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import struct
+import zlib
+from collections.abc import Iterator
+
+from asyncroute.core.coercion import Coercion, Fact, Function, Target, Template
+from asyncroute.core.paths import Path
+from asyncroute.transform import fits, text
+from asyncroute.transform.base import Change, Facts, Refused
+from asyncroute.transform.level import Entry, Level
+from asyncroute.wire.elements import tag_text
+from asyncroute.wire.values import dictionary_vr, texts_of
+
+_LEADING = frozenset({"AE", "CS", "DS", "IS", "LO", "SH"})
+_MOST_CHANGES = 500
+_LONGEST_SHOWN = 200
+
+Place = tuple[Level, int, str]
+"""Where an attribute stands, or would stand, and its name for people."""
+
+
+class Editing:
+    """One header on its way through all steps. `label`: the step that runs, for people."""
+
+    __slots__ = ("big", "changes", "coercion", "facts", "label", "omitted", "top", "transfer_syntax")
+
+    def __init__(self, top: Level, facts: Facts, transfer_syntax: str) -> None:
+        self.top = top
+        self.facts = facts
+        self.transfer_syntax = transfer_syntax
+        self.coercion = _NONE
+        self.label = ""
+        self.changes: list[Change] = []
+        self.omitted = 0
+
+    # --- places -------------------------------------------------------------------------------------------------------
+
+    def places(self, target: Target, everywhere: bool = False) -> Iterator[Place] | list[Place]:
+        """Where the attribute may stand: for a top-level one its place, whether it is there or not."""
+        path = target.path
+        if len(path) == 1 and not everywhere and not path[0].creator:
+            return [(self.top, path[0].tag, target.name)]
+        return self._places(target, everywhere)
+
+    def _places(self, target: Target, everywhere: bool) -> Iterator[Place]:
+        levels = _inside(self.top, target.path) if len(target.path) > 1 else iter((self.top,))
+        if everywhere:
+            levels = self.top.levels() if len(target.path) == 1 else (x for each in levels for x in each.levels())
+        step = target.path[-1]
+        for level in levels:
+            tag = actual(level, step.tag, step.creator)
+            if tag is not None and (level is self.top or len(target.path) > 1 or level.get(tag) is not None):
+                yield level, tag, target.name if level is self.top or not everywhere else f"...{target.name}"
+
+    def reserve(self, target: Target) -> Iterator[Place] | list[Place]:
+        """The same as `places`, for writing: a private block of the creator is reserved where there is none."""
+        step = target.path[-1]
+        if step.creator:
+            for level in [self.top] if len(target.path) == 1 else _inside(self.top, target.path):
+                if level.block(step.tag >> 16, step.creator) is None:
+                    group, block = step.tag >> 16, level.free_block(step.tag >> 16)
+                    level.put(
+                        group << 16 | block, Entry("LO", _padded(step.creator.encode("latin-1", "replace"), "LO"))
+                    )
+        return self.places(target)
+
+    # --- text ---------------------------------------------------------------------------------------------------------
+
+    def text(self, level: Level, tag: int, entry: Entry, name: str) -> str:
+        """The value as text, without padding; several values with backslashes between them."""
+        vr = entry.vr
+        if vr == "UN":
+            vr = level.meaning(tag, entry)
+        raw = entry.value
+        if vr in fits.TEXT or vr == "UN":
+            found = (
+                text.decoded(raw, level.codecs, vr == "PN") if vr in fits.LOCAL or vr == "UN" else raw.decode("latin-1")
+            )
+            if found is None:
+                raise self.refused(name, "has bytes that are no characters of the image's character set")
+            return _bare(vr, found)
+        if vr in fits.NUMBERS or vr == "AT":
+            return "\\".join(texts_of(vr, raw, level.codecs, big=level.encoding.big and entry.vr != "UN"))
+        raise self.refused(name, f"has VR {vr}, which is no text")
+
+    def render(self, template: Template) -> str:
+        """The text that a template stands for, now."""
+        pieces = []
+        for piece in template:
+            if isinstance(piece, str):
+                pieces.append(piece)
+            elif isinstance(piece, Function):
+                pieces.append(self._function(piece))
+            else:
+                pieces.append(self.value(piece))
+        return "".join(pieces)
+
+    def value(self, of: Target | Fact) -> str:
+        """The text of an attribute or a fact, "" where there is none."""
+        if isinstance(of, Fact):
+            return str(getattr(self.facts, of.name))
+        for level, tag, name in self.places(of):
+            entry = level.get(tag)
+            if entry is not None:
+                return self.text(level, tag, entry, name)
+        return ""
+
+    def _function(self, function: Function) -> str:
+        """Of an empty value nothing: else all images without it would get the same."""
+        value = self.value(function.of)
+        if not value:
+            return ""
+        if function.kind == "crc32":
+            return str(zlib.crc32(value.encode()))
+        if function.kind == "uid":
+            return new_uid(value, self.coercion.secret)
+        return digest(value, self.coercion.secret).hex().upper()[: function.size]
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def write(
+        self,
+        level: Level,
+        tag: int,
+        name: str,
+        new: str,
+        vr: str,
+        was: tuple[Entry, str] | None,
+        raw: bytes | None = None,
+    ) -> None:
+        """Give an attribute this text. `vr`: if it is not there; `was`: what is; `raw`: the text's bytes, if known."""
+        if was is not None:
+            entry, before = was
+            coded = entry.vr
+            vr = coded if coded != "UN" else level.meaning(tag, entry)
+            vr = vr if vr != "UN" else "LO"
+        else:
+            before = None
+            coded = vr = vr if " or " not in vr else level.either(vr)
+        value, new = self._fitted(level, vr, name, new, coded == "UN", raw)
+        level.put(tag, Entry(coded, value))
+        self.changed(name, before, new)
+
+    def _fitted(self, level: Level, vr: str, name: str, new: str, little: bool, raw: bytes | None) -> tuple[bytes, str]:
+        """The bytes for this text, and the text as it was made to fit."""
+        if vr not in fits.TEXT:
+            return self._number(level, vr, name, new, little), new
+        parts = [new] if "\\" not in new or vr in fits.SINGLE else new.split("\\")
+        for n, part in enumerate(parts):
+            problem = fits.problem(vr, part)
+            if problem is not None:
+                parts[n] = self._misfit(vr, name, part, problem)
+        made = parts[0] if len(parts) == 1 else "\\".join(parts)
+        if raw is not None and made == new:
+            return _padded(raw, vr), made
+        if made.isascii():
+            return _padded(made.encode("ascii"), vr), made
+        codecs = level.codecs if vr in fits.LOCAL else _ASCII
+        try:
+            return _padded(text.encoded(made, codecs, vr == "PN"), vr), made
+        except text.Unrepresentable as error:
+            if self.coercion.misfit != "pass":
+                raise self.refused(name, str(error)) from None
+            made = text.replaced(made, codecs)
+            return _padded(text.encoded(made, codecs, vr == "PN"), vr), made
+
+    def _misfit(self, vr: str, name: str, part: str, problem: str) -> str:
+        """What to write instead of a value that does not fit."""
+        how = self.coercion.misfit
+        if how == "pass":
+            return part
+        if how == "truncate" and fits.too_long(vr, part):
+            shorter = fits.cut(vr, part)
+            if fits.problem(vr, shorter) is None:
+                return shorter
+        raise self.refused(name, f"{_shown(part)!r} {problem}")
+
+    def _number(self, level: Level, vr: str, name: str, new: str, little: bool) -> bytes:
+        code = fits.NUMBERS.get(vr)
+        if code is None:
+            raise self.refused(name, f"has VR {vr}, which takes no text")
+        sign = ">" if level.encoding.big and not little else "<"
+        kind = float if code in "fd" else int
+        try:
+            return b"".join(struct.pack(sign + code, kind(part)) for part in new.split("\\") if part.strip())
+        except (ValueError, struct.error, OverflowError):
+            raise self.refused(name, f"{_shown(new)!r} is no number that {vr} takes") from None
+
+    def changed(self, name: str, before: str | None, after: str | None) -> None:
+        """Remember a change for people; of very many only the first ones."""
+        if len(self.changes) < _MOST_CHANGES:
+            self.changes.append(
+                Change(
+                    name,
+                    before if before is None else _shown(before),
+                    after if after is None else _shown(after),
+                    self.label,
+                )
+            )
+        else:
+            self.omitted += 1
+
+    def show(self, level: Level, tag: int, entry: Entry | None) -> str | None:
+        """An element's value for people, whatever it is."""
+        if entry is None:
+            return None
+        vr = level.meaning(tag, entry)
+        if vr in ("SQ", "UN") or vr.startswith("O"):
+            return f"{len(entry.value)} bytes ({vr})"
+        return "\\".join(texts_of(vr, entry.value[:1024], level.codecs, big=level.encoding.big))
+
+    def refused(self, name: str, why: str) -> Refused:
+        """To raise: this step cannot be done."""
+        return Refused(f"{self.label}: {name}: {why}")
+
+
+_ASCII = ("iso8859",)
+_NONE = Coercion("", (), ())
+
+
+def actual(level: Level, tag: int, creator: str) -> int | None:
+    """The tag of a path's step at this level; None if its creator has no block there."""
+    if not creator:
+        return tag
+    block = level.block(tag >> 16, creator)
+    return None if block is None else tag & 0xFFFF0000 | block << 8 | tag & 0xFF
+
+
+def _inside(top: Level, path: Path) -> Iterator[Level]:
+    """The levels in which the last attribute of a path may stand."""
+    levels = [top]
+    for step in path[:-1]:
+        found = []
+        for level in levels:
+            tag = actual(level, step.tag, step.creator)
+            sequence = level.sequence(tag) if tag is not None else None
+            items = sequence.items if sequence else []
+            found += [item.level for item in (items if step.item is None else items[step.item : step.item + 1])]
+        levels = found
+    return iter(levels)
+
+
+def name_of(tag: int) -> str:
+    """A keyword, or the tag where there is none."""
+    from pydicom.datadict import keyword_for_tag
+
+    return keyword_for_tag(tag) or tag_text(tag)
+
+
+def vr_of(tag: int) -> str:
+    """By the dictionary."""
+    return dictionary_vr(tag, "")
+
+
+def digest(value: str, secret: bytes) -> bytes:
+    """SHA-256, keyed if there is a secret (RFC 2104)."""
+    raw = value.encode(errors="surrogatepass")
+    return hmac.digest(secret, raw, "sha256") if secret else hashlib.sha256(raw).digest()
+
+
+def new_uid(uid: str, secret: bytes) -> str:
+    """A UID made of another one, always the same: a UUID of version 8 under 2.25 (PS3.5 §B.2, RFC 9562)."""
+    bits = int.from_bytes(digest(uid, secret)[:16], "big")
+    bits = bits & ~(0xF << 76) | 8 << 76
+    bits = bits & ~(0x3 << 62) | 2 << 62
+    return f"2.25.{bits}"
+
+
+def _bare(vr: str, value: str) -> str:
+    value = value.rstrip(" \0")
+    leading = vr in _LEADING
+    if "\\" in value and vr not in fits.SINGLE:
+        parts = [part.rstrip(" \0") for part in value.split("\\")]
+        return "\\".join([part.lstrip(" ") for part in parts] if leading else parts)
+    return value.lstrip(" ") if leading else value
+
+
+def _padded(value: bytes, vr: str) -> bytes:
+    """To even length (PS3.5 §6.2)."""
+    return value + (b"\0" if vr == "UI" else b" ") if len(value) & 1 else value
+
+
+def _shown(value: str) -> str:
+    return value if len(value) <= _LONGEST_SHOWN else value[: _LONGEST_SHOWN - 3] + "..."

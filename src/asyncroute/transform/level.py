@@ -1,0 +1,474 @@
+"""Elements of a data set, or of one item in it, that can be replaced: bytes in, bytes out.
+
+Purpose: a ``Level`` knows where its elements stand, takes new values for some of them, and puts together what it was
+made of with these: by splicing, so that every byte of what was not replaced stays as it was, but group lengths
+(gggg,0000) and the lengths of enclosing items and sequences (PS3.5 §7.2, §7.5).
+Guarantees: nothing is decoded or looked into but what is asked for; elements stay in ascending order.
+Failures: `Odd` where bytes are not what they should be, so that an edit would be a guess.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from asyncroute.wire import charset
+from asyncroute.wire.elements import UNDEFINED, Odd, Walk, content_of, skip, tag_text
+from asyncroute.wire.syntax import EXPLICIT_LE, IMPLICIT_BE, IMPLICIT_LE, UN_CONTENT, Encoding
+from asyncroute.wire.values import dictionary_vr
+
+MAX_DEPTH = 64  # sequences in sequences
+MAX_NESTED = 1 << 21  # headers inside of sequences of undefined length
+END = 1 << 32  # behind every tag
+CHARACTER_SET = 0x00080005
+
+_ITEM = 0xFFFEE000
+_ITEM_END = 0xFFFEE00D
+_SEQUENCE_END = 0xFFFEE0DD
+_ITEM_END_PARTS = (0xFFFE, 0xE00D)
+_FIRST_VR = 0x4141
+_LONGEST_SHORT = 0xFFFF
+
+
+class Entry(NamedTuple):
+    """An element: its VR as written (implicit: as the dictionary says), its value as encoded, padding included.
+
+    `undefined`: of undefined length; the value then ends with its delimiter.
+    """
+
+    vr: str
+    value: bytes
+    undefined: bool = False
+
+
+class Level:
+    """See module. `codecs`: of its text; `top`: whether it is the data set itself."""
+
+    __slots__ = ("_entries", "_sequences", "_starts", "_tags", "codecs", "depth", "edits", "encoding", "view")
+
+    def __init__(
+        self, view: memoryview, encoding: Encoding, codecs: tuple[str, ...] | None, last: int = END, depth: int = 0
+    ) -> None:
+        self.view = view
+        self.encoding = encoding
+        self.depth = depth
+        self._tags: list[int] = []
+        self._starts: list[int] = []
+        self.edits: dict[int, Entry | None] = {}
+        self._entries: dict[int, Entry | None] = {}
+        self._sequences: dict[int, Sequence | None] = {}
+        end = (_index_implicit if encoding.implicit else _index)(view, encoding, last, self._tags, self._starts)
+        self._starts.append(end)
+        self.codecs: tuple[str, ...] = codecs or ()
+        own = self.get(CHARACTER_SET)
+        if own is not None or not codecs:
+            self.codecs = charset.codecs_of(own.value if own else b"")
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def get(self, tag: int) -> Entry | None:
+        """The element as it is now; None if there is none."""
+        if tag in self.edits:
+            return self.edits[tag]
+        if self._sequences.get(tag) is not None:
+            return self._rebuilt(tag)
+        return self.original(tag)
+
+    def original(self, tag: int) -> Entry | None:
+        """The element as it was."""
+        try:
+            return self._entries[tag]
+        except KeyError:
+            pass
+        at = bisect_left(self._tags, tag)
+        found = self._read(at) if at < len(self._tags) and self._tags[at] == tag else None
+        self._entries[tag] = found
+        return found
+
+    def _read(self, number: int) -> Entry:
+        view, encoding, start, end = self.view, self.encoding, self._starts[number], self._starts[number + 1]
+        if encoding.implicit:
+            undefined = encoding.item(view, start)[2] == UNDEFINED
+            vr = self._dictionary(self._tags[number])
+            return Entry("SQ" if undefined else vr, bytes(view[start + 8 : end]), undefined)
+        _, _, code, _ = encoding.header(view, start)
+        size = encoding.forms[code]
+        undefined = size == 12 and encoding.length(view, start + 8)[0] == UNDEFINED
+        return Entry(encoding.names.get(code) or encoding.vr_name(code), bytes(view[start + size : end]), undefined)
+
+    def _dictionary(self, tag: int) -> str:
+        vr = dictionary_vr(tag, self.creator(tag))
+        return vr if " or " not in vr else self.either(vr)
+
+    def either(self, vr: str) -> str:
+        """One of the dictionary's choices: signed or not by Pixel Representation, words for all binary data."""
+        if "US" in vr:
+            entry = self.get(0x00280103)
+            return "SS" if entry and entry.value.strip(b"\0") == b"\1" else "US"
+        return "OW"
+
+    def meaning(self, tag: int, entry: Entry) -> str:
+        """The VR of an element; of one that was sent as UN by the dictionary (PS3.5 §6.2.2)."""
+        return self._dictionary(tag) if entry.vr == "UN" else entry.vr
+
+    def tags(self) -> list[int]:
+        """Of all elements that there are now, in order."""
+        if not self.edits:
+            return list(self._tags)
+        kept = [tag for tag in self._tags if self.edits.get(tag, ...) is not None]
+        added = [tag for tag, entry in self.edits.items() if entry is not None and not self._was(tag)]
+        return sorted(kept + added)
+
+    def _was(self, tag: int) -> bool:
+        at = bisect_left(self._tags, tag)
+        return at < len(self._tags) and self._tags[at] == tag
+
+    # --- private blocks -----------------------------------------------------------------------------------------------
+
+    def creator(self, tag: int) -> str:
+        """The private creator of a private element; "" if there is none (PS3.5 §7.8.1)."""
+        if not tag >> 16 & 1 or not tag & 0xFF00:
+            return ""
+        entry = self.get(tag & 0xFFFF0000 | tag >> 8 & 0xFF)
+        return entry.value.decode("latin-1").strip(" \0") if entry else ""
+
+    def block(self, group: int, creator: str) -> int | None:
+        """Which block of a group (0x10..0xFF) this creator has reserved, if any."""
+        low, high = group << 16 | 0x10, group << 16 | 0xFF
+        found = self._tags[bisect_left(self._tags, low) : bisect_left(self._tags, high + 1)]
+        for tag in sorted({*found, *(tag for tag in self.edits if low <= tag <= high)}):
+            entry = self.get(tag)
+            if entry and entry.value.decode("latin-1").strip(" \0") == creator:
+                return tag & 0xFF
+        return None
+
+    def free_block(self, group: int) -> int:
+        """A block that nobody has reserved."""
+        taken = {tag & 0xFF for tag in self.tags() if tag >> 16 == group and tag & 0xFFFF <= 0xFF}
+        taken |= {tag >> 8 & 0xFF for tag in self.tags() if tag >> 16 == group}
+        free = next((block for block in range(0x10, 0x100) if block not in taken), None)
+        if free is None:
+            raise Odd(f"group {group:04X} has no free block for another private creator")
+        return free
+
+    # --- sequences ----------------------------------------------------------------------------------------------------
+
+    def sequence(self, tag: int) -> Sequence | None:
+        """The items of a sequence; None for what is none, or not there."""
+        if tag in self._sequences:
+            return self._sequences[tag]
+        entry = self.get(tag)
+        found = self._sequences[tag] = self._items(tag, entry) if entry else None
+        return found
+
+    def _items(self, tag: int, entry: Entry) -> Sequence | None:
+        if entry.vr == "UN":
+            if not entry.undefined and self._dictionary(tag) != "SQ":
+                return None
+            return Sequence(entry, UN_CONTENT, self)
+        return Sequence(entry, self.encoding, self) if entry.vr == "SQ" else None
+
+    def levels(self) -> Iterator[Level]:
+        """This one and those of all items, at any depth."""
+        yield self
+        for tag in self.tags():
+            sequence = self._sequences.get(tag) if tag in self._sequences else self._maybe(tag)
+            for item in sequence.items if sequence else ():
+                yield from item.level.levels()
+
+    def _maybe(self, tag: int) -> Sequence | None:
+        """Without copying values that are none."""
+        if tag not in self.edits and not self._looks_like_one(tag):
+            return None
+        return self.sequence(tag)
+
+    def _looks_like_one(self, tag: int) -> bool:
+        start = self._starts[bisect_left(self._tags, tag)]
+        if self.encoding.implicit:
+            return self.encoding.item(self.view, start)[2] == UNDEFINED or self._dictionary(tag) == "SQ"
+        name = self.encoding.names.get(self.encoding.header(self.view, start)[2])
+        return name in ("SQ", "UN")
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def put(self, tag: int, entry: Entry) -> None:
+        """Replace or insert an element; its value has an even length."""
+        self.edits[tag] = entry
+        self._sequences.pop(tag, None)
+        if tag == CHARACTER_SET:
+            self.codecs = charset.codecs_of(entry.value)
+
+    def drop(self, tag: int) -> None:
+        """Remove an element, if it is there."""
+        self._sequences.pop(tag, None)
+        if self._was(tag):
+            self.edits[tag] = None
+        else:
+            self.edits.pop(tag, None)
+
+    @property
+    def dirty(self) -> bool:
+        """Whether anything is to be written otherwise."""
+        return bool(self.edits) or any(each is not None and each.dirty for each in self._sequences.values())
+
+    def _rebuilt(self, tag: int) -> Entry | None:
+        sequence = self._sequences[tag]
+        if sequence is None or not sequence.dirty:
+            return self.original(tag)
+        return sequence.entry._replace(value=sequence.encoded())
+
+    def changed(self) -> dict[int, Entry | None]:
+        """Every element that is another now, sequences with what was edited in them."""
+        found = dict(self.edits)
+        for tag, sequence in self._sequences.items():
+            if sequence is not None and sequence.dirty:
+                found[tag] = sequence.entry._replace(value=sequence.encoded())
+        return found
+
+    def encoded(self) -> bytes:
+        """All elements as they are now."""
+        changed = self.changed()
+        made = {tag: self._encode(tag, entry) if entry else b"" for tag, entry in changed.items()}
+        self._group_lengths(made)
+        view, tags, starts = self.view, self._tags, self._starts
+        pieces: list[bytes | memoryview] = []
+        pos = 0
+        for tag in sorted(made):
+            at = bisect_left(tags, tag)
+            pieces.append(view[pos : starts[at]])
+            pieces.append(made[tag])
+            pos = starts[at + 1] if at < len(tags) and tags[at] == tag else starts[at]
+        pieces.append(view[pos:])
+        return b"".join(pieces)
+
+    def _group_lengths(self, made: dict[int, bytes]) -> None:
+        """(gggg,0000) of every group that got longer or shorter, where it is there (PS3.5 §7.2)."""
+        grown: dict[int, int] = {}
+        for tag, new in made.items():
+            if tag & 0xFFFF:
+                grown[tag >> 16] = grown.get(tag >> 16, 0) + len(new) - self._length(tag)
+        for group, by in grown.items():
+            tag = group << 16
+            entry = self.original(tag) if by and tag not in made else None
+            if entry and len(entry.value) == 4:
+                length = self.encoding.length(entry.value)[0] + by & UNDEFINED
+                made[tag] = self._encode(tag, entry._replace(value=number(length, 4, self.encoding)))
+
+    def _length(self, tag: int) -> int:
+        at = bisect_left(self._tags, tag)
+        was = at < len(self._tags) and self._tags[at] == tag
+        return self._starts[at + 1] - self._starts[at] if was else 0
+
+    def _encode(self, tag: int, entry: Entry) -> bytes:
+        return encode(tag, entry, self.encoding)
+
+
+def number(value: int, size: int, encoding: Encoding) -> bytes:
+    """In this byte order."""
+    return value.to_bytes(size, "big" if encoding.big else "little")
+
+
+def encode(tag: int, entry: Entry, encoding: Encoding) -> bytes:
+    """One element, header and value. Raises `Odd` if its length cannot be written."""
+    vr, value, undefined = entry
+    group = number(tag >> 16, 2, encoding) + number(tag & 0xFFFF, 2, encoding)
+    length = UNDEFINED if undefined else len(value)
+    if encoding.implicit:
+        return group + number(length, 4, encoding) + value
+    code = vr.encode("latin-1")
+    if encoding.forms[encoding.vr_number(vr)] == 12:
+        return group + code + b"\0\0" + number(length, 4, encoding) + value
+    if length > _LONGEST_SHORT:
+        raise Odd(f"{tag_text(tag)} gets {len(value)} bytes, but VR {vr} has a length of 16 bits")
+    return group + code + number(length, 2, encoding) + value
+
+
+class Item:
+    """One item of a sequence: its header, its elements, and whether a delimiter follows."""
+
+    __slots__ = ("head", "level", "tail")
+
+    def __init__(self, head: bytes, level: Level, tail: bytes) -> None:
+        self.head = head
+        self.level = level
+        self.tail = tail
+
+    def encoded(self) -> bytes:
+        """All of it as it is now."""
+        if not self.level.dirty:
+            return b"".join((self.head, self.level.view, self.tail))
+        body = self.level.encoded()
+        if self.tail:
+            return self.head + body + self.tail
+        return self.head[:4] + number(len(body), 4, self.level.encoding) + body
+
+
+class Sequence:
+    """The items of a sequence. Raises `Odd` unless they are plainly encoded to the last byte (PS3.5 §7.5)."""
+
+    __slots__ = ("entry", "items", "tail")
+
+    def __init__(self, entry: Entry, content: Encoding, parent: Level) -> None:
+        if parent.depth >= MAX_DEPTH:
+            raise Odd(f"sequences nested more than {MAX_DEPTH} deep")
+        self.entry = entry
+        self.items: list[Item] = []
+        self.tail = b""
+        self._read(memoryview(entry.value), content, parent)
+
+    def _read(self, view: memoryview, content: Encoding, parent: Level) -> None:
+        pos, limit = 0, len(view)
+        while pos < limit:
+            if pos + 8 > limit:
+                raise Odd("a sequence that ends within an item's header")
+            group, element, length = content.item(view, pos)
+            tag = group << 16 | element
+            if tag == _SEQUENCE_END and self.entry.undefined and pos + 8 == limit:
+                self.tail = bytes(view[pos:])
+                return
+            if tag != _ITEM:
+                raise Odd(f"{tag_text(tag)} instead of an item")
+            pos = self._item(view, pos, length, content, parent)
+        if self.entry.undefined:
+            raise Odd("a sequence without its delimiter")
+
+    def _item(self, view: memoryview, pos: int, length: int, content: Encoding, parent: Level) -> int:
+        start = pos + 8
+        encoding = _item_encoding(view, start, content) if length else content
+        if length == UNDEFINED:
+            end = _item_end(view, start, encoding)
+            tail = bytes(view[end : end + 8])
+        else:
+            end, tail = start + length, b""
+            if end > len(view):
+                raise Odd("an item that is longer than its sequence")
+        level = Level(view[start:end], encoding, parent.codecs, END, parent.depth + 1)
+        self.items.append(Item(bytes(view[pos:start]), level, tail))
+        return end + len(tail)
+
+    @property
+    def dirty(self) -> bool:
+        """Whether any element in it is to be written otherwise."""
+        return any(item.level.dirty for item in self.items)
+
+    def encoded(self) -> bytes:
+        """The sequence's value as it is now, with the delimiter if it has one."""
+        return b"".join([item.encoded() for item in self.items] + [self.tail])
+
+
+def _item_encoding(view: memoryview, pos: int, content: Encoding) -> Encoding:
+    """How an item is encoded: some writers switch inside explicit VR data sets."""
+    if (content.implicit and not content.mixed) or pos + 8 > len(view):
+        return content
+    letters = content.forms[int.from_bytes(view[pos + 4 : pos + 6], "big" if content.big else "little")] != 0
+    if content.mixed:
+        return EXPLICIT_LE if letters else content
+    if letters or content.item(view, pos)[:2] == _ITEM_END_PARTS:
+        return content
+    return IMPLICIT_BE if content.big else IMPLICIT_LE
+
+
+def _item_end(view: memoryview, pos: int, encoding: Encoding) -> int:
+    """Where the Item Delimitation Item of an item of undefined length stands."""
+    walk = _bound(view)
+    while pos + 8 <= walk.limit:
+        group, element, _ = encoding.item(view, pos)
+        if group << 16 | element == _ITEM_END:
+            return pos
+        pos = _next(view, encoding, pos, walk)
+    raise Odd("an item without its delimiter")
+
+
+def _bound(view: memoryview) -> Walk:
+    """What `skip` may look at."""
+    walk = Walk(view, len(view), frozenset(), END, 0, -1)
+    walk.nested = MAX_NESTED
+    return walk
+
+
+def _next(view: memoryview, encoding: Encoding, pos: int, walk: Walk) -> int:
+    """The offset behind the element at `pos`; `walk` is only the bound of what `skip` may do."""
+    if encoding.implicit:
+        start, vr = pos + 8, 0
+        length: int = encoding.item(view, pos)[2]
+    else:
+        _, _, vr, length = encoding.header(view, pos)
+        size = encoding.forms[vr]
+        start = pos + size
+        if size != 8:
+            if not size:
+                raise Odd(f"no VR at offset {pos + 4}")
+            if length or start > walk.limit:
+                raise Odd(f"an element that is not plainly encoded at offset {pos}")
+            length = encoding.length(view, pos + 8)[0]
+    if length == UNDEFINED:
+        return skip(walk, start, content_of(encoding, vr))
+    return start + length
+
+
+def _index(view: memoryview, encoding: Encoding, last: int, tags: list[int], starts: list[int]) -> int:
+    """Every element up to tag `last` in explicit VR; the offset behind them."""
+    # The hot loop: see wire/elements.py. Most elements are short ones in order, and cost two appended numbers.
+    unpack, forms, limit = encoding.header, encoding.forms, len(view)
+    add_tag, add_start = tags.append, starts.append
+    pos, prev, room = 0, -1, limit - 8
+    walk: Walk | None = None
+    while pos <= room:
+        group, element, vr, length = unpack(view, pos)
+        tag = group << 16 | element
+        if not prev < tag <= last:
+            return _passed(tag, prev, pos, forms[vr] == 0)
+        add_tag(tag)
+        add_start(pos)
+        size = forms[vr]
+        if size == 8:
+            pos += 8 + length
+        else:
+            walk = walk or _bound(view)
+            pos = _next(view, encoding, pos, walk)
+        prev = tag
+    return _ended(pos, limit)
+
+
+def _index_implicit(view: memoryview, encoding: Encoding, last: int, tags: list[int], starts: list[int]) -> int:
+    unpack, limit = encoding.item, len(view)
+    pos, prev, room = 0, -1, limit - 8
+    walk: Walk | None = None
+    while pos <= room:
+        group, element, length = unpack(view, pos)
+        tag = group << 16 | element
+        if length >= _FIRST_VR and prev < 0:
+            _check_implicit(view, encoding, pos)
+        if not prev < tag <= last:
+            return _passed(tag, prev, pos, False)
+        tags.append(tag)
+        starts.append(pos)
+        if length == UNDEFINED:
+            walk = walk or _bound(view)
+            pos = _next(view, encoding, pos, walk)
+        else:
+            pos += 8 + length
+        prev = tag
+    return _ended(pos, limit)
+
+
+def _check_implicit(view: memoryview, encoding: Encoding, pos: int) -> None:
+    if encoding.forms[int.from_bytes(view[pos + 4 : pos + 6], "big" if encoding.big else "little")]:
+        raise Odd("explicit VR where implicit VR was agreed")
+
+
+def _passed(tag: int, prev: int, pos: int, no_vr: bool) -> int:
+    if tag <= prev:
+        raise Odd(f"{tag_text(tag)} follows {tag_text(prev)}")
+    if tag >> 16 == 0xFFFE:
+        raise Odd(f"delimiter {tag_text(tag)} outside of a sequence")
+    if no_vr:
+        raise Odd(f"no VR at offset {pos + 4}")
+    return pos
+
+
+def _ended(pos: int, limit: int) -> int:
+    if pos != limit:
+        raise Odd("the elements end elsewhere than the data")
+    return pos

@@ -1,0 +1,45 @@
+"""Which class of step is run by what.
+
+A step is a frozen dataclass (see `core.coercion`) and a function of its family that turns it into ``run(editing)``.
+`register` takes further ones: ``register(Deidentify, deidentify_step, deep=True)``. What a step may do:
+
+- read and write elements of ``editing.top`` (a `Level`), by ``get``, ``put``, ``drop``, ``levels``; text by
+  ``editing.text`` and ``editing.write``;
+- tell people by ``editing.changed``; raise ``editing.refused``;
+- where it needs the whole header as a pydicom Dataset: ``whole.edit_dataset(editing, function)`` gives `function` the
+  Dataset and splices in what it changed; elements that it did not change keep their bytes.
+
+Failures: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from asyncroute.core import coercion
+from asyncroute.transform import structure, texts
+from asyncroute.transform.editing import Editing
+
+
+class Kind(NamedTuple):
+    """`make`: from a step to what runs it. `deep`: it looks at all of the header, sequences included, so it is slow."""
+
+    make: Callable[[Any], Callable[[Editing], None]]
+    deep: bool = False
+
+
+KINDS: dict[type[Any], Kind] = {
+    coercion.Set: Kind(texts.set_step),
+    coercion.Affix: Kind(texts.affix_step),
+    coercion.Replace: Kind(texts.replace_step),
+    coercion.Alter: Kind(texts.alter_step),
+    coercion.Lookup: Kind(texts.map_step),
+    coercion.Transfer: Kind(structure.transfer_step),
+    coercion.Delete: Kind(structure.delete_step),
+}
+
+
+def register(step: type[Any], make: Callable[[Any], Callable[[Editing], None]], *, deep: bool = False) -> None:
+    """Let transforms have steps of this class."""
+    KINDS[step] = Kind(make, deep)
