@@ -13,10 +13,13 @@ from typing import Any, NamedTuple
 
 from asyncroute.core.coercion import Coercion, Delete, Fact, Function, Target
 from asyncroute.transform.base import Edited, Facts, Header, Refused, Tail
+from asyncroute.transform.deflated import Rewriting
 from asyncroute.transform.editing import Editing
 from asyncroute.transform.level import END, Level
+from asyncroute.transform.record import record
 from asyncroute.transform.registry import KINDS
-from asyncroute.wire.elements import PIXELS, Odd
+from asyncroute.transform.tail import Dropping, Drops
+from asyncroute.wire.elements import Odd
 from asyncroute.wire.lenient import actual_encoding
 from asyncroute.wire.syntax import syntax_of
 
@@ -44,8 +47,11 @@ class Compiled:
         )
         specs = [spec for _, _, spec in pairs]
         self.quick = not any(is_deep(spec) for spec in specs)
+        recorded = END if any(each.record for each in self.coercions) else 0
         self._last = max((reach(spec) for spec in specs), default=0)
-        self._deletes = tuple(spec for spec in specs if isinstance(spec, Delete))
+        self._last = max(self._last, recorded)
+        self._drops = tuple(drops for spec in specs if (drops := _drops(spec)) is not None)
+        self._system = next((each.system for each in self.coercions if each.record), None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return compiled, (self.coercions,)
@@ -65,6 +71,8 @@ class Compiled:
             editing.coercion = coercion
             editing.label = label
             run(editing)
+        if self._system is not None:
+            record(editing, self._system)
         if not top.dirty:
             return Edited(header.data, header.sop_class_uid, header.sop_instance_uid, tuple(editing.changes))
         data = top.encoded()
@@ -90,15 +98,21 @@ class Compiled:
     @property
     def edits_tail(self) -> bool:
         """See ``Transform.edits_tail``."""
-        return any(each.private or _reaches_tail(each) for each in self._deletes)
+        return bool(self._drops)
 
     def tail(self, header: Header) -> Tail:
         """See ``Transform.tail``."""
-        raise NotImplementedError
+        syntax = syntax_of(header.transfer_syntax)
+        if syntax is None:
+            raise Refused(f"{self.name}: nobody knows how transfer syntax {header.transfer_syntax} encodes elements")
+        with memoryview(header.data) as view:
+            encoding = actual_encoding(view, syntax.encoding) if view else syntax.encoding
+        return Dropping(self.name, encoding, self._drops)
 
     def deflated(self, header: Header, edited: Edited) -> Tail:
         """See ``Transform.deflated``."""
-        raise NotImplementedError
+        rest = self.tail(header) if self._drops else None
+        return Rewriting(self.name, header.data, edited.data, rest)
 
 
 _known: dict[tuple[Coercion, ...], Compiled] = {}
@@ -120,9 +134,9 @@ def _uid(top: Level, tag: int, before: str) -> str:
     return entry.value.decode("latin-1").strip(" \0") if entry else before
 
 
-def _reaches_tail(delete: Delete) -> bool:
-    group = delete.group if delete.target is None else delete.target.path[0].tag >> 16
-    return group is not None and group >= PIXELS >> 16
+def _drops(spec: object) -> Drops | None:
+    kind = KINDS[type(spec)]
+    return kind.drops(spec) if kind.drops is not None else None
 
 
 def is_deep(spec: object) -> bool:

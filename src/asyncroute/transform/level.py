@@ -112,6 +112,17 @@ class Level:
         """The VR of an element; of one that was sent as UN by the dictionary (PS3.5 §6.2.2)."""
         return self._dictionary(tag) if entry.vr == "UN" else entry.vr
 
+    def vr(self, tag: int) -> str:
+        """The same of an element that is there, without copying its value."""
+        edited = self.edits.get(tag)
+        if edited is not None:
+            return self.meaning(tag, edited)
+        if self.encoding.implicit:
+            return self._dictionary(tag)
+        start = self._starts[bisect_left(self._tags, tag)]
+        vr = self.encoding.names.get(self.encoding.header(self.view, start)[2], "UN")
+        return self._dictionary(tag) if vr == "UN" else vr
+
     def tags(self) -> list[int]:
         """Of all elements that there are now, in order."""
         if not self.edits:

@@ -1,7 +1,7 @@
 """Which class of step is run by what.
 
 A step is a frozen dataclass (see `core.coercion`) and a function of its family that turns it into ``run(editing)``.
-`register` takes further ones: ``register(Deidentify, deidentify_step, deep=True)``. What a step may do:
+`register` takes further ones: ``register(Deidentify, Kind(deidentify_step, deep=True))``. What a step may do:
 
 - read and write elements of ``editing.top`` (a `Level`), by ``get``, ``put``, ``drop``, ``levels``; text by
   ``editing.text`` and ``editing.write``;
@@ -18,15 +18,20 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from asyncroute.core import coercion
-from asyncroute.transform import structure, texts
+from asyncroute.transform import dates, python, structure, texts, uids
 from asyncroute.transform.editing import Editing
+from asyncroute.transform.tail import Drops
 
 
 class Kind(NamedTuple):
-    """`make`: from a step to what runs it. `deep`: it looks at all of the header, sequences included, so it is slow."""
+    """`make`: from a step to what runs it. `deep`: it looks at all of the header, sequences included, so it is slow.
+
+    `drops`: from a step to what it drops behind the pixel data, or None.
+    """
 
     make: Callable[[Any], Callable[[Editing], None]]
     deep: bool = False
+    drops: Callable[[Any], Drops | None] | None = None
 
 
 KINDS: dict[type[Any], Kind] = {
@@ -36,10 +41,13 @@ KINDS: dict[type[Any], Kind] = {
     coercion.Alter: Kind(texts.alter_step),
     coercion.Lookup: Kind(texts.map_step),
     coercion.Transfer: Kind(structure.transfer_step),
-    coercion.Delete: Kind(structure.delete_step),
+    coercion.Delete: Kind(structure.delete_step, drops=structure.dropped_behind),
+    coercion.ShiftDates: Kind(dates.dates_step, deep=True),
+    coercion.NewUids: Kind(uids.uids_step, deep=True),
+    coercion.Python: Kind(python.python_step, deep=True),
 }
 
 
-def register(step: type[Any], make: Callable[[Any], Callable[[Editing], None]], *, deep: bool = False) -> None:
+def register(step: type[Any], kind: Kind) -> None:
     """Let transforms have steps of this class."""
-    KINDS[step] = Kind(make, deep)
+    KINDS[step] = kind

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from asyncroute.core.coercion import Delete, Transfer
 from asyncroute.transform.editing import Editing, Place, name_of, vr_of
 from asyncroute.transform.level import Entry, Level
+from asyncroute.transform.tail import Drops
 
 Run = Callable[[Editing], None]
+_PIXEL_GROUP = 0x7FE0
 
 
 def transfer_step(spec: Transfer) -> Run:
@@ -76,3 +78,19 @@ def _drop(e: Editing, level: Level, tag: int, name: str) -> None:
     if entry is not None:
         e.changed(name, e.show(level, tag, entry), None)
         level.drop(tag)
+
+
+def dropped_behind(spec: Delete) -> Drops | None:
+    """What a ``delete`` drops behind the pixel data; None: nothing."""
+    if spec.private:
+        return Drops(lambda tag, creator: bool(tag >> 16 & 1), lambda group: bool(group & 1))
+    step = spec.target.path[0] if spec.target is not None else None
+    group = step.tag >> 16 if step is not None else spec.group or 0
+    if group <= _PIXEL_GROUP or (spec.target is not None and len(spec.target.path) > 1):
+        return None
+    shrinks = group.__eq__
+    if step is None:
+        return Drops(lambda tag, creator: tag >> 16 == group, shrinks)
+    if step.creator:
+        return Drops(lambda tag, creator: creator == step.creator and tag & 0xFFFF00FF == step.tag, shrinks)
+    return Drops(lambda tag, creator: tag == step.tag, shrinks)
