@@ -30,6 +30,7 @@ from asyncroute.core.errors import AsyncrouteError
 from asyncroute.core.outcomes import SLOW
 from asyncroute.forward import probe
 from asyncroute.forward.association import Shared
+from asyncroute.forward.coercion import Coercions
 from asyncroute.forward.dicom import Means
 from asyncroute.forward.reading import Readers
 from asyncroute.journal.base import Complete
@@ -39,6 +40,7 @@ from asyncroute.journal.sqlite import SqliteJournal
 from asyncroute.link import certificates, descriptors, tls
 from asyncroute.link.buffers import Memory
 from asyncroute.link.deadlines import Deadlines
+from asyncroute.link.processes import Processes
 from asyncroute.link.resolve import Resolver
 from asyncroute.link.users import Users
 from asyncroute.link.users import load as load_users
@@ -58,6 +60,7 @@ from asyncroute.settle import Settler
 from asyncroute.spool.local import LocalSpool
 from asyncroute.status.control import Control
 from asyncroute.status.local import Orphans
+from asyncroute.transform.remote import edited_of
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +127,9 @@ class App:
         self.negotiators = self._pool(2, "negotiate")
         self.readers = Readers(self.spool)
         self._closing.callback(self.readers.close)
+        self.processes = Processes()
+        self._closing.callback(self.processes.close)
+        self.coercions = Coercions(self.readers, self.processes, edited_of)
         self._build_channels()
         router = Router(compile_routes(self.config), self.groups.addressed)
         writers = self._pool(4, "stream")
@@ -190,7 +196,7 @@ class App:
         shared = Shared(self.deadlines, self.negotiators, self.resolver)
         self.outlets = Outlets(
             self.config,
-            Means(shared, self.memory, self.readers),
+            Means(shared, self.memory, self.readers, self.coercions),
             self.spool,
             self.reader,
             self.scheduler,

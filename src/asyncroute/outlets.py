@@ -7,6 +7,7 @@ Failures: ``OurFault`` where TLS files cannot be used.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -19,14 +20,18 @@ from asyncroute.forward.commitment import tell
 from asyncroute.forward.dicom import DicomForwarder, Means, Policy
 from asyncroute.forward.folder import FolderForwarder
 from asyncroute.forward.query import Querier
+from asyncroute.forward.transformed import TransformedRoutes
 from asyncroute.journal.reader import SqliteReader
 from asyncroute.link import tls
+from asyncroute.link.processes import DEADLINE
 from asyncroute.queue.channel import Channel
 from asyncroute.queue.limits import Backlog, Outbound
 from asyncroute.queue.pledge import Tell
 from asyncroute.queue.proving import Terms
 from asyncroute.queue.scheduler import Scheduler
 from asyncroute.spool.local import LocalSpool
+from asyncroute.transform.base import Transform
+from asyncroute.transform.remote import Remote
 
 FOLDER_LANES = 4
 FOLDER_THREADS = 256
@@ -51,6 +56,8 @@ class Outlets:
         self._reader = reader
         self._scheduler = scheduler
         self._folder_writers = folder_writers
+        self._transformed = TransformedRoutes(config.node.data_dir)
+        self.change_transforms(config, self.transforms(config))
         self._sync = config.node.durability == "power-loss"
         self._outbound = Outbound(config.node.max_outbound)
         self._loop = asyncio.get_running_loop()
@@ -94,6 +101,24 @@ class Outlets:
         channel.change(forwarder, d.retry.backoff, d.open_hours, _gap(d))
         channel.backlog.max_images, channel.backlog.max_bytes = d.max_backlog.images, d.max_backlog.bytes
 
+    def transforms(self, config: Config) -> dict[str, Transform]:
+        """By route, what ``config`` makes of its images.
+
+        Raises:
+            OurFault: a file that one needs cannot be used.
+            StorageFault: that they exist could not be written down.
+        """
+        found = transforms_of(config)
+        self._transformed.remember(found)
+        return found
+
+    def change_transforms(self, config: Config, transforms: Mapping[str, Transform]) -> None:
+        """From now on what is sent is changed by these, of ``config``. Nothing here can fail."""
+        slow = {name: it for name, it in transforms.items() if not it.quick}
+        remotes = {name: Remote(it, DEADLINE) for name, it in slow.items()}
+        gone = self._transformed.names.difference(route.name for route in config.routes)
+        self._means.coercions.change(transforms, remotes, gone)
+
     def proof_terms(self, config: Config) -> tuple[dict[str, Terms], list[str]]:
         """Which destinations of ``config`` prove their deliveries, and how; which do not.
 
@@ -122,7 +147,21 @@ class Outlets:
         return Terms(committer, querier, d.verify_wait, d.association.idle_close, d.retry.backoff, may, title)
 
     def _folder(self, d: FolderDestination) -> Forwarder:
-        return FolderForwarder(d.name, d.path, d.template, d.duplicates, self._spool, self._folder_writers, self._sync)
+        return FolderForwarder(
+            d.name,
+            d.path,
+            d.template,
+            d.duplicates,
+            self._spool,
+            self._folder_writers,
+            self._sync,
+            self._means.coercions,
+        )
+
+
+def transforms_of(config: Config) -> dict[str, Transform]:
+    """By route, its transform, where it has one."""
+    return {}
 
 
 def target_of(d: DicomDestination) -> Target:

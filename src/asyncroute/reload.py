@@ -48,6 +48,7 @@ def reload(app: App) -> list[str]:
             raise OurFault(f"{app.config.path}: node.{key}: cannot change while the router runs; restart it")
     forwarders = {d.name: app.outlets.forwarder(d, new) for d in new.destinations}
     proof = app.outlets.proof_terms(new)
+    transforms = app.outlets.transforms(new)
     table = compile_routes(new)
     changes = _named_changes(app.config, new)
     seen = stamps(new)
@@ -57,6 +58,8 @@ def reload(app: App) -> list[str]:
     guards = [app.guards(settings) for settings in new.listeners]
     listeners = _listeners(app, new, guards)
     _change_listeners(app, new, listeners, guards)
+    app.processes.renew()
+    app.outlets.change_transforms(new, transforms)
     _change_destinations(app, new, forwarders, renewed)
     app.waiting.change(app.patience(new))
     app.proofs.change(*proof)

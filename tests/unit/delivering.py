@@ -12,10 +12,13 @@ from asyncroute.core.model import Delivery
 from asyncroute.core.outcomes import Outcome
 from asyncroute.forward.association import Shared, Target
 from asyncroute.forward.base import Pair
+from asyncroute.forward.coercion import Coercions
 from asyncroute.forward.dicom import DicomForwarder, DicomLane, Means, Policy
 from asyncroute.forward.reading import Readers
 from asyncroute.link.buffers import ImageBytes, Memory
+from asyncroute.link.processes import Processes
 from asyncroute.spool.local import LocalSpool
+from asyncroute.transform.remote import edited_of
 from tests.support import ul
 from tests.unit.answering import Message, Peer, Server, serving, sharing, target
 from tests.unit.parts import delivery, instance, noise, until
@@ -81,6 +84,9 @@ class Reports:
     def opened(self, lane: object, seconds: float) -> None:
         self.opens.append(seconds)
 
+    def restarted(self, lane: object) -> None:
+        pass
+
     def closed(self, lane: object) -> None:
         self.closes += 1
 
@@ -102,7 +108,10 @@ class Bench:
     def __init__(self, folder: Path, shared: Shared) -> None:
         self.spool = LocalSpool(folder / "spool", "process-crash")
         self.memory = Memory(64 << 20)
-        self.means = Means(shared, self.memory, Readers(self.spool, 2))
+        readers = Readers(self.spool, 2)
+        self.processes = Processes(2)
+        self.coercions = Coercions(readers, self.processes, edited_of)
+        self.means = Means(shared, self.memory, readers, self.coercions)
         self.reports = Reports()
         self.archive = Archive()
         self.policy = Policy(attrgetter("calling_aet"), {}, 60.0, 60.0, 128)

@@ -88,6 +88,20 @@ class Instance:
         return self.study_uid if wait.unit == "study" else self.series_uid
 
 
+class Sent(NamedTuple):
+    """What a transform (``transform``: its name) has made of an image for one destination, as far as it is remembered.
+
+    UIDs are those of what is sent. ``changes``: JSON, ``[[attribute, before, after, step], ...]``, for people.
+    """
+
+    transform: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_uid: str
+    series_uid: str
+    changes: str = "[]"
+
+
 @dataclass(slots=True)
 class Delivery:
     """One instance owed to one destination, as claimed from the queue: all that a lane needs to send it.
@@ -120,6 +134,10 @@ class Delivery:
     """The image's bytes while they are still in memory (a ``link.buffers`` image), else ``None``: read the file."""
     series_uid: str = ""
     patient_id: str = ""
+    peer: str = ""
+    received_at: float = 0.0
+    sent: Sent | None = field(default=None, repr=False, compare=False)
+    """What goes out instead of what came, where a transform makes another image of it; a lane says so."""
 
     @property
     def strand(self) -> Strand:
@@ -132,7 +150,7 @@ class Settlement(NamedTuple):
 
     ``state`` is DELIVERED, FAILED, DISCARDED or READY (a retry: with ``not_before``). ``status`` is the DIMSE status,
     ``None`` where there was none. ``error`` is one line for a person; empty on clean success. ``unproven``: where it is
-    DELIVERED, the destination has yet to prove it (``core.proof``).
+    DELIVERED, the destination has yet to prove it (``core.proof``). ``sent``: what it was sent as; None: as it came.
     """
 
     instance_id: int
@@ -144,6 +162,7 @@ class Settlement(NamedTuple):
     error: str = ""
     not_before: float = 0.0
     unproven: bool = False
+    sent: Sent | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ class Kind(Enum):
     IMAGE_FAILED = "image failed"
     TITLE_PAUSE = "calling title pauses"
     CONFIG_PAUSE = "destination pauses for a person"
+    DISCARDED = "discarded"
 
 
 @unique
@@ -304,6 +305,16 @@ def unreadable(detail: str, *, for_good: bool) -> Outcome:
     if for_good:
         return Outcome(Kind.IMAGE_FAILED, detail, charge=True, limit=1, loud=True, ours=True)
     return Outcome(Kind.IMAGE_RETRY, detail, delay=30.0, loud=True, ours=True)
+
+
+def held(text: str) -> Outcome:
+    """Not sent: what would have to be sent cannot be made. The destination is not asked, no attempt is charged."""
+    return Outcome(Kind.IMAGE_FAILED, f"held: {text}", ours=True)
+
+
+def dropped(text: str) -> Outcome:
+    """Not sent at a user's function's word."""
+    return Outcome(Kind.DISCARDED, text, ours=True)
 
 
 def no_context(sop_class: str, transfer_syntax: str) -> Outcome:

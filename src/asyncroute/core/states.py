@@ -2,7 +2,7 @@
 
 ``waiting`` (for a completion, hours, a hold of its channel) -> ``ready`` -> ``sending`` -> ``delivered`` (->
 ``confirmed`` where the destination's ``verify`` asks), or ``failed`` (dead letter: a person may make it ``ready``
-again), or ``discarded`` by a person. ``sending`` -> ``ready`` after a transient failure.
+again), or ``discarded`` by a person or a user's function. ``sending`` -> ``ready`` after a transient failure.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ S = DeliveryState
 TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
     S.WAITING: frozenset({S.READY, S.FAILED, S.DISCARDED}),
     S.READY: frozenset({S.SENDING, S.WAITING, S.FAILED, S.DISCARDED}),
-    S.SENDING: frozenset({S.DELIVERED, S.READY, S.FAILED}),
+    S.SENDING: frozenset({S.DELIVERED, S.READY, S.FAILED, S.DISCARDED}),
     S.DELIVERED: frozenset({S.CONFIRMED, S.READY}),
     S.CONFIRMED: frozenset(),
     S.FAILED: frozenset({S.READY, S.DISCARDED}),

@@ -79,6 +79,10 @@ class Reports(Protocol):
         """Its association, for the delivery that it was given, is there ``seconds`` after it was asked for."""
         ...
 
+    def restarted(self, lane: Lane) -> None:
+        """Only now it begins to send what it was given: until then what goes out was being made here."""
+        ...
+
     def closed(self, lane: Lane) -> None:
         """The lane's connection is gone while it had nothing to do."""
         ...

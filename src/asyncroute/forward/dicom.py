@@ -22,8 +22,11 @@ from asyncroute.core.outcomes import Action, Outcome
 from asyncroute.crashpoints import crash_point
 from asyncroute.forward.association import Failed, Requestor, Shared, Target, connect
 from asyncroute.forward.base import FIRST, Bond, Key, Pair, Reports, title_of
+from asyncroute.forward.coercion import Coercions, Outgoing
 from asyncroute.forward.reading import Data, Readers, Reading, unreadable
+from asyncroute.forward.rewritten import RewrittenReading
 from asyncroute.forward.scope import bonds
+from asyncroute.forward.substitute import Substitute
 from asyncroute.link.buffers import ImageBytes, Memory
 from asyncroute.link.negotiate import Proposal
 from asyncroute.wire.command import IMPLICIT_LE, VERIFICATION
@@ -45,6 +48,7 @@ class Means:
     shared: Shared
     memory: Memory
     readers: Readers
+    coercions: Coercions
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,8 @@ class DicomLane:
         self._task: asyncio.Task[None] | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._probing = False
-        self._reading: Reading | None = None
+        self._substitute = Substitute(forwarder.means.coercions, forwarder.means.memory, self._substituted)
+        self._reading: Reading | RewrittenReading | None = None
         self._piece: Data | None = None
         self._fetching = False
         self._loop = asyncio.get_running_loop()
@@ -142,7 +147,16 @@ class DicomLane:
     def begin(self, delivery: Delivery, bond: Bond, probe: bool) -> None:
         """See ``forward.base.Lane``."""
         self._delivery = delivery
-        pair = delivery.sop_class_uid, delivery.transfer_syntax
+        if self._substitute.wanted(delivery):
+            self.open, before = True, self.open
+            if self._substitute.begin(delivery, bond, probe):
+                return
+            self.open = before
+        self._go(delivery, bond, probe)
+
+    def _go(self, delivery: Delivery, bond: Bond, probe: bool) -> None:
+        """Send it: over the association that there is, if it fits, else over a new one."""
+        pair = self._substitute.pair(delivery)
         association = self._association
         if association is not None and association.peer is not None and bond == self._bond and not association.ended:
             context_id = association.peer.contexts.get(pair)
@@ -166,6 +180,7 @@ class DicomLane:
         self._delivery = None
         if self._task is not None:
             self._task.cancel()
+        self._substitute.clear()
         self._shut(Requestor.abort)
         self._let_image_go()
 
@@ -196,6 +211,15 @@ class DicomLane:
 
     def _too_old(self) -> bool:
         return self._loop.time() - self._opened_at >= self._forwarder.max_age
+
+    def _substituted(self, delivery: Delivery, bond: Bond, probe: bool, wrong: Outcome | None) -> None:
+        """What goes out has been made, or it does not go."""
+        if wrong is None:
+            self._reports.restarted(self)
+            self._go(delivery, bond, probe)
+        else:
+            self.open = self._association is not None
+            self._report(wrong)
 
     # ---- opening
 
@@ -228,7 +252,7 @@ class DicomLane:
 
     def _proposal(self, delivery: Delivery, probe: bool) -> Proposal:
         policy = self._forwarder.policy
-        pairs = dict.fromkeys([(delivery.sop_class_uid, delivery.transfer_syntax), *self._reports.wanted(self._bond)])
+        pairs = dict.fromkeys([self._substitute.pair(delivery), *self._reports.wanted(self._bond)])
         chosen = list(pairs)[: policy.max_contexts]
         if probe:
             chosen = [(VERIFICATION, IMPLICIT_LE), *chosen[: max(policy.max_contexts - 1, 1)]]
@@ -261,12 +285,14 @@ class DicomLane:
         assert delivery is not None
         assert association is not None
         assert association.peer is not None
-        pair = delivery.sop_class_uid, delivery.transfer_syntax
-        self._store(association, delivery, association.peer.contexts.get(pair))
+        self._store(association, delivery, association.peer.contexts.get(self._substitute.pair(delivery)))
 
     def _store(self, association: Requestor, delivery: Delivery, context_id: int | None) -> None:
         if context_id is None:
             self._loop.call_soon(self._no_context, delivery)
+            return
+        if self._substitute.out is not None:
+            self._store_substitute(association, self._substitute.out, context_id)
             return
         image = delivery.image
         if isinstance(image, ImageBytes) and self._means.memory.may_send(image):
@@ -283,9 +309,19 @@ class DicomLane:
             return
         association.store(context_id, delivery.sop_class_uid, delivery.sop_instance_uid, delivery.size, parts)
 
+    def _store_substitute(self, association: Requestor, out: Outgoing, context_id: int) -> None:
+        if out.parts is None:
+            self._reading = out.reading(self._means.readers)
+            self._piece = None
+            self._fetch()
+            return
+        if out.size > FIRST:
+            self._reports.spend(out.size - FIRST)
+        association.store(context_id, out.sop_class_uid, out.sop_instance_uid, out.size, out.parts)
+
     def _no_context(self, delivery: Delivery) -> None:
         if self._delivery is delivery:
-            self._report(outcomes.no_context(delivery.sop_class_uid, delivery.transfer_syntax))
+            self._report(outcomes.no_context(*self._substitute.pair(delivery)))
 
     def _fetch(self) -> None:
         """Ask for the next piece of the file."""
@@ -297,11 +333,11 @@ class DicomLane:
         self._fetching = True
         reading.next(lambda data, fault: self._fetched(reading, data, fault))
 
-    def _fetch_later(self, reading: Reading) -> None:
+    def _fetch_later(self, reading: Reading | RewrittenReading) -> None:
         if self._reading is reading and self._delivery is not None:
             self._fetch()
 
-    def _fetched(self, reading: Reading, data: Data | None, fault: AsyncrouteError | None) -> None:
+    def _fetched(self, reading: Reading | RewrittenReading, data: Data | None, fault: AsyncrouteError | None) -> None:
         delivery = self._delivery
         if self._reading is not reading or delivery is None:
             return
@@ -321,12 +357,11 @@ class DicomLane:
 
     def _begin_from_file(self, association: Requestor, delivery: Delivery, data: Data) -> None:
         assert association.peer is not None
-        context_id = association.peer.contexts[(delivery.sop_class_uid, delivery.transfer_syntax)]
+        context_id = association.peer.contexts[self._substitute.pair(delivery)]
         if not self._read_all():
             self._fetch()
-        association.store(
-            context_id, delivery.sop_class_uid, delivery.sop_instance_uid, delivery.size, (memoryview(data),)
-        )
+        out = self._substitute.out or delivery
+        association.store(context_id, out.sop_class_uid, out.sop_instance_uid, out.size, (memoryview(data),))
 
     def _give(self, association: Requestor, data: Data) -> None:
         if not self._read_all():
@@ -373,6 +408,8 @@ class DicomLane:
     def lost(self, outcome: Outcome) -> None:
         """See ``forward.association.Owner``."""
         self._association = None
+        if self._substitute.pending:  # of no image: it goes over another one
+            return
         self.open = False
         if self._probing:  # the C-ECHO's end is no image's fault
             self._probing = False
@@ -389,6 +426,8 @@ class DicomLane:
         delivery, self._delivery = self._delivery, None
         self._fetching = False
         self._piece = self._reading = None
+        if self._substitute.used:
+            self._substitute.clear()
         self._let_image_go()
         if delivery is None:
             return

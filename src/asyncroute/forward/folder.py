@@ -16,10 +16,11 @@ import errno
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 from zlib import crc32
 
 import xxhash
@@ -31,10 +32,14 @@ from asyncroute.core.outcomes import Kind, Outcome, Scope
 from asyncroute.core.rules import Attributes
 from asyncroute.crashpoints import crash_point
 from asyncroute.forward.base import FIRST, Key, Reports
-from asyncroute.forward.reading import unreadable
+from asyncroute.forward.coercion import Coercions, Rewrite
+from asyncroute.forward.heads import is_deflated
+from asyncroute.forward.reading import Data, unreadable
 from asyncroute.spool.base import Spool, check_sum
+from asyncroute.transform.base import Refused
 from asyncroute.wire.header import HeaderScanner
 from asyncroute.wire.part10 import build_meta, parse_meta
+from asyncroute.wire.syntax import EXPLICIT_LITTLE
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +50,9 @@ MOST_FOLDERS = 10_000
 _naming = threading.Lock()
 _OF_NAMES = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.ELOOP})
 """Errors of one path, not of the disk: other images have other ones."""
+_Data = tuple[int, int]
+"""Length in bytes and checksum of a data set that was written."""
+_Copy = Callable[[Path], _Data]
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
@@ -67,8 +75,17 @@ class FolderForwarder:
     kind = "folder"
 
     def __init__(
-        self, name: str, path: Path, layout: Layout, duplicates: str, spool: Spool, pool: Executor, sync: bool
+        self,
+        name: str,
+        path: Path,
+        layout: Layout,
+        duplicates: str,
+        spool: Spool,
+        pool: Executor,
+        sync: bool,
+        coercions: Coercions | None = None,
     ) -> None:
+        """``coercions`` None: what was received is what is written."""
         self.name = name
         self.path = path
         self.pool = pool
@@ -76,6 +93,7 @@ class FolderForwarder:
         self._duplicates = duplicates
         self._spool = spool
         self._sync = sync
+        self._coercions = coercions
         self._durable: set[Path] = set()
         self._doubtful: set[Path] = set()
         self._scanner = HeaderScanner(layout.tags)
@@ -92,33 +110,56 @@ class FolderForwarder:
 
     def write(self, delivery: Delivery) -> Outcome:
         """Write one image; the outcome. Blocks."""
+        delivery.sent = None
+        made = self._coercions.now(delivery) if self._coercions is not None else None
+        if isinstance(made, Outcome):
+            return made
         try:
-            self._spool.confirm(delivery)
-            head = self._spool.read(delivery.path, delivery.data_offset, min(HEAD, delivery.size))
-            place = self.path / self._layout.render(self._attributes(delivery, head))
-            if delivery.size <= len(head):
-                check_sum(delivery, xxhash.xxh3_64_intdigest(head))
+            place, copy = self._as_received(delivery) if made is None else self._as_made(delivery, made)
         except StorageFault as fault:
             return unreadable(fault)
+        outcome = self._written(delivery, place, copy)
+        if made is not None and outcome.delivered:
+            delivery.sent = made.sent
+        return outcome
+
+    def _as_received(self, delivery: Delivery) -> tuple[Path, _Copy]:
+        """Where it goes, and how its file is written."""
+        self._spool.confirm(delivery)
+        head = self._spool.read(delivery.path, delivery.data_offset, min(HEAD, delivery.size))
+        if delivery.size <= len(head):
+            check_sum(delivery, xxhash.xxh3_64_intdigest(head))
+        place = self._layout.render(self._attributes(head, delivery.transfer_syntax, delivery.sop_instance_uid))
+        return self.path / place, partial(self._copy, delivery)
+
+    def _as_made(self, delivery: Delivery, made: Rewrite) -> tuple[Path, _Copy]:
+        """The same of what a transform has made of it: named by its new attributes."""
+        syntax = EXPLICIT_LITTLE if is_deflated(delivery.transfer_syntax) else delivery.transfer_syntax
+        place = self._layout.render(self._attributes(made.header, syntax, made.sent.sop_instance_uid))
+        return self.path / place, partial(self._copy_made, delivery, made)
+
+    def _written(self, delivery: Delivery, place: Path, copy: _Copy) -> Outcome:
         try:
-            return self._place(delivery, place)
+            return self._place(delivery, place, copy)
         except StorageFault as fault:
             return unreadable(fault)
+        except Refused as refused:
+            return outcomes.held(refused.reason)
         except OSError as error:
             text = f"cannot write {error.filename or place}: {error.strerror or error}"
             if error.errno in _OF_NAMES:
                 return Outcome(Kind.IMAGE_FAILED, text, charge=True, limit=1)
             return Outcome(Kind.ASSOCIATION_FAILED, text, scope=Scope.DESTINATION, loud=True)
 
-    def _attributes(self, delivery: Delivery, head: bytes) -> dict[int, tuple[str, ...]]:
-        scan = self._scanner.scan(head, delivery.transfer_syntax, True)
+    def _attributes(self, head: Data, transfer_syntax: str, sop_instance_uid: str) -> dict[int, tuple[str, ...]]:
+        scan = self._scanner.scan(head, transfer_syntax, True)
         found = {tag: scan.texts(tag) for tag in self._layout.tags} if scan is not None else {}
         uid = 0x00080018
         if uid in self._layout.tags and not any(found.get(uid, ())):
-            found[uid] = (delivery.sop_instance_uid,)
+            found[uid] = (sop_instance_uid,)
         return found
 
-    def _place(self, delivery: Delivery, place: Path) -> Outcome:
+    def _place(self, delivery: Delivery, place: Path, copy: _Copy) -> Outcome:
         folder = place.parent
         self._check_way(folder)
         self._make_folders(folder)
@@ -126,8 +167,7 @@ class FolderForwarder:
         temporary = folder / f".{delivery.instance_id}-{crc32(self.name.encode()):08x}.part"
         with self._syncing(folder):
             try:
-                self._copy(delivery, temporary)
-                text = self._name(delivery, temporary, place)
+                text = self._name(copy(temporary), temporary, place)
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     temporary.unlink()
@@ -192,21 +232,9 @@ class FolderForwarder:
         finally:
             os.close(number)
 
-    def _copy(self, delivery: Delivery, temporary: Path) -> None:
-        meta = build_meta(
-            delivery.sop_class_uid,
-            delivery.sop_instance_uid,
-            delivery.transfer_syntax,
-            source_aet=delivery.calling_aet,
-            sending_aet=delivery.calling_aet,
-            receiving_aet=delivery.called_aet,
-            private=None,
-        )
-        temporary.unlink(
-            missing_ok=True
-        )  # after a crash it may be another name of the finished file: never write into it
-        with temporary.open("xb") as file:
-            file.write(meta)
+    def _copy(self, delivery: Delivery, temporary: Path) -> _Data:
+        """Write the file of what was received."""
+        with self._new_file(delivery, delivery.sop_class_uid, delivery.sop_instance_uid, temporary) as file:
             digest = xxhash.xxh3_64()
             for offset in range(0, delivery.size, PIECE):
                 length = min(PIECE, delivery.size - offset)
@@ -214,18 +242,50 @@ class FolderForwarder:
                 digest.update(piece)
                 file.write(piece)
             check_sum(delivery, digest.intdigest())
+        return delivery.size, delivery.checksum
+
+    def _copy_made(self, delivery: Delivery, made: Rewrite, temporary: Path) -> _Data:
+        """Write the file of what a transform has made of it."""
+        with self._new_file(delivery, made.sent.sop_class_uid, made.sent.sop_instance_uid, temporary) as file:
+            digest, size = xxhash.xxh3_64(), 0
+            while not made.write.ended:
+                piece = made.write.next()
+                digest.update(piece)
+                file.write(piece)
+                size += len(piece)
+        return size, digest.intdigest()
+
+    @contextlib.contextmanager
+    def _new_file(
+        self, delivery: Delivery, sop_class_uid: str, sop_instance_uid: str, temporary: Path
+    ) -> Iterator[BinaryIO]:
+        """A file with File Meta, which is durable afterwards."""
+        meta = build_meta(
+            sop_class_uid,
+            sop_instance_uid,
+            delivery.transfer_syntax,
+            source_aet=delivery.calling_aet,
+            sending_aet=delivery.calling_aet,
+            receiving_aet=delivery.called_aet,
+            private=None,
+        )
+        # After a crash it may be another name of the finished file: never write into it.
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as file:
+            file.write(meta)
+            yield file
             file.flush()
             if self._sync:
                 os.fdatasync(file.fileno())
 
-    def _name(self, delivery: Delivery, temporary: Path, place: Path) -> str:
+    def _name(self, data: _Data, temporary: Path, place: Path) -> str:
         """Give the file its name; a warning where it is not the one of the layout."""
         for n in range(1, MOST_COPIES):
             wanted = place if n == 1 else place.with_name(f"{place.stem}~{n}{place.suffix}")
             try:
                 _link(temporary, wanted)
             except FileExistsError:
-                if _same_data(wanted, delivery):
+                if _same_data(wanted, *data):
                     if wanted.parent in self._doubtful:  # a sync that now succeeds need not cover the older name
                         temporary.replace(wanted)
                     return f"{wanted.name} is there already, with the same bytes"
@@ -303,8 +363,8 @@ def _link(temporary: Path, wanted: Path) -> None:
             temporary.rename(wanted)
 
 
-def _same_data(path: Path, delivery: Delivery) -> bool:
-    """Whether the file at ``path`` holds exactly the delivery's data set. Links, pipes and devices are not opened."""
+def _same_data(path: Path, size: int, checksum: int) -> bool:
+    """Whether the file at ``path`` holds exactly this data set. Links, pipes and devices are not opened."""
     if path.is_symlink() or not path.is_file():
         return False
     digest = xxhash.xxh3_64()
@@ -314,9 +374,9 @@ def _same_data(path: Path, delivery: Delivery) -> bool:
             offset = parse_meta(head).data_offset
         except ValueError:
             return False
-        if path.stat().st_size - offset != delivery.size:
+        if path.stat().st_size - offset != size:
             return False
         digest.update(head[offset:])
         while piece := file.read(PIECE):
             digest.update(piece)
-    return digest.intdigest() == delivery.checksum
+    return digest.intdigest() == checksum

@@ -13,6 +13,7 @@ import errno
 import logging
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import xxhash
 
@@ -72,7 +73,7 @@ class Readers:
         """The delivery's data set, from its beginning. No I/O yet."""
         return Reading(self, delivery)
 
-    def submit(self, job: Callable[[], Data], done: Done) -> None:
+    def submit(self, job: Callable[[], Any], done: Callable[[Any, AsyncrouteError | None], None]) -> None:
         """Do ``job`` in a reading thread; ``done`` with its result follows on the loop."""
         self._workers.submit(job, partial(_read, done))
 
@@ -81,7 +82,7 @@ class Readers:
         self._workers.close(5)
 
 
-def _read(done: Done, data: Data | None, error: Exception | None) -> None:
+def _read(done: Callable[[Any, AsyncrouteError | None], None], data: Any, error: Exception | None) -> None:
     """Back on the loop; what is no fault of the storage's is one of ours."""
     if error is None or isinstance(error, AsyncrouteError):
         done(data, error)

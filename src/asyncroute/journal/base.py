@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 
 from asyncroute.core.completion import Awaited, Completion
 from asyncroute.core.groups import EndStudies, Move, Regrouped
-from asyncroute.core.model import Delivery, Instance, RouteHit, Selection, Settlement, Source, Strand
+from asyncroute.core.model import Delivery, Instance, RouteHit, Selection, Sent, Settlement, Source, Strand
 from asyncroute.core.proof import Inquiry, Kept, Pledge, ProofAction, Reference, Unproven
 from asyncroute.core.states import DeliveryState
 from asyncroute.core.told import Part, QueueRow, Remembered
@@ -232,7 +232,10 @@ class Unreleased:
 
 @dataclass(slots=True)
 class OneDelivery:
-    """A delivery, for a person. Times are seconds since the epoch; ``first_try_at``: when the first result came."""
+    """A delivery, for a person. Times are seconds since the epoch; ``first_try_at``: when the first result came.
+
+    ``sent``: what it last went out as; None: as it came, or not yet.
+    """
 
     destination: str
     route: str
@@ -245,6 +248,7 @@ class OneDelivery:
     first_try_at: float | None
     settled_at: float | None
     awaited: Awaited | None = None
+    sent: Sent | None = None
 
 
 @dataclass(slots=True)

@@ -330,7 +330,7 @@ def _delivery(destination: str, row: Row) -> Delivery:
     instance_id, route, priority, attempts, not_before, queued_at, since, *rest = row
     calling_aet, called_aet, listener, *image = rest
     sop_class_uid, sop_instance_uid, transfer_syntax, study_uid, path, data_offset, size, checksum, *more = image
-    series_uid, patient_id = more
+    series_uid, patient_id, peer, received_at = more
     return Delivery(
         instance_id=instance_id,
         destination=destination,
@@ -353,6 +353,8 @@ def _delivery(destination: str, row: Row) -> Delivery:
         priority=nearest(priority),
         series_uid=series_uid,
         patient_id=patient_id,
+        peer=peer,
+        received_at=received_at,
     )
 
 

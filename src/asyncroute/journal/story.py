@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 from asyncroute.core.completion import Awaited
-from asyncroute.core.model import Source
+from asyncroute.core.model import Sent, Source
 from asyncroute.core.states import DeliveryState
 from asyncroute.core.told import Part, Remembered
-from asyncroute.journal import completions
+from asyncroute.journal import completions, sent
 from asyncroute.journal.base import Event, ImageStory, OneDelivery
 from asyncroute.journal.statements import load
 from asyncroute.journal.values import clean, json_ids, uid_key, unsigned
@@ -58,10 +58,10 @@ class SqliteStories:
         """See ``Stories.images``."""
         chosen = (json_ids(ids),)
         told = {row[0]: _image(row) for row in await self._ask(_SQL["images"], chosen)}
-        awaited = await self._awaited(chosen)
+        awaited, changed = await self._awaited(chosen), await self._sent(chosen)
         for row in await self._ask(_SQL["deliveries"], chosen):
             if row[0] in told:
-                told[row[0]].deliveries.append(_delivery(row, awaited.get(row[:2])))
+                told[row[0]].deliveries.append(_delivery(row, awaited.get(row[:2]), changed.get(row[:2])))
         for row in await self._ask(_SQL["events"], chosen):
             if row[3] in told:
                 told[row[3]].events.append(Event(*row))
@@ -76,6 +76,12 @@ class SqliteStories:
             (instance, destination): Awaited(id_, unit, uid, state == completions.HELD, *times)
             for instance, destination, id_, unit, uid, state, *times in rows
         }
+
+    async def _sent(self, chosen: tuple[str]) -> dict[tuple[int, str], Sent]:
+        """By instance and destination, what deliveries of these images went out as."""
+        if not await self._ask(sent.SQL["exists"], ()):
+            return {}
+        return sent.told(await self._ask(sent.SQL["of_images"], chosen))
 
     async def troubles(self, destinations: Collection[str], since: float, until: float, limit: int) -> list[Event]:
         """See ``Stories.troubles``."""
@@ -114,7 +120,8 @@ def _image(row: Row) -> ImageStory:
     return ImageStory(*(id_, source, *facts))
 
 
-def _delivery(row: Row, awaited: Awaited | None) -> OneDelivery:
+def _delivery(row: Row, awaited: Awaited | None, changed: Sent | None) -> OneDelivery:
     _, destination, route, state, attempts, not_before, status, error, queued_at, first_try_at, settled_at = row
     times = (queued_at, first_try_at, settled_at)
-    return OneDelivery(destination, route, DeliveryState(state), attempts, not_before, status, error, *times, awaited)
+    facts = (destination, route, DeliveryState(state), attempts, not_before, status, error, *times)
+    return OneDelivery(*facts, awaited, changed)

@@ -26,6 +26,7 @@ from asyncroute.journal.bulk import Row
 from asyncroute.journal.clock import RunClock
 from asyncroute.journal.faults import ROW_FAULTS
 from asyncroute.journal.later import Later
+from asyncroute.journal.sent import SentBooks
 from asyncroute.journal.statements import script
 from asyncroute.journal.values import json_ids, signed, strand, uid_key
 from asyncroute.journal.work import OF_NO_DESTINATION, SQL, cleaned, read_destinations
@@ -50,6 +51,7 @@ class GroupWriter:
         for statement in script("gates.sql"):
             connection.execute(statement)
         self._later = Later(connection.execute(SQL["next_pack"]).fetchone()[0])
+        self._sent = SentBooks(connection)
         self.forget()
 
     def forget(self) -> None:
@@ -73,6 +75,8 @@ class GroupWriter:
             work.admit(group.admits)
         if group.settlements:
             work.settle(group.settlements)
+            if self._sent.used or any(it.sent is not None for it in group.settlements):
+                self._sent.enter(group.settlements, self._destinations)
         for action in group.actions:
             work.done.acted.append(work.act(action))
         work.finish(group.released, group.events, now=not group.later or self._later.full)

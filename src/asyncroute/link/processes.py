@@ -159,6 +159,11 @@ class Processes:
         finally:
             call.cancel()
 
+    def renew(self) -> None:
+        """Calls that begin from now on are made in new processes: files that functions are in may have changed."""
+        for seat in self._seats:
+            seat.stale = True
+
     def close(self) -> None:
         """End all processes at once, also those at work; calls that wait are dropped. Idempotent. Blocks briefly."""
         self._closed = True
@@ -235,6 +240,8 @@ class _Seat:
     def __init__(self, memory: int, number: int) -> None:
         self.process: subprocess.Popen[bytes] | None = None
         self.idle_since = 0.0
+        self.stale = False
+        """Whether the process must not be used again."""
         self._memory = memory
         self._workers = Workers(1, f"process_{number}")
         self._sock: socket.socket | None = None
@@ -264,6 +271,9 @@ class _Seat:
     # ---- in the thread
 
     def _do(self, call: Call) -> Any:
+        if self.stale:
+            self.stale = False
+            self._end()
         for left in reversed(range(_TRIES)):
             if self.process is None:
                 self._start()

@@ -350,6 +350,11 @@ class Channel:
         if now >= self.window.next_sample:
             self.window.begins(lane, self.sending[lane].size, now)
 
+    def restarted(self, lane: Lane) -> None:
+        """See ``forward.base.Reports``."""
+        if lane is self.window.timed:
+            self.window.begins(lane, self.sending[lane].size, self._loop.time())
+
     def _associated(self) -> int:
         """Associations that the destination has granted."""
         return sum(not self._turns.stints[lane].opening for lane in self._opened)

@@ -40,6 +40,8 @@ class Tally:
     backlog: Backlog
     failed: int = 0
     delivered: int = 0
+    transformed: int = 0
+    """Delivered as a transform made them, since the start."""
     oldest_at: float | None = None
     recent: deque[list[int]] = field(default_factory=deque)
     """[second (loop time), deliveries in it]."""
@@ -158,7 +160,7 @@ class Scheduler:
 
     def settle(self, settlement: Settlement, delivery: Delivery) -> None:
         """See ``queue.verdict.Ledger``."""
-        self._settle(settlement)
+        self._settle(settlement if delivery.sent is None else settlement._replace(sent=delivery.sent))
         if settlement.state is DeliveryState.READY:
             return
         tally = self.tallies[delivery.destination]
@@ -166,8 +168,12 @@ class Scheduler:
         if settlement.state is DeliveryState.FAILED:
             tally.failed += 1
             log.error("%s: %s is a dead letter: %s", delivery.destination, delivery.sop_instance_uid, settlement.error)
+        elif settlement.state is DeliveryState.DISCARDED:
+            self.totals["discarded"] += 1
+            log.warning("%s: %s is not sent: %s", delivery.destination, delivery.sop_instance_uid, settlement.error)
         else:
             tally.delivered += 1
+            tally.transformed += delivery.sent is not None
             self.totals["delivered"] += 1
             self._count_rate(tally)
 
@@ -260,6 +266,7 @@ class Scheduler:
             "ready": max(waiting - own["sending"], 0),
             "failed": tally.failed,
             "delivered": tally.delivered,
+            "transformed": tally.transformed,
             "oldest_s": round(oldest, 1) if oldest is not None else None,
             "rate_per_s": self._rate(tally),
             "alert": "max_backlog half full" if tally.backlog.share >= ALERT else "",
@@ -291,4 +298,6 @@ def _delivery(instance: Instance, hit: RouteHit, image: ImageBytes | None, since
         image,
         instance.series_uid,
         instance.patient_id,
+        source.peer,
+        instance.received_at,
     )

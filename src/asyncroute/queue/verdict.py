@@ -197,6 +197,8 @@ class Verdict:
         if kind is Kind.IMAGE_FAILED:
             self._dead(delivery, outcome)
             self._refusals(delivery, outcome, now)
+        elif kind is Kind.DISCARDED:
+            self._settle(delivery, DeliveryState.DISCARDED, delivery.attempts, None, outcome.text)
         elif kind is Kind.IMAGE_RETRY:
             self._try_later(delivery, outcome, now)
         elif kind is Kind.DESTINATION_PAUSE:
@@ -337,7 +339,8 @@ class Verdict:
 
     def _dead(self, delivery: Delivery, outcome: Outcome) -> None:
         self._strikes.pop(delivery.instance_id, None)
-        self._settle(delivery, DeliveryState.FAILED, delivery.attempts + 1, outcome.status, outcome.text)
+        attempts = delivery.attempts + (outcome.charge or not outcome.ours)
+        self._settle(delivery, DeliveryState.FAILED, attempts, outcome.status, outcome.text)
 
     def _refusals(self, delivery: Delivery, outcome: Outcome, now: float) -> None:
         """0124 for several studies in a row: not the images, the permission."""

@@ -26,7 +26,10 @@ ATTENTION = frozenset({"down", "rejected", "title-rejected", "held", "removed"})
 def running(app: App) -> dict[str, Any]:
     """The live router's state."""
     owed = app.waiting.owed()
-    channels = [_without(line, owed[line["name"]]) | _proof(app, line["name"]) for line in app.scheduler.describe()]
+    channels = [
+        _without(line, owed[line["name"]]) | _proof(app, line["name"]) | _transforms(app, line["name"])
+        for line in app.scheduler.describe()
+    ]
     now = app.loop.time()
     return {
         "node": app.config.node.name,
@@ -86,6 +89,13 @@ def _without(line: dict[str, Any], incomplete_: int) -> dict[str, Any]:
 def _proof(app: App, name: str) -> dict[str, Any]:
     """What of a destination waits for proof, and why it cannot be asked for."""
     return {"unconfirmed": app.proofs.unconfirmed.get(name, 0), "verify_error": app.proofs.trouble(name)}
+
+
+def _transforms(app: App, name: str) -> dict[str, Any]:
+    """By route, the transforms of what goes there; how many images they have refused since the start."""
+    routes = (route.name for route in app.config.routes if name in app.config.reached(route))
+    found = {route: it.name for route in routes if (it := app.coercions.by_route.get(route)) is not None}
+    return {"transforms": found, "refused": app.coercions.refused[name]}
 
 
 def stopped(
@@ -191,6 +201,9 @@ def _stopped_channel(name: str, kind: str, counts: Counts) -> dict[str, Any]:
         "delivered": counts.delivered.get(name, 0),
         "unconfirmed": counts.unconfirmed.get(name, 0),
         "verify_error": "",
+        "transforms": {},
+        "transformed": 0,
+        "refused": 0,
         "oldest_s": round(max(time.time() - oldest, 0.0), 1) if oldest is not None and waiting else None,
         "window": 0,
         "window_most": 0,

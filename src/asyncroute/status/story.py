@@ -7,6 +7,7 @@ Failures: ``OurFault``: the name is not known, with what was searched and how fa
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 from asyncroute.core.completion import Awaited
 from asyncroute.core.errors import OurFault
+from asyncroute.core.model import Sent
 from asyncroute.core.states import PENDING, DeliveryState
 from asyncroute.core.told import Part
 from asyncroute.journal.base import Event, ImageStory, OneDelivery, Reader, Stories
@@ -182,6 +184,7 @@ def _delivery(it: ImageStory, delivery: OneDelivery) -> Facts:
         "last_status": f"0x{delivery.last_status:04X}" if delivery.last_status is not None else None,
         "last_error": delivery.last_error,
         "awaits": _awaits(delivery.awaited),
+        "transform": _transform(delivery.sent),
         "queued_at": delivery.queued_at,
         "first_try_at": first,
         "settled_at": settled,
@@ -192,6 +195,15 @@ def _delivery(it: ImageStory, delivery: OneDelivery) -> Facts:
         },
         "events": [_event(event) for event in events],
     }
+
+
+def _transform(sent: Sent | None) -> Facts | None:
+    """What a transform made of the image when it was last sent; None: it went as it came, or not yet."""
+    if sent is None:
+        return None
+    keys = ("attribute", "before", "after", "step")
+    changes = [dict(zip(keys, change, strict=True)) for change in json.loads(sent.changes)]
+    return {"name": sent.transform, "sop_instance_uid": sent.sop_instance_uid, "changes": changes}
 
 
 def _awaits(awaited: Awaited | None) -> Facts | None:

@@ -113,6 +113,8 @@ def _delivery(delivery: Facts, start: float, found: Facts) -> Iterator[str]:
         if event["kind"] != "confirmed":
             yield "  " + _happened(event, start)
     yield from _end(delivery, start)
+    if delivery["transform"] is not None:
+        yield from _changes(delivery["transform"])
     for event in story:
         if event["kind"] == "confirmed":
             yield "  " + _happened(event, start)
@@ -121,6 +123,19 @@ def _delivery(delivery: Facts, start: float, found: Facts) -> Iterator[str]:
         yield f"    now: waits for the destination to confirm it ({asked})"
     if delivery["state"] in _OPEN:
         yield from _next(delivery, found["destinations"].get(delivery["destination"]))
+
+
+def _changes(transform: Facts) -> Iterator[str]:
+    """What was sent instead of what came, attribute by attribute."""
+    changes = transform["changes"]
+    yield f"    sent as transform {transform['name']} makes it" + (":" if changes else ", which changes nothing here")
+    for change in changes:
+        by = f"  ({change['step']})" if change["step"] else ""
+        yield fitting(f"      {change['attribute']}: {_value(change['before'])} -> {_value(change['after'])}{by}")
+
+
+def _value(value: str | None) -> str:
+    return "nothing" if value is None else f'"{value}"'
 
 
 def _completed(awaits: Facts | None, start: float) -> Iterator[str]:

@@ -438,6 +438,9 @@ class Reports:
     def opened(self, lane: object, seconds: float) -> None:
         raise AssertionError("a folder has no associations")
 
+    def restarted(self, lane: object) -> None:
+        raise AssertionError
+
     def closed(self, lane: object) -> None:
         raise AssertionError
 

@@ -90,7 +90,8 @@ FROM json_each(?) AS j CROSS JOIN proof AS p ON p.instance = j.value CROSS JOIN 
 LEFT JOIN inquiry AS q ON q.id = p.inquiry;
 
 -- name: waiting
-SELECT i.id, i.sop_class_uid, i.sop_instance_uid, i.study_uid, i.series_uid, d.route, i.calling_aet, i.called_aet,
+SELECT i.id, coalesce(s.sop_class_uid, i.sop_class_uid), coalesce(s.sop_instance_uid, i.sop_instance_uid),
+    coalesce(s.study_uid, i.study_uid), coalesce(s.series_uid, i.series_uid), d.route, i.calling_aet, i.called_aet,
     i.listener, d.attempts, d.since, i.size, coalesce(d.settled_at, 0)
 FROM (
     SELECT p.instance, p.destination FROM proof AS p INDEXED BY proof_asked
@@ -99,16 +100,19 @@ FROM (
 ) AS w
 CROSS JOIN instance AS i ON i.id = w.instance
 CROSS JOIN delivery AS d ON d.instance = w.instance AND d.destination = w.destination
+LEFT JOIN sent AS s ON s.instance = w.instance AND s.destination = w.destination
 ORDER BY w.instance;
 
 -- name: inquiry
-SELECT i.id, i.sop_class_uid, i.sop_instance_uid, i.study_uid, i.series_uid, d.route, i.calling_aet, i.called_aet,
+SELECT i.id, coalesce(s.sop_class_uid, i.sop_class_uid), coalesce(s.sop_instance_uid, i.sop_instance_uid),
+    coalesce(s.study_uid, i.study_uid), coalesce(s.series_uid, i.series_uid), d.route, i.calling_aet, i.called_aet,
     i.listener, d.attempts, d.since, i.size, coalesce(d.settled_at, 0), p.instance IS NOT NULL,
     p.instance IS NOT NULL AND p.inquiry = q.id
 FROM inquiry AS q CROSS JOIN json_each(q.images) AS j
 CROSS JOIN instance AS i ON i.id = j.value
 CROSS JOIN delivery AS d ON d.instance = i.id AND d.destination = q.destination
 LEFT JOIN proof AS p ON p.instance = i.id AND p.destination = q.destination
+LEFT JOIN sent AS s ON s.instance = i.id AND s.destination = q.destination
 WHERE q.transaction_uid = ?;
 
 -- name: inquired

@@ -34,7 +34,7 @@ SELECT strand FROM next WHERE strand IS NOT NULL LIMIT :most;
 -- name: claim
 SELECT s.value, d.instance, d.route, d.priority, d.attempts, d.not_before, d.queued_at, d.since, i.calling_aet,
     i.called_aet, i.listener, i.sop_class_uid, i.sop_instance_uid, i.transfer_syntax, i.study_uid, i.path,
-    i.data_offset, i.size, i.checksum, i.series_uid, i.patient_id
+    i.data_offset, i.size, i.checksum, i.series_uid, i.patient_id, i.peer, i.received_at
 FROM json_each(:strands) AS s
 CROSS JOIN delivery AS d ON d.destination = :destination AND d.instance IN (
     SELECT o.instance FROM delivery AS o INDEXED BY delivery_open

@@ -1,0 +1,67 @@
+"""What transforms have made of images, in the journal: for proof of deliveries, and for people.
+
+Guarantees: the row of a delivery is what went out last; it is written with the delivery's result. What was changed is
+stored once for all images of which the same was changed. Failures: SQLite's own errors.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import xxhash
+
+from asyncroute.core.model import Sent, Settlement
+from asyncroute.core.states import DeliveryState
+from asyncroute.journal.statements import load
+from asyncroute.journal.values import clean, signed
+
+SQL = load("sent.sql")
+
+_MADE = frozenset({DeliveryState.DELIVERED, DeliveryState.FAILED})
+
+
+class SentBooks:
+    """Writes both tables. ``used``: whether there are rows, so that where nothing is transformed nothing is asked."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.used = bool(connection.execute(SQL["any"]).fetchall())
+
+    def enter(self, settlements: Iterable[Settlement], destinations: Mapping[str, int]) -> None:
+        """These results came; ``destinations``: their numbers."""
+        changed: list[tuple[Settlement, int, Sent, int]] = []
+        plain: list[tuple[int, int]] = []
+        for it in settlements:
+            number = destinations.get(it.destination)
+            if number is not None and it.sent is not None and it.state in _MADE:
+                changed.append((it, number, it.sent, _number_of(it.sent)))
+            elif number is not None and it.state is DeliveryState.DELIVERED:
+                plain.append((it.instance_id, number))
+        if self.used and plain:
+            self._connection.execute(SQL["leave"], (json.dumps(plain),))
+        if changed:
+            self.used = True
+            self._enter(changed)
+
+    def _enter(self, changed: Sequence[tuple[Settlement, int, Sent, int]]) -> None:
+        edits = {edit: (edit, it.at, clean(sent.transform), clean(sent.changes)) for it, _, sent, edit in changed}
+        for row in edits.values():
+            self._connection.execute(SQL["enter_edit"], row)
+        rows = [(it.instance_id, number, edit, *map(clean, sent[1:5])) for it, number, sent, edit in changed]
+        self._connection.execute(SQL["enter"], (json.dumps(rows),))
+
+
+def _number_of(sent: Sent) -> int:
+    text = f"{sent.transform}\0{sent.changes}".encode("utf-8", "surrogatepass")
+    return signed(xxhash.xxh3_64_intdigest(text))
+
+
+def told(rows: Iterable[tuple[Any, ...]]) -> dict[tuple[int, str], Sent]:
+    """Rows of ``of_images``, by instance and destination."""
+    found = {}
+    for instance, name, sop_class_uid, sop_instance_uid, study_uid, series_uid, transform, changes in rows:
+        found[instance, name] = Sent(transform, sop_class_uid, sop_instance_uid, study_uid, series_uid, changes)
+    return found
