@@ -124,11 +124,13 @@ class Bench:
         self.lane = forwarder.lane(self.reports)
         return self.lane
 
-    def stored(self, size: int = 1000, in_memory: bool = False, **more: object) -> Delivery:
-        """An image of noise in the spool, and in memory if told so."""
+    def stored(self, content: int | bytes = 1000, in_memory: bool = False, **more: object) -> Delivery:
+        """An image of noise of that size, or of these bytes, in the spool, and in memory if told so."""
         self.number += 1
+        size = content if isinstance(content, int) else len(content)
         uids = {name: more[name] for name in ("sop_class_uid", "sop_instance_uid", "transfer_syntax") if name in more}
-        made, data = instance(self.number, data_offset=0, **uids), noise(size, 100 + self.number)
+        made = instance(self.number, data_offset=0, **uids)
+        data = content if isinstance(content, bytes) else noise(size, 100 + self.number)
         assert self.spool.write([(made, [data])]) == {}
         found = delivery(self.number, data_offset=made.data_offset, size=size, checksum=made.checksum)
         for name, value in more.items():
@@ -171,5 +173,6 @@ async def lane(folder: Path, archive: Archive | None = None, **policy: object) -
                 bench.lane.abort()
                 await until(lambda: not shared.deadlines.busy, "no association is left")
         finally:
+            bench.processes.close()
             bench.means.readers.close()
             bench.spool.close()

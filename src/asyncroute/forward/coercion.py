@@ -28,7 +28,7 @@ from asyncroute.forward.reading import Readers, unreadable
 from asyncroute.forward.rewritten import RewrittenReading, Writing, measured, writing
 from asyncroute.forward.sent import sent_as
 from asyncroute.link.processes import Call, Failed, NotStarted, Processes
-from asyncroute.transform.base import Edited, Facts, Header, Refused, Transform
+from asyncroute.transform.base import Edited, Facts, Header, Refused, Tail, Transform
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,11 @@ class Gone:
         """See ``transform.base.Transform``."""
         raise self.refusal
 
-    def tail(self, header: Header) -> Any:
+    def tail(self, header: Header) -> Tail:
+        """See ``transform.base.Transform``; never asked."""
+        raise self.refusal
+
+    def deflated(self, header: Header, edited: Edited) -> Tail:
         """See ``transform.base.Transform``; never asked."""
         raise self.refusal
 
@@ -189,7 +193,7 @@ class Rewrite:
     ) -> None:
         self.header = edited.data
         self.sent = sent_as(delivery, transform.name, edited)
-        self.write = writing(coercions.readers.spool, delivery, head, transform, original, edited.data)
+        self.write = writing(coercions.readers.spool, delivery, head, transform, original, edited)
 
 
 class Preparing:
@@ -273,7 +277,7 @@ class Preparing:
         head, header = self._head, self._header
         assert head is not None
         assert header is not None
-        return writing(self._coercions.readers.spool, self._delivery, head, self._transform, header, edited.data)
+        return writing(self._coercions.readers.spool, self._delivery, head, self._transform, header, edited)
 
     def _outcome(self, wrong: Wrong) -> Outcome:
         return self._coercions.outcome(self._delivery, self._transform, wrong)

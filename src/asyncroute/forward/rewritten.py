@@ -8,32 +8,24 @@ Failures: the spool's ``StorageFault``; ``Refused``, for a deflated stream that 
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
 
 import xxhash
 
 from asyncroute.core.errors import AsyncrouteError
 from asyncroute.core.model import Delivery
-from asyncroute.forward.heads import Head, Inflater, is_deflated, pieces_of
+from asyncroute.forward.heads import Head, is_deflated, pieces_of
 from asyncroute.forward.reading import PIECE, WHOLE, Data, Done, Readers
 from asyncroute.spool.base import Spool, check_sum
-from asyncroute.transform.base import Header, Tail, Transform
-
-
-class _Rest(Protocol):
-    """What becomes of the stored bytes behind those that are skipped."""
-
-    def feed(self, data: memoryview) -> Sequence[Data]: ...
-    def finish(self) -> Sequence[Data]: ...
+from asyncroute.transform.base import Edited, Header, Tail, Transform
 
 
 class Writing:
     """The new data set of ``delivery``, made while the old one is read. ``next`` blocks; for one thread at a time."""
 
-    def __init__(self, spool: Spool, delivery: Delivery, head: Head, header: Data, rest: _Rest) -> None:
+    def __init__(self, spool: Spool, delivery: Delivery, head: Head, header: Data, rest: Tail) -> None:
+        """``header``: what comes first, then ``rest`` says what becomes of what is stored behind ``head``."""
         self.ended = False
         """Whether ``next`` has given the last piece."""
         self._delivery = delivery
@@ -73,13 +65,13 @@ class Writing:
 
 
 def writing(
-    spool: Spool, delivery: Delivery, head: Head, transform: Transform, original: Header, header: Data
+    spool: Spool, delivery: Delivery, head: Head, transform: Transform, original: Header, edited: Edited
 ) -> Writing:
-    """``header`` in the place of ``original``, and behind it what follows there."""
-    tail = transform.tail(original) if transform.edits_tail and not head.whole else None
+    """``edited`` in the place of ``original``, and behind it what follows there."""
     if is_deflated(delivery.transfer_syntax):
-        return Writing(spool, delivery, head, b"", _Deflated(len(head.header), header, tail))
-    return Writing(spool, delivery, head, header, tail if tail is not None else _AsItIs())
+        return Writing(spool, delivery, head, b"", transform.deflated(original, edited))
+    rest = transform.tail(original) if transform.edits_tail and not head.whole else _AsItIs()
+    return Writing(spool, delivery, head, edited.data, rest)
 
 
 def measured(write: Writing) -> tuple[int, bytes | None]:
@@ -132,40 +124,3 @@ class _AsItIs:
 
     def finish(self) -> Sequence[Data]:
         return ()
-
-
-class _Deflated:
-    """Inflated, ``skip`` bytes replaced by ``header``, and deflated again (PS3.5 A.5: to an even length)."""
-
-    def __init__(self, skip: int, header: Data, tail: Tail | None) -> None:
-        self._inflater = Inflater()
-        self._deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-        self._skip = skip
-        self._header: Data = header
-        self._tail: _Rest = tail if tail is not None else _AsItIs()
-        self._size = 0
-
-    def feed(self, data: memoryview) -> Sequence[Data]:
-        out: list[Data] = []
-        for plain in self._inflater.feed(data):
-            out += self._deflated(self._behind_header(plain))
-        return self._counted(out)
-
-    def finish(self) -> Sequence[Data]:
-        out = self._deflated(self._behind_header(self._inflater.end()))
-        out += self._deflated(self._tail.finish())
-        out += self._counted([self._deflater.flush()])
-        return [*out, b"\0"] if self._size % 2 else out
-
-    def _behind_header(self, plain: bytes) -> Sequence[Data]:
-        view = memoryview(plain)[self._skip :]
-        self._skip -= len(plain) - len(view)
-        header, self._header = self._header, b""
-        return (header, *self._tail.feed(view)) if len(view) else (header,)
-
-    def _deflated(self, plain: Iterable[Data]) -> list[Data]:
-        return self._counted([self._deflater.compress(it) for it in plain])
-
-    def _counted(self, out: list[Data]) -> list[Data]:
-        self._size += sum(map(len, out))
-        return out

@@ -58,8 +58,7 @@ def apply(transform: bytes, data: memoryview, about: list[Any], facts: list[Any]
         edited = _unpacked(transform).apply(Header(data, *about), Facts(*facts))
     except Refused as refused:
         return {"refused": refused.reason, "drop": refused.drop}
-    changes = [list(astuple(it)) for it in edited.changes]
-    return {"edited": [edited.data, edited.sop_class_uid, edited.sop_instance_uid, changes]}
+    return {"edited": [edited.data, edited.sop_class_uid, edited.sop_instance_uid, edited.changes]}
 
 
 @lru_cache(64)
