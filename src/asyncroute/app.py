@@ -127,7 +127,7 @@ class App:
         self.negotiators = self._pool(2, "negotiate")
         self.readers = Readers(self.spool)
         self._closing.callback(self.readers.close)
-        self.processes = Processes()
+        self.processes = Processes(node.workers, node.worker_memory)
         self._closing.callback(self.processes.close)
         self.coercions = Coercions(self.readers, self.processes, edited_of)
         self._build_channels()

@@ -23,7 +23,6 @@ from asyncroute.forward.query import Querier
 from asyncroute.forward.transformed import TransformedRoutes
 from asyncroute.journal.reader import SqliteReader
 from asyncroute.link import tls
-from asyncroute.link.processes import DEADLINE
 from asyncroute.queue.channel import Channel
 from asyncroute.queue.limits import Backlog, Outbound
 from asyncroute.queue.pledge import Tell
@@ -31,6 +30,7 @@ from asyncroute.queue.proving import Terms
 from asyncroute.queue.scheduler import Scheduler
 from asyncroute.spool.local import LocalSpool
 from asyncroute.transform.base import Transform
+from asyncroute.transform.compiled import compiled
 from asyncroute.transform.remote import Remote
 
 FOLDER_LANES = 4
@@ -108,14 +108,16 @@ class Outlets:
             OurFault: a file that one needs cannot be used.
             StorageFault: that they exist could not be written down.
         """
-        found = transforms_of(config)
+        found: dict[str, Transform] = {
+            route.name: compiled(config.coercions(route)) for route in config.routes if route.transform
+        }
         self._transformed.remember(found)
         return found
 
     def change_transforms(self, config: Config, transforms: Mapping[str, Transform]) -> None:
         """From now on what is sent is changed by these, of ``config``. Nothing here can fail."""
         slow = {name: it for name, it in transforms.items() if not it.quick}
-        remotes = {name: Remote(it, DEADLINE) for name, it in slow.items()}
+        remotes = {name: Remote(it, config.node.worker_deadline) for name, it in slow.items()}
         gone = self._transformed.names.difference(route.name for route in config.routes)
         self._means.coercions.change(transforms, remotes, gone)
 
@@ -157,11 +159,6 @@ class Outlets:
             self._sync,
             self._means.coercions,
         )
-
-
-def transforms_of(config: Config) -> dict[str, Transform]:
-    """By route, its transform, where it has one."""
-    return {}
 
 
 def target_of(d: DicomDestination) -> Target:

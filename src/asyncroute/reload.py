@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FIXED = ("name", "data_dir", "durability", "memory", "max_outbound")
+FIXED = ("name", "data_dir", "durability", "memory", "max_outbound", "workers", "worker_memory")
 """Keys of ``[node]`` that need a restart."""
 
 
@@ -147,6 +147,7 @@ def _named_changes(old: Config, new: Config) -> list[str]:
         ("destination", {d.name: d for d in old.destinations}, {d.name: d for d in new.destinations}),
         ("group", {g.name: g for g in old.groups}, {g.name: g for g in new.groups}),
         ("route", {r.name: r for r in old.routes}, {r.name: r for r in new.routes}),
+        ("transform", old.transforms, new.transforms),
         ("listener", {x.label: x for x in old.listeners}, {x.label: x for x in new.listeners}),
         ("peer", {p.ae_title: p for p in old.peers}, {p.ae_title: p for p in new.peers}),
         ("table", {"node": old.node}, {"node": new.node}),

@@ -57,6 +57,9 @@ class Node(Table):
     min_free: Size = GIB
     history: Age = 30 * DAY
     drain: Duration = 30.0
+    workers: Annotated[int, whole(1, 64)] = 4
+    worker_deadline: Timeout = 30.0
+    worker_memory: Annotated[int, size(256 * MIB)] = 2 * GIB
 
 
 class Route(Table):
