@@ -142,9 +142,10 @@ def needs_person(snapshot: dict[str, Any]) -> list[str]:
         )
     for channel in snapshot["channels"]:
         if channel["failed"]:
-            found.append(
-                f"{channel['name']}: {channel['failed']} dead letters (asyncroute queue list --to {channel['name']})"
-            )
+            refused = channel.get("refused")
+            of_them = f", {refused} refused by a transform since the start" if refused else ""
+            letters = f"{channel['failed']} dead letters{of_them}"
+            found.append(f"{channel['name']}: {letters} (asyncroute queue list --to {channel['name']})")
         if channel.get("held_since") is not None and channel["state"] == "held":
             found.append(f"{channel['name']}: held by a person (asyncroute queue release {channel['name']})")
         elif channel["state"] in ATTENTION and (channel["state"] != "removed" or channel["waiting"]):
