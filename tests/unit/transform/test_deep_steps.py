@@ -167,7 +167,7 @@ def test_a_function_that_only_looks_changes_no_byte(syntax: str, users: Path) ->
 
 def test_a_new_character_set_writes_text_anew(users: Path) -> None:
     found = read(bytes(edited(write(image(), EXPLICIT), step("utf"), folder=users).data), EXPLICIT)
-    assert found.get_item("PatientName").value == "Müller^X".encode() + b" "  # type: ignore[union-attr]
+    assert found.get_item("PatientName").value == "Müller^X".encode() + b" "
 
 
 def test_a_function_may_add_items(users: Path) -> None:
