@@ -15,9 +15,11 @@ from asyncroute.core.coercion import Coercion, Delete, Fact, Function, Target
 from asyncroute.transform.base import Edited, Facts, Header, Refused, Tail
 from asyncroute.transform.deflated import Rewriting
 from asyncroute.transform.editing import Editing
-from asyncroute.transform.level import END, Level
+from asyncroute.transform.index import END
+from asyncroute.transform.level import Level
 from asyncroute.transform.record import record
 from asyncroute.transform.registry import KINDS
+from asyncroute.transform.shapes import Shapes
 from asyncroute.transform.tail import Dropping, Drops
 from asyncroute.wire.elements import Odd
 from asyncroute.wire.lenient import actual_encoding
@@ -51,6 +53,7 @@ class Compiled:
         self._last = max((reach(spec) for spec in specs), default=0)
         self._last = max(self._last, recorded)
         self._drops = tuple(drops for spec in specs if (drops := _drops(spec)) is not None)
+        self.shapes = Shapes()
         self._system = next((each.system for each in self.coercions if each.record), None)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -88,7 +91,7 @@ class Compiled:
         if syntax is None:
             raise Odd(f"nobody knows how transfer syntax {transfer_syntax} encodes elements")
         try:
-            return Level(view, syntax.encoding, None, self._last)
+            return Level(view, syntax.encoding, None, self._last, shapes=self.shapes)
         except Odd:
             actual = actual_encoding(view, syntax.encoding)
             if actual is syntax.encoding:

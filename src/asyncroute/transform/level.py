@@ -11,23 +11,22 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from struct import Struct
 from typing import NamedTuple
 
+from asyncroute.transform.index import END, indexed, item_end
+from asyncroute.transform.shapes import Shapes
 from asyncroute.wire import charset
-from asyncroute.wire.elements import UNDEFINED, Odd, Walk, content_of, skip, tag_text
+from asyncroute.wire.elements import UNDEFINED, Odd, tag_text
 from asyncroute.wire.syntax import EXPLICIT_LE, IMPLICIT_BE, IMPLICIT_LE, UN_CONTENT, Encoding
 from asyncroute.wire.values import dictionary_vr
 
 MAX_DEPTH = 64  # sequences in sequences
-MAX_NESTED = 1 << 21  # headers inside of sequences of undefined length
-END = 1 << 32  # behind every tag
 CHARACTER_SET = 0x00080005
 
 _ITEM = 0xFFFEE000
-_ITEM_END = 0xFFFEE00D
 _SEQUENCE_END = 0xFFFEE0DD
 _ITEM_END_PARTS = (0xFFFE, 0xE00D)
-_FIRST_VR = 0x4141
 _LONGEST_SHORT = 0xFFFF
 
 
@@ -48,18 +47,21 @@ class Level:
     __slots__ = ("_entries", "_sequences", "_starts", "_tags", "codecs", "depth", "edits", "encoding", "view")
 
     def __init__(
-        self, view: memoryview, encoding: Encoding, codecs: tuple[str, ...] | None, last: int = END, depth: int = 0
+        self,
+        view: memoryview,
+        encoding: Encoding,
+        codecs: tuple[str, ...] | None,
+        last: int = END,
+        depth: int = 0,
+        shapes: Shapes | None = None,
     ) -> None:
         self.view = view
         self.encoding = encoding
         self.depth = depth
-        self._tags: list[int] = []
-        self._starts: list[int] = []
         self.edits: dict[int, Entry | None] = {}
         self._entries: dict[int, Entry | None] = {}
         self._sequences: dict[int, Sequence | None] = {}
-        end = (_index_implicit if encoding.implicit else _index)(view, encoding, last, self._tags, self._starts)
-        self._starts.append(end)
+        self._tags, self._starts = indexed(view, encoding, last, shapes)
         self.codecs: tuple[str, ...] = codecs or ()
         own = self.get(CHARACTER_SET)
         if own is not None or not codecs:
@@ -261,7 +263,7 @@ class Level:
                 grown[tag >> 16] = grown.get(tag >> 16, 0) + len(new) - self._length(tag)
         for group, by in grown.items():
             tag = group << 16
-            entry = self.original(tag) if by and tag not in made else None
+            entry = self.original(tag) if by and tag not in made and self._was(tag) else None
             if entry and len(entry.value) == 4:
                 length = self.encoding.length(entry.value)[0] + by & UNDEFINED
                 made[tag] = self._encode(tag, entry._replace(value=number(length, 4, self.encoding)))
@@ -280,19 +282,25 @@ def number(value: int, size: int, encoding: Encoding) -> bytes:
     return value.to_bytes(size, "big" if encoding.big else "little")
 
 
+_HEADS = {
+    False: (Struct("<HHI").pack, Struct("<HH2sH").pack, Struct("<HH2sHI").pack),
+    True: (Struct(">HHI").pack, Struct(">HH2sH").pack, Struct(">HH2sHI").pack),
+}
+
+
 def encode(tag: int, entry: Entry, encoding: Encoding) -> bytes:
     """One element, header and value. Raises `Odd` if its length cannot be written."""
     vr, value, undefined = entry
-    group = number(tag >> 16, 2, encoding) + number(tag & 0xFFFF, 2, encoding)
+    implicit, short, long = _HEADS[encoding.big]
     length = UNDEFINED if undefined else len(value)
     if encoding.implicit:
-        return group + number(length, 4, encoding) + value
+        return implicit(tag >> 16, tag & 0xFFFF, length) + value
     code = vr.encode("latin-1")
     if encoding.forms[encoding.vr_number(vr)] == 12:
-        return group + code + b"\0\0" + number(length, 4, encoding) + value
+        return long(tag >> 16, tag & 0xFFFF, code, 0, length) + value
     if length > _LONGEST_SHORT:
         raise Odd(f"{tag_text(tag)} gets {len(value)} bytes, but VR {vr} has a length of 16 bits")
-    return group + code + number(length, 2, encoding) + value
+    return short(tag >> 16, tag & 0xFFFF, code, length) + value
 
 
 class Item:
@@ -348,7 +356,7 @@ class Sequence:
         start = pos + 8
         encoding = _item_encoding(view, start, content) if length else content
         if length == UNDEFINED:
-            end = _item_end(view, start, encoding)
+            end = item_end(view, start, encoding)
             tail = bytes(view[end : end + 8])
         else:
             end, tail = start + length, b""
@@ -378,108 +386,3 @@ def _item_encoding(view: memoryview, pos: int, content: Encoding) -> Encoding:
     if letters or content.item(view, pos)[:2] == _ITEM_END_PARTS:
         return content
     return IMPLICIT_BE if content.big else IMPLICIT_LE
-
-
-def _item_end(view: memoryview, pos: int, encoding: Encoding) -> int:
-    """Where the Item Delimitation Item of an item of undefined length stands."""
-    walk = _bound(view)
-    while pos + 8 <= walk.limit:
-        group, element, _ = encoding.item(view, pos)
-        if group << 16 | element == _ITEM_END:
-            return pos
-        pos = _next(view, encoding, pos, walk)
-    raise Odd("an item without its delimiter")
-
-
-def _bound(view: memoryview) -> Walk:
-    """What `skip` may look at."""
-    walk = Walk(view, len(view), frozenset(), END, 0, -1)
-    walk.nested = MAX_NESTED
-    return walk
-
-
-def _next(view: memoryview, encoding: Encoding, pos: int, walk: Walk) -> int:
-    """The offset behind the element at `pos`; `walk` is only the bound of what `skip` may do."""
-    if encoding.implicit:
-        start, vr = pos + 8, 0
-        length: int = encoding.item(view, pos)[2]
-    else:
-        _, _, vr, length = encoding.header(view, pos)
-        size = encoding.forms[vr]
-        start = pos + size
-        if size != 8:
-            if not size:
-                raise Odd(f"no VR at offset {pos + 4}")
-            if length or start > walk.limit:
-                raise Odd(f"an element that is not plainly encoded at offset {pos}")
-            length = encoding.length(view, pos + 8)[0]
-    if length == UNDEFINED:
-        return skip(walk, start, content_of(encoding, vr))
-    return start + length
-
-
-def _index(view: memoryview, encoding: Encoding, last: int, tags: list[int], starts: list[int]) -> int:
-    """Every element up to tag `last` in explicit VR; the offset behind them."""
-    # The hot loop: see wire/elements.py. Most elements are short ones in order, and cost two appended numbers.
-    unpack, forms, limit = encoding.header, encoding.forms, len(view)
-    add_tag, add_start = tags.append, starts.append
-    pos, prev, room = 0, -1, limit - 8
-    walk: Walk | None = None
-    while pos <= room:
-        group, element, vr, length = unpack(view, pos)
-        tag = group << 16 | element
-        if not prev < tag <= last:
-            return _passed(tag, prev, pos, forms[vr] == 0)
-        add_tag(tag)
-        add_start(pos)
-        size = forms[vr]
-        if size == 8:
-            pos += 8 + length
-        else:
-            walk = walk or _bound(view)
-            pos = _next(view, encoding, pos, walk)
-        prev = tag
-    return _ended(pos, limit)
-
-
-def _index_implicit(view: memoryview, encoding: Encoding, last: int, tags: list[int], starts: list[int]) -> int:
-    unpack, limit = encoding.item, len(view)
-    pos, prev, room = 0, -1, limit - 8
-    walk: Walk | None = None
-    while pos <= room:
-        group, element, length = unpack(view, pos)
-        tag = group << 16 | element
-        if length >= _FIRST_VR and prev < 0:
-            _check_implicit(view, encoding, pos)
-        if not prev < tag <= last:
-            return _passed(tag, prev, pos, False)
-        tags.append(tag)
-        starts.append(pos)
-        if length == UNDEFINED:
-            walk = walk or _bound(view)
-            pos = _next(view, encoding, pos, walk)
-        else:
-            pos += 8 + length
-        prev = tag
-    return _ended(pos, limit)
-
-
-def _check_implicit(view: memoryview, encoding: Encoding, pos: int) -> None:
-    if encoding.forms[int.from_bytes(view[pos + 4 : pos + 6], "big" if encoding.big else "little")]:
-        raise Odd("explicit VR where implicit VR was agreed")
-
-
-def _passed(tag: int, prev: int, pos: int, no_vr: bool) -> int:
-    if tag <= prev:
-        raise Odd(f"{tag_text(tag)} follows {tag_text(prev)}")
-    if tag >> 16 == 0xFFFE:
-        raise Odd(f"delimiter {tag_text(tag)} outside of a sequence")
-    if no_vr:
-        raise Odd(f"no VR at offset {pos + 4}")
-    return pos
-
-
-def _ended(pos: int, limit: int) -> int:
-    if pos != limit:
-        raise Odd("the elements end elsewhere than the data")
-    return pos

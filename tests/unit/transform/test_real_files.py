@@ -7,13 +7,16 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from asyncroute.transform.base import Refused
+from asyncroute.transform.compiled import Compiled
 from asyncroute.wire.header import header_end
 from tests.support import corpus
-from tests.support.coercing import edited, elements, read
-from tests.support.encoding import BIG, DEFLATED, EXPLICIT, IMPLICIT
+from tests.support.coercing import FACTS, edited, elements, header, read, transform
+from tests.support.encoding import BIG, DEFLATED, EXPLICIT, IMPLICIT, element
 from tests.support.images import Image
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of what is in real files
@@ -38,6 +41,18 @@ def _header(image: Image) -> tuple[str, bytes, str] | None:
     if image.name == "SC_rgb_jpeg.dcm":
         syntax = IMPLICIT  # whatever it says
     return None if end is None else (image.name, data[:end], syntax)
+
+
+SAMPLE = b"".join(
+    element(tag, vr, value)
+    for tag, vr, value in [
+        (0x00080005, "CS", b"ISO_IR 100"),
+        (0x00080060, "CS", b"CT"),
+        (0x00100010, "PN", b"Test^Image"),
+        (0x00100020, "LO", b"P1"),
+        (0x00101010, "UT", b"text"),
+    ]
+)
 
 
 def without_lengths(dataset: Dataset) -> Dataset:
@@ -83,9 +98,9 @@ def _moved(dataset: Dataset) -> None:
 
 
 def _everywhere(dataset: Dataset) -> None:
-    for element in dataset.iterall():
-        if element.keyword == "ReferencedSOPClassUID":
-            element.value = "1.2.3"
+    for each in dataset.iterall():
+        if each.keyword == "ReferencedSOPClassUID":
+            each.value = "1.2.3"
 
 
 EDITS: list[tuple[str, Callable[[Dataset], None], set[int]]] = [
@@ -123,11 +138,48 @@ def test_an_edit_is_pydicoms_and_the_rest_is_kept(steps: str, edit: Callable[[Da
             assert without_lengths(found) == without_lengths(expected), name
         before, after = elements(data, syntax), elements(bytes(result.data), syntax)
         lengths = {tag for tag in before if not tag & 0xFFFF}
-        for tag, element in after.items():
+        for tag, made in after.items():
             if tag not in named | lengths and not _changed_inside(tag, expected, data, syntax):
-                assert element == before[tag], f"{name} {tag:08x}"
+                assert made == before[tag], f"{name} {tag:08x}"
         assert list(after) == sorted(after)
 
 
 def _changed_inside(tag: int, expected: Dataset, data: bytes, syntax: str) -> bool:
     return tag in expected and expected[tag].VR in ("SQ", "UN") and expected[tag] != read(data, syntax)[tag]
+
+
+def test_headers_that_look_like_earlier_ones_are_edited_as_if_they_were_the_first() -> None:
+    """Lengths that vary, elements that are more or fewer, headers of other senders in between."""
+    steps = (
+        '{ prefix = "PatientID", with = "AHI-" }, { set = "InstitutionName", to = "Site A" }, { delete = "StudyID" }'
+    )
+    known = transform(steps, 'misfit = "pass"')
+    learning = Compiled(known.coercions)
+    for name, data, syntax in some(4):
+        if name in ODD or len(data) > 20_000:
+            continue
+        varied = [data]
+        for longer in ("A", "A long name of somebody", ""):
+            changed = edited(data, f'{{ set = "OperatorsName", to = "{longer}" }}', syntax=syntax)
+            varied += [bytes(changed.data), data]
+        for one in varied:
+            fresh = Compiled(known.coercions)
+            assert _outcome(learning, one, syntax) == _outcome(fresh, one, syntax), name
+    assert learning.shapes.fits > 20
+
+
+def _outcome(made: Compiled, data: bytes, syntax: str) -> tuple[bytes, object] | str:
+    try:
+        result = made.apply(header(data, syntax), FACTS)
+    except Refused as refused:
+        return refused.reason
+    return bytes(result.data), result.changes
+
+
+@given(st.integers(0, len(SAMPLE) - 1), st.integers(0, 255), st.integers(0, len(SAMPLE)))
+def test_a_damaged_header_is_no_known_one(at: int, byte: int, end: int) -> None:
+    known = transform('{ prefix = "PatientID", with = "A" }')
+    learning = Compiled(known.coercions)
+    _outcome(learning, SAMPLE, EXPLICIT)
+    damaged = (SAMPLE[:at] + bytes((byte,)) + SAMPLE[at + 1 :])[: end if end > at else len(SAMPLE)]
+    assert _outcome(learning, damaged, EXPLICIT) == _outcome(Compiled(known.coercions), damaged, EXPLICIT)
