@@ -53,8 +53,8 @@ def completed(text: str) -> str:
     return text + "\n" + "\n".join(extra) + "\n"
 
 
-def touch_tls_files(text: str, folder: Path) -> None:
-    """The files that a configuration's TLS tables name, empty."""
+def touch_files(text: str, folder: Path) -> None:
+    """The files that a configuration's TLS tables and transforms name."""
     raw = tomllib.loads(text)
     for table in [*raw.get("listener", []), *raw.get("destination", [])]:
         for key, value in table.get("tls", {}).items():
@@ -64,6 +64,10 @@ def touch_tls_files(text: str, folder: Path) -> None:
     for table in raw.get("listener", []):
         for value in table.get("user_identity", {}).values():
             (folder / str(value)).touch()
+    for table in raw.get("transform", {}).values():
+        names = [step.get("file", step.get("python")) for step in table["steps"]] + [table.get("secret_file")]
+        for name in filter(None, names):
+            (folder / name.split(":")[0]).write_text("of sixteen or more, characters\n")
 
 
 TOML = blocks("toml")
@@ -72,7 +76,7 @@ TOML = blocks("toml")
 @pytest.mark.parametrize("block", [b for b in TOML if "wrong" not in b.info], ids=str)
 def test_a_configuration_loads(block: Block, tmp_path: Path) -> None:
     text = completed(block.text)
-    touch_tls_files(text, tmp_path)
+    touch_files(text, tmp_path)
     loads(text, FILE, tmp_path / FILE)
 
 
