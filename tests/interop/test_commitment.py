@@ -22,6 +22,9 @@ from tests.support.waiting import wait_until
 KIND = synthetic.Kind(size=2_000)
 QUICK: settings.Table = {"verify_wait": "60s", "association": {"idle_close": "500ms"}}
 
+# A pynetdicom that is refused a connection forgets its socket without closing it.
+pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in.*socket:pytest.PytestUnraisableExceptionWarning")
+
 
 @pytest.fixture
 def archive() -> Iterator[Archive]:

@@ -22,6 +22,9 @@ from tests.support.waiting import wait_until
 KIND = synthetic.Kind(size=2_000)
 EXPLICIT = "1.2.840.10008.1.2.1"
 
+# A pynetdicom that is refused a connection forgets its socket without closing it.
+pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in.*socket:pytest.PytestUnraisableExceptionWarning")
+
 
 @pytest.fixture
 def modality() -> Iterator[Modality]:
