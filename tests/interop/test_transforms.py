@@ -99,7 +99,7 @@ def test_what_does_not_fit_is_held_until_it_is_mended(make_router: MakeRouter, r
     assert_exactly(receiver, made(6, "AHI-PAT-1-B"))
 
     told = cli(router, "why", made(1)[0].sop_instance)
-    assert "failed: held: transform long, step 1 (prefix): " in told
+    assert "held: transform long, step 1 (prefix): " in told
     assert "    sent as transform prefix + long makes it:" in told
     assert '      PatientID: "PAT-1" -> "AHI-PAT-1"  (prefix, step 1 (prefix))' in told
     (image,) = json.loads(cli(router, "why", made(1)[0].sop_instance, "--json"))["detail"]
