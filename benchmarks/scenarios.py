@@ -179,6 +179,19 @@ def pdus(scale: Scale) -> Scenario:
     return Scenario("pdus", "Senders' PDUs", "KiB", cases, scale.rounds + 1, [check])
 
 
+def transforms(scale: Scale) -> Scenario:
+    """What a coercion of five attributes costs."""
+    labels = {"small": "34 KB", "medium": "0.5 MB"}
+    cases, checks = [], []
+    for kind, most in (("small", 1.30), ("medium", 1.15)):
+        load, label = Load(kind, scale.sizes[kind], 10), labels[kind]
+        five = replace(load, options={"five": "yes"})
+        cases += [Case(f"{label}, plain", load), Case(f"{label}, five", five)]
+        text = f"CPU per image of {label}, five attributes changed against none"
+        checks.append(Check(text, CPU, f"{label}, five", most, f"{label}, plain"))
+    return Scenario("transforms", "Coercion", "attributes", cases, scale.rounds + 1, checks)
+
+
 def slow(scale: Scale) -> Scenario:
     """One of four destinations is slow."""
     load = Load("medium", scale.medium * 2, 50, destinations=4, delays=(0.1, 0.0), stall=60.0)
@@ -255,6 +268,7 @@ MAKERS: Mapping[str, Callable[[Scale], Scenario]] = {
     "destinations": destinations,
     "sizes": sizes,
     "pdus": pdus,
+    "transforms": transforms,
     "slow": slow,
     "idle": idle,
     "nagle": nagle,

@@ -19,6 +19,18 @@ LANES = 4
 SENDERS = 2000
 CONFIG = "asyncroute.toml"
 
+FIVE = """
+[transform.five]
+steps = [
+  { prefix = "PatientID", with = "AHI-" },
+  { suffix = "AccessionNumber", with = "-A" },
+  { set = "InstitutionName", to = "Site A Imaging" },
+  { set = "ReferringPhysicianName", to = "Site^A" },
+  { set = "StationName", to = "SITEA" },
+]
+"""
+"""Five attributes at the top of the header."""
+
 
 class Asyncroute(Peer):
     """See module."""
@@ -46,7 +58,8 @@ class Asyncroute(Peer):
             f'[node]\nname = "bench"\ndata_dir = {json.dumps(str(place.folder / "data"))}\ndurability = "power-loss"\n',
             f'[[listener]]\nae_title = "{AE_TITLE}"\nhost = "127.0.0.1"\nport = {place.port}\n'
             f"max_associations = {SENDERS}\n",
-            f'[[route]]\nname = "all"\nto = {json.dumps([each.name for each in place.destinations])}\n',
+            f'[[route]]\nname = "all"\nto = {json.dumps([each.name for each in place.destinations])}\n'
+            + ('transform = ["five"]\n' if "five" in place.options else ""),
         ]
         title = place.options.get("title", self.title)
         retry = f'retry = {{ first = "1s", max = "{place.options["retry"]}s" }}\n' if "retry" in place.options else ""
@@ -55,7 +68,7 @@ class Asyncroute(Peer):
             f'ae_title = "{each.name}"\ncalling_ae_title = "{title}"\nmax_associations = {LANES}\n{retry}'
             for each in place.destinations
         ]
-        return "\n".join(tables)
+        return "\n".join([*tables, FIVE] if "five" in place.options else tables)
 
 
 class FixedTitle(Asyncroute):
