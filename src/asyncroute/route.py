@@ -142,6 +142,7 @@ def _awaited(hits: tuple[RouteHit, ...], instance: Instance) -> tuple[RouteHit, 
 def _header(data: bytes | memoryview, instance: Instance, scan: Scan) -> bytes:
     """The header as far as ``data`` holds it, for the journal; without pixel data and whatever follows them."""
     end = scan.end if scan.end is not None else header_end(data, instance.transfer_syntax, start=scan.offset)
+    instance.header_length = end if end is not None and not scan.odd and scan.fallback is None else 0
     return bytes(data[: min(KEPT_HEADER, end if end is not None else KEPT_HEADER)])
 
 

@@ -89,7 +89,7 @@ def test_what_does_not_fit_is_held_until_it_is_mended(make_router: MakeRouter, r
     assert listed["attempts"] == 0
     assert router.channel("to-0")["refused"] == 6
     assert not receiver.events()
-    assert "to-0: 6 dead letters, 6 refused by a transform" in run_cli("status", "-c", router.config_file).stdout
+    assert "to-0: 6 images refused by a transform" in run_cli("status", "-c", router.config_file).stdout
 
     router.config["transform"]["long"] = SUFFIX
     router.write_config()

@@ -61,7 +61,8 @@ class Instance:
     ``id`` is ours, rises with every image and never returns. ``path`` is relative to the spool; ``data_offset`` is the
     length in bytes of preamble and File Meta, ``size`` of the data set behind it, ``checksum`` its XXH3 (64 bits).
     ``received_at`` is seconds since the epoch. Text attributes are decoded; empty where the header has none.
-    ``header`` is the data set's beginning as it came, for people; None: it is not known (any more).
+    ``header`` is the data set's beginning as it came, for people; None: it is not known (any more). ``header_length``:
+    how many bytes of the data set stand before the pixel data; 0: it is not known.
     """
 
     id: int
@@ -81,6 +82,7 @@ class Instance:
     modality: str = ""
     hold_reason: str | None = None
     header: bytes | None = None
+    header_length: int = 0
     hits: tuple[RouteHit, ...] = ()
 
     def unit_uid(self, wait: Wait) -> str:
@@ -136,6 +138,7 @@ class Delivery:
     patient_id: str = ""
     peer: str = ""
     received_at: float = 0.0
+    header_length: int = 0
     sent: Sent | None = field(default=None, repr=False, compare=False)
     """What goes out instead of what came, where a transform makes another image of it; a lane says so."""
 

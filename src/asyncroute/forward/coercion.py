@@ -230,7 +230,7 @@ class Preparing:
             self._in_thread(partial(stored_head, readers.spool, delivery), self._found)
             return self
         try:
-            return self._with_head(head_of(parts, delivery.transfer_syntax)) or self
+            return self._with_head(head_of(parts, delivery.transfer_syntax, delivery.header_length)) or self
         except Refused as refused:
             return self._outcome(refused)
 

@@ -49,11 +49,11 @@ def is_deflated(transfer_syntax: str) -> bool:
     return syntax is not None and syntax.deflated
 
 
-def head_of(parts: Sequence[memoryview], transfer_syntax: str) -> Head:
-    """Of a data set in memory that is not deflated. Quick: for the loop, too."""
+def head_of(parts: Sequence[memoryview], transfer_syntax: str, known: int = 0) -> Head:
+    """Of a data set in memory that is not deflated. Quick: for the loop, too. ``known``: its length, if not 0."""
     encoding = _encoding(transfer_syntax)
     first = parts[0] if parts else memoryview(b"")
-    end = _end(first, encoding, len(parts) <= 1)
+    end = known if 0 < known <= len(first) else _end(first, encoding, len(parts) <= 1)
     if end is None:
         first = memoryview(b"".join(parts))
         parts = (first,)

@@ -300,4 +300,5 @@ def _delivery(instance: Instance, hit: RouteHit, image: ImageBytes | None, since
         instance.patient_id,
         source.peer,
         instance.received_at,
+        instance.header_length,
     )

@@ -142,10 +142,11 @@ def needs_person(snapshot: dict[str, Any]) -> list[str]:
         )
     for channel in snapshot["channels"]:
         if channel["failed"]:
-            refused = channel.get("refused")
-            of_them = f", {refused} refused by a transform since the start" if refused else ""
-            letters = f"{channel['failed']} dead letters{of_them}"
-            found.append(f"{channel['name']}: {letters} (asyncroute queue list --to {channel['name']})")
+            found.append(
+                f"{channel['name']}: {channel['failed']} dead letters (asyncroute queue list --to {channel['name']})"
+            )
+            if channel.get("refused"):
+                found.append(f"{channel['name']}: {channel['refused']} images refused by a transform since the start")
         if channel.get("held_since") is not None and channel["state"] == "held":
             found.append(f"{channel['name']}: held by a person (asyncroute queue release {channel['name']})")
         elif channel["state"] in ATTENTION and (channel["state"] != "removed" or channel["waiting"]):

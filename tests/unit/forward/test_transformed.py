@@ -205,6 +205,21 @@ UNREADABLE = [
 ]
 
 
+def test_a_length_that_is_known_is_not_looked_for_again(tmp_path: Path) -> None:
+    @on_loop
+    async def body() -> None:
+        async with transforming(tmp_path, Splice()) as bench:
+            data = data_set()
+            end = data.index(b"\xe0\x7f\x10\x00OW")
+            odd = data.replace(b"OW", b"\xff\xff", 1)  # nothing behind it is looked at
+            for content, length, text in ((data, end, "success"), (odd, end, "success"), (odd, 0, "held: ")):
+                image = stored(bench, content, True, header_length=length)
+                assert (await bench.send(image)).text.startswith(text)
+            assert bench.archive.data == [expected(data), expected(odd)]
+
+    body()
+
+
 def test_what_has_no_header_is_held(tmp_path: Path) -> None:
     @on_loop
     async def body() -> None:
