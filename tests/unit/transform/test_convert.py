@@ -1,0 +1,355 @@
+"""What a converted image says of itself, what stays as it was, and what is not converted."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.encaps import encapsulate, parse_basic_offsets
+
+from asyncroute.transform.pixels import codecs, convert, frames
+from asyncroute.transform.pixels.elements import Head, elements_of
+from asyncroute.transform.pixels.syntaxes import BY_WORD, Wish
+from asyncroute.wire.part10 import parse_meta
+from asyncroute.wire.syntax import EXPLICIT_LE
+from tests.support.converted import converted, file_of, pixels, read
+
+IMPLICIT, EXPLICIT, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
+LOSSLESS = ["rle", "jpeg-ls", "jpeg-lossless", "j2k-lossless", "htj2k-lossless"]
+Edit = Callable[[pydicom.Dataset], None]
+
+
+def header_of(path: Path) -> bytes:
+    """A data set up to its pixels, as encoded."""
+    data = path.read_bytes()
+    meta = parse_meta(data)
+    rest = data[meta.data_offset :]
+    return rest[: rest.rindex(b"\xe0\x7f\x10\x00O")]
+
+
+def elements(path: Path) -> dict[int, bytes]:
+    header = memoryview(header_of(path))
+    return {e.tag: bytes(header[e.start : e.end]) for e in elements_of(header, EXPLICIT_LE)}
+
+
+def edited(name: str, edit: Edit, folder: Path) -> Path:
+    """A real file that was changed."""
+    data = read(file_of(name))
+    edit(data)
+    target = folder / f"edited-{name}"
+    data.save_as(target)
+    return target
+
+
+@pytest.mark.parametrize("word", LOSSLESS)
+def test_every_other_element_stays_byte_for_byte(word: str, tmp_path: Path) -> None:
+    path = file_of("examples_overlay.dcm")
+    told = converted(path, word, tmp_path)
+    assert elements(told["path"]) == elements(path)
+
+
+def test_colours_are_described_anew_and_nothing_else(tmp_path: Path) -> None:
+    path = file_of("color-pl.dcm")
+    told = converted(path, "j2k-lossless", tmp_path)
+    before, after = elements(path), elements(told["path"])
+    different = {tag for tag in before.keys() | after.keys() if before.get(tag) != after.get(tag)}
+    assert {t for t in different if t & 0xFFFF} == {0x00280004, 0x00280006}
+    data = read(told["path"])
+    assert (data.PhotometricInterpretation, data.PlanarConfiguration) == ("YBR_RCT", 0)
+
+
+@pytest.mark.parametrize("word", LOSSLESS)
+def test_frames_have_a_table_of_offsets(word: str, tmp_path: Path) -> None:
+    told = converted(file_of("emri_small.dcm"), word, tmp_path)
+    offsets = parse_basic_offsets(read(told["path"]).PixelData)
+    assert len(offsets) == 10
+    back = converted(told["path"], "none", tmp_path)
+    assert np.array_equal(pixels(back["path"]), pixels(file_of("emri_small.dcm")))
+
+
+def test_offsets_beyond_32_bits_get_a_table_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convert, "_BASIC_OFFSETS", 1000)
+    told = converted(file_of("emri_small.dcm"), "rle", tmp_path)
+    data = read(told["path"])
+    assert len(data.ExtendedOffsetTable) == len(data.ExtendedOffsetTableLengths) == 80
+    assert np.array_equal(pixels(told["path"]), pixels(file_of("emri_small.dcm")))
+    back = converted(told["path"], "none", tmp_path)
+    assert "ExtendedOffsetTable" not in read(back["path"])
+    assert np.array_equal(pixels(back["path"]), pixels(file_of("emri_small.dcm")))
+
+
+@pytest.mark.parametrize("name", ["MR_small.dcm", "emri_small.dcm", "SC_rgb_small_odd.dcm", "color-px.dcm"])
+@pytest.mark.parametrize("word", LOSSLESS)
+def test_there_and_back_again_is_the_same_data_set(name: str, word: str, tmp_path: Path) -> None:
+    """But for a group's length, and the VR of the pixels."""
+    there = converted(file_of(name), word, tmp_path)
+    assert "refused" not in there, there
+    back = converted(there["path"], "none", tmp_path)
+    before, after = elements(file_of(name)), elements(back["path"])
+    assert {t: v for t, v in before.items() if t & 0xFFFF} == {t: v for t, v in after.items() if t & 0xFFFF}
+    assert np.array_equal(pixels(back["path"]), pixels(file_of(name)))
+
+
+# --- between encodings without compression ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("MR_small_implicit.dcm", "MR_small.dcm"),
+        ("MR_small_bigendian.dcm", "MR_small.dcm"),
+        ("OBXXXX1A_expb.dcm", "OBXXXX1A.dcm"),
+        ("emri_small_big_endian.dcm", "emri_small.dcm"),
+        ("SC_rgb_small_odd_big_endian.dcm", "SC_rgb_small_odd.dcm"),
+        ("gdcm-US-ALOKA-16_big.dcm", "gdcm-US-ALOKA-16.dcm"),
+    ],
+)
+def test_plain_encodings_say_the_same(one: str, other: str, tmp_path: Path) -> None:
+    """The same image in two files: pixels, numbers of every VR, nested ones too."""
+    a, b = read(converted(file_of(one), "none", tmp_path)["path"]), read(file_of(other))
+    assert np.array_equal(pixels(tmp_path / f"none-{one}"), pixels(file_of(other)))
+    for tag in (t for t in a.keys() & b.keys() if t.group in (0x0018, 0x0028, 0x5200)):
+        assert a[tag].value == b[tag].value, tag
+
+
+@pytest.mark.parametrize("name", ["reportsi.dcm", "rtplan.dcm", "nested_priv_SQ.dcm", "priv_SQ.dcm"])
+def test_what_has_no_pixels_is_encoded_otherwise(name: str, tmp_path: Path) -> None:
+    plain = converted(file_of(name), EXPLICIT, tmp_path)["path"]
+    implicit = converted(plain, IMPLICIT, tmp_path)["path"]
+    assert _texts(read(implicit)) == _texts(read(file_of(name)))
+    assert _texts(read(plain)).keys() == _texts(read(file_of(name))).keys()
+
+
+def _texts(data: pydicom.Dataset) -> dict[str, str]:
+    return {f"{path}": str(e.value) for path, e in enumerate(data.iterall()) if e.VR != "SQ" and e.tag.element}
+
+
+def test_a_deflated_image_is_inflated_as_a_stream(tmp_path: Path) -> None:
+    told = converted(file_of("image_dfl.dcm"), "none", tmp_path)
+    assert np.array_equal(pixels(told["path"]), pixels(file_of("image_dfl.dcm")))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["none-image_dfl.dcm"]
+
+
+def test_what_inflates_beyond_the_room_is_refused(tmp_path: Path) -> None:
+    told = converted(file_of("image_dfl.dcm"), "none", tmp_path, room=100_000)
+    assert told["refused"] == "inflated it is larger than 100000 bytes"
+    assert not list(tmp_path.iterdir())
+
+
+def test_float_pixels_stay_as_they_are(tmp_path: Path) -> None:
+    path = edited("MR_small.dcm", _of_floats, tmp_path)
+    assert read(converted(path, IMPLICIT, tmp_path)["path"]).FloatPixelData == read(path).FloatPixelData
+    assert converted(path, "jpeg-ls", tmp_path)["refused"] == "it has no Pixel Data of whole numbers"
+
+
+def _of_floats(data: pydicom.Dataset) -> None:
+    del data.PixelData
+    data.BitsAllocated = 32
+    data.FloatPixelData = np.arange(64 * 64, dtype="<f4").tobytes()
+
+
+# --- losses -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("word", "method"), [("jpeg-ls-near", "ISO_14495_1"), ("j2k", "ISO_15444_1")])
+def test_a_loss_is_said_and_makes_another_image(word: str, method: str, tmp_path: Path) -> None:
+    path = file_of("MR2_UNCR.dcm")
+    told = converted(path, word, tmp_path, error=3)
+    before, after = read(path), read(told["path"])
+    assert after.LossyImageCompression == "01"
+    assert after.LossyImageCompressionMethod == method
+    size = sum(len(f) for f in pydicom.encaps.generate_fragments(after.PixelData)) - 4
+    assert float(after.LossyImageCompressionRatio) == pytest.approx(len(before.PixelData) / size, rel=0.01)
+    assert after.ImageType[0] == "DERIVED"
+    assert after.DerivationCodeSequence[-1].CodeValue == "113040"
+    source = after.SourceImageSequence[-1]
+    assert source.ReferencedSOPInstanceUID == before.SOPInstanceUID != after.SOPInstanceUID
+    assert source.PurposeOfReferenceCodeSequence[0].CodeValue == "121320"
+    assert told["sop_instance_uid"] == after.SOPInstanceUID == after.file_meta.MediaStorageSOPInstanceUID
+    assert converted(path, word, tmp_path, error=3)["sop_instance_uid"] == told["sop_instance_uid"]
+    if word == "jpeg-ls-near":
+        assert np.abs(pixels(told["path"]).astype(int) - pixels(path)).max() == 3
+
+
+def test_losses_add_up(tmp_path: Path) -> None:
+    path = edited("MR2_UNCR.dcm", _lossy_before, tmp_path)
+    after = read(converted(path, "j2k", tmp_path, keep_uid=True)["path"])
+    assert [*after.LossyImageCompressionMethod] == ["ISO_10918_1", "ISO_15444_1"]
+    assert after.LossyImageCompressionRatio[0] == 4.5
+    assert float(after.LossyImageCompressionRatio[1]) == pytest.approx(10, rel=0.1)
+
+
+def _lossy_before(data: pydicom.Dataset) -> None:
+    data.LossyImageCompression = "01"
+    data.LossyImageCompressionRatio = "4.5"
+    data.LossyImageCompressionMethod = "ISO_10918_1"
+
+
+def test_the_uid_can_be_kept(tmp_path: Path) -> None:
+    path = file_of("MR2_UNCR.dcm")
+    after = read(converted(path, "j2k", tmp_path, keep_uid=True)["path"])
+    assert after.SOPInstanceUID == read(path).SOPInstanceUID
+    assert "SourceImageSequence" not in after
+    assert after.LossyImageCompression == "01"
+
+
+@pytest.mark.parametrize("ratio", [5.0, 20.0])
+def test_the_ratio_is_that_of_the_bytes(ratio: float, tmp_path: Path) -> None:
+    after = read(converted(file_of("RG1_UNCR.dcm"), "j2k", tmp_path, ratio=ratio)["path"])
+    assert float(after.LossyImageCompressionRatio) == pytest.approx(ratio, rel=0.02)
+
+
+def test_what_was_lost_is_remembered_when_it_is_decoded(tmp_path: Path) -> None:
+    def forget(data: pydicom.Dataset) -> None:
+        for keyword in ("LossyImageCompression", "LossyImageCompressionMethod", "LossyImageCompressionRatio"):
+            if keyword in data:
+                delattr(data, keyword)
+
+    for name, lossy in (("SC_rgb_jpeg_dcmtk.dcm", True), ("JPEGLSNearLossless_08.dcm", True), ("RG3_J2KI.dcm", True)):
+        after = read(converted(edited(name, forget, tmp_path), "none", tmp_path)["path"])
+        assert (after.get("LossyImageCompression") == "01") is lossy, name
+
+
+# --- what cannot be ---------------------------------------------------------------------------------------------------
+
+IMPOSSIBLE = [
+    ("liver_1frame.dcm", "rle", "Bits Allocated is 1, not 8 or 16"),
+    ("test-SR.dcm", "j2k", "it has no Pixel Data of whole numbers"),
+    ("examples_palette.dcm", "j2k", "its colours are a palette's, which are not to be changed"),
+    ("CT_small.dcm", "jpeg-ls-near", "signed pixels cannot be near-lossless: the code knows no negative ones"),
+    ("mlut_18.dcm", "jpeg-ls", "bits above Bits Stored are used, for an overlay or for padding"),
+    ("rtdose.dcm", "j2k-lossless", "Bits Allocated is 32, not 8 or 16"),
+]
+
+
+@pytest.mark.parametrize(("name", "word", "why"), IMPOSSIBLE)
+def test_what_cannot_be_says_why(name: str, word: str, why: str, tmp_path: Path) -> None:
+    told = converted(file_of(name), word, tmp_path)
+    assert (told["refused"], told["broken"]) == (why, False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_bits_above_those_stored_survive_in_rle(tmp_path: Path) -> None:
+    there = converted(file_of("mlut_18.dcm"), "rle", tmp_path)
+    back = converted(there["path"], "none", tmp_path)
+    assert read(back["path"]).PixelData == read(file_of("mlut_18.dcm")).PixelData
+
+
+def test_a_codec_that_loses_something_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode = codecs._ENCODERS["1.2.840.10008.1.2.4.80"]
+    wrong = {"1.2.840.10008.1.2.4.80": lambda frame, image, wish: encode(frame + (frame == frame.max()), image, wish)}
+    monkeypatch.setattr(codecs, "_ENCODERS", {**codecs._ENCODERS, **wrong})
+    told = converted(file_of("MR2_UNCR.dcm"), "jpeg-ls", tmp_path)
+    assert told["refused"] == "the codec lost something: other pixels come out than went in"
+    assert "refused" not in converted(file_of("MR2_UNCR.dcm"), "jpeg-ls", tmp_path, verify=False)
+
+
+def test_a_codec_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codecs, "find_spec", lambda module: None if module == "jpeg_ls" else module)
+    told = converted(file_of("MR_small.dcm"), "jpeg-ls", tmp_path)
+    assert told["refused"] == (
+        'JPEG-LS Lossless needs a codec that is not installed ("jpeg_ls"): pip install "asyncroute[codecs]"'
+    )
+    assert "refused" not in converted(file_of("MR_small.dcm"), "rle", tmp_path)
+
+
+# --- broken streams ---------------------------------------------------------------------------------------------------
+
+
+def _cut(data: pydicom.Dataset) -> None:
+    data.PixelData = encapsulate([next(pydicom.encaps.generate_frames(data.PixelData, number_of_frames=1))[:300]])
+
+
+def _wrong_rows(data: pydicom.Dataset) -> None:
+    data.Rows += 1
+
+
+BROKEN: list[tuple[str, Any, str]] = [
+    ("MR_small_RLE.dcm", _cut, "RLE segment 1 of a frame"),
+    ("MR_small_jpeg_ls_lossless.dcm", _cut, "a frame is not JPEG-LS Lossless: "),
+    ("MR_small_jp2klossless.dcm", _cut, "a frame is not JPEG 2000 Lossless: "),
+    ("SC_rgb_jpeg_gdcm.dcm", _wrong_rows, "a frame has the shape (100, 100, 3), the header says (101, 100, 3)"),
+    ("MR_small.dcm", _wrong_rows, "the pixel data have 8192 bytes, 1 frames need 8320"),
+    ("MR_truncated.dcm", None, "the pixel data have 8130 bytes instead of 8192"),
+    ("emri_small_jpeg_2k_lossless_too_short.dcm", None, "the pixel data end without a delimiter"),
+]
+
+
+@pytest.mark.parametrize(("name", "edit", "why"), BROKEN)
+def test_broken_images_are_held_in_the_codecs_words(name: str, edit: Edit | None, why: str, tmp_path: Path) -> None:
+    path = edited(name, edit, tmp_path) if edit is not None else file_of(name)
+    word = "none" if read(path).file_meta.TransferSyntaxUID.is_compressed else "jpeg-ls"
+    told = converted(path, word, tmp_path)
+    assert told.get("refused", "").startswith(why), told
+    assert told["broken"]
+
+
+def test_frames_in_several_fragments_are_put_together(tmp_path: Path) -> None:
+    def split(data: pydicom.Dataset) -> None:
+        streams = list(pydicom.encaps.generate_frames(data.PixelData, number_of_frames=10))
+        data.PixelData = encapsulate(streams, fragments_per_frame=3, has_bot=True)
+
+    def no_table(data: pydicom.Dataset) -> None:
+        streams = list(pydicom.encaps.generate_frames(data.PixelData, number_of_frames=10))
+        data.PixelData = encapsulate(streams, fragments_per_frame=3, has_bot=False)
+
+    for edit in (split, no_table):
+        path = edited("emri_small_jpeg_2k_lossless.dcm", edit, tmp_path)
+        assert np.array_equal(pixels(converted(path, "none", tmp_path)["path"]), pixels(file_of("emri_small.dcm")))
+
+
+# --- order, memory ----------------------------------------------------------------------------------------------------
+
+JPEG, JLS = "1.2.840.10008.1.2.4.50", BY_WORD["jpeg-ls"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "stored", "order"),
+    [
+        (Wish(), EXPLICIT, [EXPLICIT]),
+        (Wish(transcode=True), JLS, [JLS, EXPLICIT, IMPLICIT]),
+        (Wish("jpeg-ls"), EXPLICIT, [JLS, EXPLICIT, IMPLICIT]),
+        (Wish("jpeg-ls"), JPEG, [JPEG, JLS, EXPLICIT, IMPLICIT]),
+        (Wish("none"), JPEG, [EXPLICIT, IMPLICIT, JPEG]),
+        (Wish("none"), IMPLICIT, [IMPLICIT, EXPLICIT]),
+        (Wish("rle"), "1.2.840.10008.1.2.4.100", ["1.2.840.10008.1.2.4.100"]),  # MPEG-2: as it is
+    ],
+)
+def test_wanted_then_as_stored_then_decoded(wish: Wish, stored: str, order: list[str]) -> None:
+    assert list(wish.order(stored)) == order
+
+
+def test_a_large_image_is_read_frame_by_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No read is larger than a header's beginning or a frame, and each frame is written before the next is read."""
+    longest = []
+    read_once = frames.Source.read
+
+    def noted(self: frames.Source, at: int, length: int) -> bytes:
+        longest.append(length)
+        return read_once(self, at, length)
+
+    monkeypatch.setattr(frames.Source, "read", noted)
+    monkeypatch.setattr(frames, "_FIRST", 16 << 10)
+    converted(file_of("emri_small.dcm"), "rle", tmp_path)
+    assert max(longest) == 16 << 10
+    assert longest.count(64 * 64 * 2) == 10
+
+
+def test_a_header_gives_back_what_it_was_made_of() -> None:
+    header = header_of(file_of("MR_small.dcm"))
+    assert b"".join(Head(header, EXPLICIT_LE).pieces()) == header
+
+
+def test_a_broken_deflated_stream_is_broken(tmp_path: Path) -> None:
+    data = file_of("image_dfl.dcm").read_bytes()
+    path = tmp_path / "short.dcm"
+    path.write_bytes(data[:-500])
+    assert converted(path, "none", tmp_path)["refused"] == "the deflated data end too early"
+    at = data.index(zlib.compress(b"")[:0] or data[-600:-590])
+    path.write_bytes(data[:at] + b"\xff" * 600)
+    assert converted(path, "none", tmp_path)["broken"]
