@@ -31,6 +31,7 @@ from asyncroute.core.outcomes import SLOW
 from asyncroute.forward import probe
 from asyncroute.forward.association import Shared
 from asyncroute.forward.coercion import Coercions
+from asyncroute.forward.conversions import Conversions, ConvertedSpool
 from asyncroute.forward.dicom import Means
 from asyncroute.forward.reading import Readers
 from asyncroute.journal.base import Complete
@@ -125,10 +126,13 @@ class App:
         self.resolver = Resolver()
         self._closing.callback(self.resolver.close)
         self.negotiators = self._pool(2, "negotiate")
-        self.readers = Readers(self.spool)
+        converted = node.data_dir / "converted"
+        self.readers = Readers(ConvertedSpool(self.spool, converted))
         self._closing.callback(self.readers.close)
         self.processes = Processes(node.workers, node.worker_memory)
         self._closing.callback(self.processes.close)
+        self.conversions = Conversions(self.processes, node.data_dir / "spool", converted, self._almost_full)
+        self._closing.callback(self.conversions.close)
         self.coercions = Coercions(self.readers, self.processes, edited_of)
         self._build_channels()
         router = Router(compile_routes(self.config), self.groups.addressed)
@@ -151,6 +155,9 @@ class App:
         self.intake.services.requested = self.pledges.request
         self.control = Control(node.data_dir, administer.Administrator(self))
         self.admission.free_bytes = self._measure_space()
+
+    def _almost_full(self) -> bool:
+        return self.admission.free_bytes < self.admission.min_free
 
     def _build_queues(self) -> None:
         settler = Settler(self.committer)
@@ -196,7 +203,7 @@ class App:
         shared = Shared(self.deadlines, self.negotiators, self.resolver)
         self.outlets = Outlets(
             self.config,
-            Means(shared, self.memory, self.readers, self.coercions),
+            Means(shared, self.memory, self.readers, self.coercions, self.conversions),
             self.spool,
             self.reader,
             self.scheduler,

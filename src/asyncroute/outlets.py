@@ -92,7 +92,9 @@ class Outlets:
         if isinstance(d, FolderDestination):
             return self._folder(d)
         title, ends = titles_of(config, d).title, d.association
-        policy = Policy(title, d.overrides, ends.idle_close, ends.max_age, d.max_contexts, d.min_gap, ends.scope)
+        policy = Policy(
+            title, d.overrides, ends.idle_close, ends.max_age, d.max_contexts, d.min_gap, ends.scope, d.wish
+        )
         return DicomForwarder(d.name, target_of(d), policy, self._means)
 
     def change_channel(self, channel: Channel, d: Destination, forwarder: Forwarder) -> None:
@@ -149,16 +151,18 @@ class Outlets:
         return Terms(committer, querier, d.verify_wait, d.association.idle_close, d.retry.backoff, may, title)
 
     def _folder(self, d: FolderDestination) -> Forwarder:
-        return FolderForwarder(
+        forwarder = FolderForwarder(
             d.name,
             d.path,
             d.template,
             d.duplicates,
-            self._spool,
+            self._means.readers.spool,
             self._folder_writers,
             self._sync,
             self._means.coercions,
         )
+        forwarder.conversions, forwarder.wish = self._means.conversions, d.wish
+        return forwarder
 
 
 def target_of(d: DicomDestination) -> Target:

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pydicom
+import xxhash
 from pydicom.pixels.utils import pixel_array
 
+from asyncroute.core.syntaxes import BY_WORD
 from asyncroute.transform.pixels.convert import convert
-from asyncroute.transform.pixels.syntaxes import BY_WORD
 from asyncroute.wire.part10 import parse_meta
 from tests.support.corpus import roots
 
@@ -26,10 +27,12 @@ def file_of(name: str) -> Path:
 
 def converted(path: Path, word: str, folder: Path, room: int = 1 << 32, **wish: Any) -> dict[str, Any]:
     """Convert the file to what ``word`` of ``compress`` names (or a transfer syntax UID); with its ``path``."""
-    meta = parse_meta(path.read_bytes()[: 1 << 20])
+    data = path.read_bytes()
+    meta = parse_meta(data)
     target = folder / f"{word}-{path.name}"
-    size = path.stat().st_size - meta.data_offset
-    source = (str(path), meta.data_offset, size, meta.transfer_syntax, meta.sop_class_uid, meta.sop_instance_uid)
+    plain = data[meta.data_offset :]
+    uids = meta.transfer_syntax, meta.sop_class_uid, meta.sop_instance_uid
+    source = (str(path), meta.data_offset, len(plain), *uids, xxhash.xxh3_64_intdigest(plain))
     told = convert(source, str(target), BY_WORD.get(word, word), {"compress": "keep", **wish}, ("A", "B", "C"), room)
     return told | {"path": target}
 

@@ -94,6 +94,8 @@ class Router:
         self.program: Sequence[str] = PROGRAM
         self.afresh = False
         """Whether an interpreter is started for it: where the process itself, its memory or limits are tested."""
+        self.codecs = False
+        """Whether it has the codecs."""
         self.write_config()
         Router.made.append(self)
 
@@ -138,7 +140,9 @@ class Router:
 
     def _spawn(self, log: IO[bytes], env: Mapping[str, str]) -> subprocess.Popen[bytes] | Forked:
         words, whole = [*self.program, "serve", "-c", str(self.config_file)], environment(**env)
-        if not self.afresh and starter().fits(whole):
+        if self.codecs:
+            whole["PYTHONPATH"] = whole["PYTHONPATH"].removeprefix(f"{WITHOUT_NUMPY}").removeprefix(os.pathsep)
+        if not (self.afresh or self.codecs) and starter().fits(whole):
             return starter().spawn(words, whole, self.folder, log.fileno(), log.fileno())
         return subprocess.Popen(
             [sys.executable, "-m", *words],

@@ -26,6 +26,7 @@ SECTIONS: dict[str, type[Table]] = {
     "[listener.user_identity]": listeners.UserIdentity,
     '[[destination]] of kind "dicom"': destinations.DicomDestination,
     "[destination.association]": destinations.Association,
+    "[destination.compression]": destinations.Compression,
     "[destination.tls]": destinations.TlsClient,
     "[destination.retry]": destinations.Retry,
     "[destination.max_backlog]": destinations.Backlog,

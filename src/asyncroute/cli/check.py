@@ -96,6 +96,7 @@ def summary(config: Config) -> dict[str, Any]:
 
 def notes(config: Config) -> list[str]:
     """What is allowed, but perhaps not meant."""
+    from asyncroute.config import codecs
     from asyncroute.config.listeners import CLEAR_TEXT
     from asyncroute.link import certificates
 
@@ -107,6 +108,7 @@ def notes(config: Config) -> list[str]:
     open_ = [each for each in config.listeners if each.user_identity and not each.tls]
     found += [f"listener {each.label}: {CLEAR_TEXT}" for each in open_]
     found += _notes_on_titles(config)
+    found += codecs.warnings(config.destinations)
     ours = certificates.validities(config.certificates)
     return found + [f"{certificate} {trouble}" for certificate, good in ours if (trouble := good.trouble())]
 

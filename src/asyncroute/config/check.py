@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from asyncroute.config.codecs import check_codecs
 from asyncroute.config.conditions import compile_route
 from asyncroute.config.destinations import Destination, DicomDestination, FolderDestination
 from asyncroute.config.fields import title_template
@@ -58,6 +59,7 @@ def check(parts: Parts, report: Report) -> None:
     _check_folders(parts, report)
     _check_loops(parts, report)
     _check_proof(parts, report)
+    check_codecs(parts.destinations, report)
 
 
 # --- Listeners -------------------------------------------------------------------------------------------------------

@@ -37,11 +37,12 @@ from asyncroute.config.hours import hours_texts, parse_hours
 from asyncroute.config.table import Table
 from asyncroute.config.template import DEFAULT_LAYOUT, SOP_INSTANCE_UID, Layout, parse_layout
 from asyncroute.config.units import GIB, KIB, format_duration
-from asyncroute.config.words import Invalid
+from asyncroute.config.words import Invalid, quote
 from asyncroute.core.hours import Hours
 from asyncroute.core.outcomes import Action
 from asyncroute.core.rates import Rates
 from asyncroute.core.retry import Backoff
+from asyncroute.core.syntaxes import Wish
 
 COMPRESSIONS = (
     "keep",
@@ -54,6 +55,12 @@ COMPRESSIONS = (
     "j2k",
     "htj2k-lossless",
 )
+_COMPRESSION_OF = {
+    "error": ("jpeg-ls-near",),
+    "ratio": ("j2k",),
+    "keep_uid": ("jpeg-ls-near", "j2k"),
+    "verify": ("rle", "jpeg-ls", "jpeg-lossless", "j2k-lossless", "htj2k-lossless"),
+}
 SCOPES = ("image", "series", "study", "patient", "source", "any")
 
 
@@ -92,6 +99,15 @@ class Backlog(Table):
     bytes: Size = 200 * GIB
 
 
+class Compression(Table):
+    """How `compress` compresses; see `core.syntaxes.Wish`."""
+
+    error: Annotated[int, whole(1, 255)] = 2
+    ratio: Annotated[int, whole(2, 1000)] = 10
+    keep_uid: Flag = False
+    verify: Flag = True
+
+
 class Association(Table):
     """What ends an outbound association."""
 
@@ -118,10 +134,31 @@ class TlsClient(Table):
 class _AnyDestination(Table):
     name: Name
     compress: Annotated[str, choice(*COMPRESSIONS)] = "keep"
+    compression: Compression = Compression()
     retry: Retry = Retry()
     max_backlog: Backlog = Backlog()
     hours: Annotated[tuple[str, ...], BeforeValidator(hours_texts)] = ()
     bandwidth: Annotated[Bandwidth | None, BeforeValidator(bandwidth_value)] = None
+
+    @field_validator("compression")
+    @classmethod
+    def _of_its_codec(cls, value: Compression, info: ValidationInfo) -> Compression:
+        compress = info.data.get("compress")
+        for key, words in _COMPRESSION_OF.items():
+            if key in value.model_fields_set and compress not in words:
+                raise Invalid(f'"{key}" is only for compress = {" or ".join(map(quote, words))}')
+        return value
+
+    @cached_property
+    def wish(self) -> Wish:
+        """What `compress` and what belongs to it mean for sending."""
+        c = self.compression
+        return Wish(self.compress, self.may_transcode, c.error, c.ratio, c.keep_uid, c.verify)
+
+    @property
+    def may_transcode(self) -> bool:
+        """Whether what is not accepted may be converted."""
+        return False
 
     @cached_property
     def open_hours(self) -> Hours | None:
@@ -156,6 +193,19 @@ class DicomDestination(_AnyDestination):
     verify: Annotated[Literal["no", "commit", "query"], choice("no", "commit", "query")] = "no"
     verify_wait: Timeout = 3600.0
     tls: TlsClient | None = None
+
+    @field_validator("transcode")
+    @classmethod
+    def _not_against_compress(cls, value: bool, info: ValidationInfo) -> bool:
+        compress = info.data.get("compress", "keep")
+        if not value and compress != "keep":
+            raise Invalid(f"cannot be false with compress = {quote(compress)}, which converts")
+        return value
+
+    @property
+    def may_transcode(self) -> bool:
+        """Whether what is not accepted may be converted; to compress is to convert."""
+        return self.transcode or self.compress != "keep"
 
     @cached_property
     def overrides(self) -> Mapping[int, Action]:

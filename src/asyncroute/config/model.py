@@ -176,13 +176,7 @@ LATER_TABLES = frozenset({"archive", "watch", "http", "test"})
 LATER_KEYS: Mapping[type[Table], frozenset[str]] = {}
 """Keys whose part is not built yet."""
 
-TODAY: Mapping[type[Table], Mapping[str, object]] = {
-    DicomDestination: {
-        "compress": "keep",
-        "transcode": False,
-    },
-    FolderDestination: {"compress": "keep"},
-}
+TODAY: Mapping[type[Table], Mapping[str, object]] = {}
 """Keys whose part is not built yet, with the one value that describes what happens without it."""
 
 ONLY.update(TODAY)

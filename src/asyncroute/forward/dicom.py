@@ -19,10 +19,13 @@ from asyncroute.core import outcomes
 from asyncroute.core.errors import AsyncrouteError
 from asyncroute.core.model import Delivery
 from asyncroute.core.outcomes import Action, Outcome
+from asyncroute.core.syntaxes import AS_STORED, Wish
 from asyncroute.crashpoints import crash_point
 from asyncroute.forward.association import Failed, Requestor, Shared, Target, connect
 from asyncroute.forward.base import FIRST, Bond, Key, Pair, Reports, title_of
 from asyncroute.forward.coercion import Coercions, Outgoing
+from asyncroute.forward.conversions import Conversions
+from asyncroute.forward.exchange import Exchange
 from asyncroute.forward.reading import Data, Readers, Reading, unreadable
 from asyncroute.forward.rewritten import RewrittenReading
 from asyncroute.forward.scope import bonds
@@ -49,6 +52,8 @@ class Means:
     memory: Memory
     readers: Readers
     coercions: Coercions
+    conversions: Conversions | None = None
+    """None: what was received is what is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,7 @@ class Policy:
     min_gap: float = 0.0
     scope: str = "any"
     """See ``forward.scope``."""
+    wish: Wish = AS_STORED
 
 
 class DicomForwarder:
@@ -127,6 +133,7 @@ class DicomLane:
         self._idle: asyncio.TimerHandle | None = None
         self._probing = False
         self._substitute = Substitute(forwarder.means.coercions, forwarder.means.memory, self._substituted)
+        self._exchange = Exchange(forwarder.means.conversions, forwarder.policy.wish, self._exchanged)
         self._reading: Reading | RewrittenReading | None = None
         self._piece: Data | None = None
         self._fetching = False
@@ -139,10 +146,8 @@ class DicomLane:
         association = self._association
         if association is None or association.ended or association.peer is None or self._bond != key[0]:
             return False
-        pair = key[1:]
-        if pair in association.peer.contexts:
-            return True
-        return pair in association.peer.rejected and self._loop.time() < self._opened_at + REFUSED
+        rejected = association.peer.rejected if self._loop.time() < self._opened_at + REFUSED else ()
+        return self._exchange.carried(association.peer.contexts, rejected, key[1:])
 
     def begin(self, delivery: Delivery, bond: Bond, probe: bool) -> None:
         """See ``forward.base.Lane``."""
@@ -159,7 +164,7 @@ class DicomLane:
         pair = self._substitute.pair(delivery)
         association = self._association
         if association is not None and association.peer is not None and bond == self._bond and not association.ended:
-            context_id = association.peer.contexts.get(pair)
+            context_id = self._exchange.context(association.peer.contexts, pair)
             if (context_id is not None or self.carries((bond, *pair))) and not self._too_old():
                 self._store(association, delivery, context_id)
                 return
@@ -181,6 +186,7 @@ class DicomLane:
         if self._task is not None:
             self._task.cancel()
         self._substitute.clear()
+        self._exchange.clear()
         self._shut(Requestor.abort)
         self._let_image_go()
 
@@ -221,6 +227,17 @@ class DicomLane:
             self.open = self._association is not None
             self._report(wrong)
 
+    def _exchanged(self, delivery: Delivery, wrong: Outcome | None) -> None:
+        """It is there in another syntax, or cannot be: what to send is chosen anew."""
+        self._substitute.clear()
+        if wrong is not None:
+            self.open = self._association is not None
+            self._report(wrong)
+        elif self._delivery is delivery:
+            subject = self._exchange.subject(delivery)
+            if not (self._substitute.wanted(subject) and self._substitute.begin(subject, self._bond, False)):
+                self._substituted(subject, self._bond, False, None)
+
     # ---- opening
 
     async def _open(self, delivery: Delivery, probe: bool) -> None:
@@ -252,7 +269,8 @@ class DicomLane:
 
     def _proposal(self, delivery: Delivery, probe: bool) -> Proposal:
         policy = self._forwarder.policy
-        pairs = dict.fromkeys([self._substitute.pair(delivery), *self._reports.wanted(self._bond)])
+        wanted = [self._substitute.pair(delivery), *self._reports.wanted(self._bond)]
+        pairs = dict.fromkeys(self._exchange.all_offers(wanted))
         chosen = list(pairs)[: policy.max_contexts]
         if probe:
             chosen = [(VERIFICATION, IMPLICIT_LE), *chosen[: max(policy.max_contexts - 1, 1)]]
@@ -285,11 +303,16 @@ class DicomLane:
         assert delivery is not None
         assert association is not None
         assert association.peer is not None
-        self._store(association, delivery, association.peer.contexts.get(self._substitute.pair(delivery)))
+        subject = self._exchange.subject(delivery)
+        context_id = self._exchange.context(association.peer.contexts, self._substitute.pair(subject))
+        self._store(association, subject, context_id)
 
     def _store(self, association: Requestor, delivery: Delivery, context_id: int | None) -> None:
         if context_id is None:
-            self._loop.call_soon(self._no_context, delivery)
+            self._loop.call_soon(self._no_context, self._delivery)
+            return
+        if self._delivery is not None and self._exchange.needed(self._delivery):
+            self._exchange.begin(self._delivery)
             return
         if self._substitute.out is not None:
             self._store_substitute(association, self._substitute.out, context_id)
@@ -319,9 +342,9 @@ class DicomLane:
             self._reports.spend(out.size - FIRST)
         association.store(context_id, out.sop_class_uid, out.sop_instance_uid, out.size, out.parts)
 
-    def _no_context(self, delivery: Delivery) -> None:
-        if self._delivery is delivery:
-            self._report(outcomes.no_context(*self._substitute.pair(delivery)))
+    def _no_context(self, delivery: Delivery | None) -> None:
+        if delivery is not None and self._delivery is delivery:
+            self._report(self._exchange.outcome(self._substitute.pair(self._exchange.subject(delivery))))
 
     def _fetch(self) -> None:
         """Ask for the next piece of the file."""
@@ -357,6 +380,7 @@ class DicomLane:
 
     def _begin_from_file(self, association: Requestor, delivery: Delivery, data: Data) -> None:
         assert association.peer is not None
+        delivery = self._exchange.subject(delivery)
         context_id = association.peer.contexts[self._substitute.pair(delivery)]
         if not self._read_all():
             self._fetch()
@@ -408,7 +432,7 @@ class DicomLane:
     def lost(self, outcome: Outcome) -> None:
         """See ``forward.association.Owner``."""
         self._association = None
-        if self._substitute.pending:  # of no image: it goes over another one
+        if self._substitute.pending or self._exchange.pending:  # of no image: it goes over another one
             return
         self.open = False
         if self._probing:  # the C-ECHO's end is no image's fault
@@ -428,6 +452,9 @@ class DicomLane:
         self._piece = self._reading = None
         if self._substitute.used:
             self._substitute.clear()
+        if delivery is not None and self._exchange.wish.changes:
+            delivery.sent = self._exchange.sent(delivery)
+            self._exchange.clear()
         self._let_image_go()
         if delivery is None:
             return

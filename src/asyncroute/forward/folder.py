@@ -30,9 +30,12 @@ from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import Delivery
 from asyncroute.core.outcomes import Kind, Outcome, Scope
 from asyncroute.core.rules import Attributes
+from asyncroute.core.syntaxes import AS_STORED
 from asyncroute.crashpoints import crash_point
 from asyncroute.forward.base import FIRST, Key, Reports
 from asyncroute.forward.coercion import Coercions, Rewrite
+from asyncroute.forward.conversions import Conversions, Converted
+from asyncroute.forward.exchange import told_of
 from asyncroute.forward.heads import is_deflated
 from asyncroute.forward.reading import Data, unreadable
 from asyncroute.spool.base import Spool, check_sum
@@ -94,6 +97,8 @@ class FolderForwarder:
         self._spool = spool
         self._sync = sync
         self._coercions = coercions
+        self.conversions: Conversions | None = None
+        self.wish = AS_STORED
         self._durable: set[Path] = set()
         self._doubtful: set[Path] = set()
         self._scanner = HeaderScanner(layout.tags)
@@ -110,6 +115,34 @@ class FolderForwarder:
 
     def write(self, delivery: Delivery) -> Outcome:
         """Write one image; the outcome. Blocks."""
+        converted = self._converted(delivery)
+        if converted is None:
+            return self._write(delivery)
+        if isinstance(converted, Outcome):
+            return converted
+        assert self.conversions is not None
+        try:
+            outcome = self._write(converted.delivery)
+            delivery.sent = told_of(delivery, converted.delivery, self.wish) if outcome.delivered else None
+            return outcome
+        finally:
+            self.conversions.let_go(converted)
+
+    def _converted(self, delivery: Delivery) -> Converted | Outcome | None:
+        """In the first syntax that can be had; None: as it was received."""
+        if self.conversions is None:
+            return None
+        for syntax in self.wish.order(delivery.transfer_syntax):
+            if syntax == delivery.transfer_syntax:
+                return None
+            found = self.conversions.now(delivery, syntax, self.wish)
+            if isinstance(found, Converted):
+                return found
+            if found.outcome is not None:
+                return found.outcome
+        return None
+
+    def _write(self, delivery: Delivery) -> Outcome:
         delivery.sent = None
         made = self._coercions.now(delivery) if self._coercions is not None else None
         if isinstance(made, Outcome):

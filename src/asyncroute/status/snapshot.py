@@ -74,6 +74,7 @@ def running(app: App) -> dict[str, Any]:
             "reused": app.spool.reused,
             "free_bytes": app.admission.free_bytes,
         },
+        "conversions": {"made": app.conversions.made, "running": app.conversions.running},
         "memory": {"used_bytes": app.memory.used, "limit_bytes": app.memory.limit},
         "process": process.figures(app.loop),
         "orphans": app.orphans.count,

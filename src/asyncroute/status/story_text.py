@@ -127,8 +127,12 @@ def _delivery(delivery: Facts, start: float, found: Facts) -> Iterator[str]:
 
 def _changes(transform: Facts) -> Iterator[str]:
     """What was sent instead of what came, attribute by attribute."""
-    changes = transform["changes"]
-    yield f"    sent as transform {transform['name']} makes it" + (":" if changes else ", which changes nothing here")
+    changes, name = transform["changes"], transform["name"]
+    if changes and changes[0]["attribute"] == "TransferSyntaxUID":
+        syntax, *changes = changes
+        yield f"    sent as {syntax['after']}, was {syntax['before']} ({syntax['step']})"
+    if name:
+        yield f"    sent as transform {name} makes it" + (":" if changes else ", which changes nothing here")
     for change in changes:
         by = f"  ({change['step']})" if change["step"] else ""
         yield fitting(f"      {change['attribute']}: {_value(change['before'])} -> {_value(change['after'])}{by}")

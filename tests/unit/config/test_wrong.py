@@ -476,14 +476,6 @@ NOT_YET = [
         )
         for kind in ("stow", "s3", "sftp")
     ),
-    *(
-        (f"{DICOM}{key} = {value}", f"x.toml:16: destination[1].{key}: not available yet{today}")
-        for key, value, today in [
-            ("compress", '"rle"', '; only "keep" works today'),
-            ("transcode", "true", "; only false works today"),
-        ]
-    ),
-    (f"{FOLDER}compress = 'rle'", 'x.toml:14: destination[1].compress: not available yet; only "keep" works today'),
     (
         f"{FOLDER}layout = '{{calling_aet}}/x'",
         "x.toml:14: destination[1].layout: {calling_aet} is not available yet; only attributes work today",

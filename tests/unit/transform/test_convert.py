@@ -12,9 +12,9 @@ import pydicom
 import pytest
 from pydicom.encaps import encapsulate, parse_basic_offsets
 
+from asyncroute.core.syntaxes import BY_WORD, Wish
 from asyncroute.transform.pixels import codecs, convert, frames
 from asyncroute.transform.pixels.elements import Head, elements_of
-from asyncroute.transform.pixels.syntaxes import BY_WORD, Wish
 from asyncroute.wire.part10 import parse_meta
 from asyncroute.wire.syntax import EXPLICIT_LE
 from tests.support.converted import converted, file_of, pixels, read

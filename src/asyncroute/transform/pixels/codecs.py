@@ -14,9 +14,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from asyncroute.transform.pixels.errors import Broken, NotPossible
-from asyncroute.transform.pixels.image import HALVED, Image
-from asyncroute.transform.pixels.syntaxes import (
+from asyncroute.core.syntaxes import (
+    EXTRA,
     HT,
     HT_LOSSLESS,
     HT_RPCL,
@@ -31,13 +30,15 @@ from asyncroute.transform.pixels.syntaxes import (
     NAMES,
     RLE,
     Wish,
+    lacking,
+    needed,
 )
+from asyncroute.transform.pixels.errors import Broken, NotPossible
+from asyncroute.transform.pixels.image import HALVED, Image
 
 Samples = Any
 """A numpy array; numpy comes with the extra."""
 
-EXTRA = 'pip install "asyncroute[codecs]"'
-_NEEDED = {JLS: ("jpeg_ls",), JLS_NEAR: ("jpeg_ls",), J2K: ("openjpeg",)}
 _SSIZ = 42
 """Where a JPEG 2000 code stream has the precision of its first component (ISO/IEC 15444-1 A.5.1)."""
 
@@ -48,11 +49,7 @@ class Missing(NotPossible):
 
 def missing(syntax: str) -> str:
     """Why nothing can be made or read in this compressed syntax here, naming the extra; empty: it can."""
-    for module in ("numpy", "imagecodecs", *_NEEDED.get(syntax, ())):
-        if find_spec(module) is None:
-            name = NAMES.get(syntax, syntax)
-            return f'{name} needs a codec that is not installed ("{module}"): {EXTRA}'
-    return ""
+    return next((lacking(syntax, it) for it in needed(syntax) if find_spec(it) is None), "")
 
 
 def _library(name: str) -> Any:

@@ -20,6 +20,7 @@ from typing import IO, Any
 
 import xxhash
 
+from asyncroute.core.syntaxes import DEFLATED, EXPLICIT, PLAIN, RLE, Wish, lossy
 from asyncroute.transform.pixels import codecs
 from asyncroute.transform.pixels.elements import DELIMITER, Head, header_of, item_header
 from asyncroute.transform.pixels.errors import Broken, NotPossible
@@ -39,7 +40,6 @@ from asyncroute.transform.pixels.frames import (
 )
 from asyncroute.transform.pixels.image import HALVED, PHOTOMETRIC, PLANAR, Image, check_encodable, describe
 from asyncroute.transform.pixels.lossy import Loss, mark, mark_decoded
-from asyncroute.transform.pixels.syntaxes import DEFLATED, EXPLICIT, PLAIN, RLE, Wish, lossy
 from asyncroute.wire.elements import UNDEFINED
 from asyncroute.wire.part10 import build_meta
 from asyncroute.wire.syntax import EXPLICIT_BE, Encoding, syntax_of
@@ -56,14 +56,17 @@ def convert(
     source: Sequence[Any], target: str, wanted: str, wish: dict[str, Any], titles: Sequence[str], room: int
 ) -> dict[str, Any]:
     """Make the file ``target``. ``source``: path, offset and size of a data set, its transfer syntax, SOP class and
-    instance UIDs. ``titles``: source, sending and receiving AE for the File Meta. ``room``: bytes that may be written.
+    instance UIDs, its XXH3. ``titles``: source, sending and receiving AE for the File Meta.
+    ``room``: bytes that may be written.
 
     Returns what the file is: ``offset``, ``size``, ``checksum`` of its data set, ``sop_instance_uid``; or ``refused``
-    with the reason, and whether the image is ``broken``.
+    with the reason, and whether the image is ``broken``; or ``damaged``.
     """
-    path, offset, size, stored, sop_class, sop_instance = source
+    path, offset, size, stored, sop_class, sop_instance, checksum = source
     work = _Work(stored, wanted, Wish(**wish), sop_class, sop_instance, room)
     try:
+        if _checksum(path, offset, size) != checksum:
+            return {"damaged": "the file in the spool is damaged: its checksum is another one"}
         with open(target, "w+b") as file:
             return work.run(path, offset, size, file, titles)
     except (NotPossible, Broken) as error:
@@ -380,6 +383,18 @@ def _values(cells: Any, image: Image) -> Any:
 def _compare(before: Any, after: Any) -> None:
     if before.shape != after.shape or not (before == after).all():
         raise NotPossible("the codec lost something: other pixels come out than went in")
+
+
+def _checksum(path: str, offset: int, size: int) -> int:
+    source, digest = Source(path, offset, size), xxhash.xxh3_64()
+    try:
+        for at in range(0, size, _PIECE):
+            digest.update(source.read(at, min(_PIECE, size - at)))
+    except Broken:
+        return -1
+    finally:
+        source.close()
+    return digest.intdigest()
 
 
 def _beside(target: str) -> str:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from asyncroute.core.syntaxes import RLE, lossy
 from asyncroute.transform.pixels.elements import Head
 from asyncroute.transform.pixels.errors import NotPossible
-from asyncroute.transform.pixels.syntaxes import RLE, lossy
 
 SAMPLES, PHOTOMETRIC, PLANAR, FRAMES = 0x00280002, 0x00280004, 0x00280006, 0x00280008
 ROWS, COLUMNS, ALLOCATED, STORED, HIGH, REPRESENTATION = (

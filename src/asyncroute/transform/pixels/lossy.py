@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from asyncroute.core.syntaxes import JLS_NEAR, METHODS, Wish
 from asyncroute.transform.pixels.elements import Head
-from asyncroute.transform.pixels.syntaxes import JLS_NEAR, METHODS, Wish
 
 LOSSY, RATIO, METHOD = 0x00282110, 0x00282112, 0x00282114
 IMAGE_TYPE, DESCRIPTION, DERIVATION, SOURCES = 0x00080008, 0x00082111, 0x00089215, 0x00082112

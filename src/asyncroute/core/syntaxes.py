@@ -111,3 +111,21 @@ class Wish:
         else:
             first = (wanted, stored)
         return tuple(dict.fromkeys((*first, *DECODED)))
+
+
+AS_STORED = Wish()
+"""Nothing is converted."""
+
+EXTRA = 'pip install "asyncroute[codecs]"'
+_NEEDED = {JLS: ("jpeg_ls",), JLS_NEAR: ("jpeg_ls",), J2K: ("openjpeg",)}
+
+
+def needed(syntax: str) -> tuple[str, ...]:
+    """The modules that make or read a compressed syntax; they come with ``EXTRA``."""
+    return () if syntax in PLAIN else ("numpy", "imagecodecs", *_NEEDED.get(syntax, ()))
+
+
+def lacking(syntax: str, module: str) -> str:
+    """That one of them is not installed."""
+    name = NAMES.get(syntax, syntax)
+    return f'{name} needs a codec that is not installed ("{module}"): {EXTRA}'

@@ -1,0 +1,317 @@
+"""Images in other transfer syntaxes, made in worker processes (``transform.pixels.convert``) and kept for a while.
+
+What is made is a file below ``data_dir/converted``: once for each image, syntax and way of making it, whoever asks and
+however often. Lanes get a delivery of that file in place of what was received, and read it as any other
+(``reading.Readers`` over ``ConvertedSpool``).
+Guarantees: nothing is converted on the loop or in its process; a file stays while somebody has it, and is removed when
+nobody has asked for ``KEPT`` seconds or the files take more than ``MOST`` bytes; none is left of an earlier run.
+Failures are ``Outcome``s (``Trouble``): the image cannot be in that syntax (another one may do), it is broken or the
+codec failed (held), this machine is short of something (tried again).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from asyncroute.core import outcomes
+from asyncroute.core.errors import StorageFault
+from asyncroute.core.model import Delivery
+from asyncroute.core.outcomes import Kind, Outcome
+from asyncroute.core.syntaxes import J2K, JLS_NEAR, Wish, named
+from asyncroute.link.processes import Call, Failed, NotStarted, Processes, Raised
+from asyncroute.spool.base import Spool, check_sum
+
+KEPT = 300.0
+"""Seconds for which a file nobody uses is kept: other destinations may want it, or the next try."""
+
+MOST = 2 << 30
+"""Bytes of files that nobody uses are removed beyond this, the longest unused first."""
+
+FUNCTION = "asyncroute.transform.pixels.convert:convert"
+AGAIN = 30.0
+_DEADLINE = 60.0
+_SPEED = 1 << 20
+"""Bytes a second that the slowest codec makes of the largest image, with room to spare."""
+
+PREFIX = "converted/"
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why there is no file. ``outcome`` None: the image cannot be in that syntax, another may do."""
+
+    text: str
+    outcome: Outcome | None = None
+
+
+Done = Callable[["Converted | Trouble"], None]
+_Key = tuple[int, str, tuple[Any, ...]]
+
+
+class Converted:
+    """A file that is there until ``release``. ``delivery``: what is to be read and sent."""
+
+    __slots__ = ("_made", "_owner", "delivery")
+
+    def __init__(self, owner: Conversions, made: _Made, delivery: Delivery) -> None:
+        self._owner: Conversions | None = owner
+        self._made = made
+        self.delivery = delivery
+
+    def release(self) -> None:
+        """It is not needed any more. Idempotent."""
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            owner.released(self._made)
+
+
+@dataclass(slots=True, eq=False)
+class _Made:
+    """A file, or one that is being made."""
+
+    key: _Key
+    call: Call | None = None
+    told: dict[str, Any] = field(default_factory=dict)
+    users: int = 0
+    waiting: dict[int, Callable[[], None]] = field(default_factory=dict)
+    trouble: Trouble | None = None
+    used_at: float = 0.0
+
+
+class Conversions:
+    """See module. On the loop's thread, but for ``now``."""
+
+    def __init__(self, processes: Processes, spool: Path, folder: Path, full: Callable[[], bool]) -> None:
+        """``spool``: where the files of deliveries are. ``full``: whether there is no space for more.
+
+        Raises:
+            StorageFault: ``folder`` cannot be made or cleared.
+        """
+        self.made = 0
+        """Conversions since the start."""
+        self._processes = processes
+        self._spool = spool
+        self._folder = folder
+        self._full = full
+        self._loop = asyncio.get_running_loop()
+        self._files: dict[_Key, _Made] = {}
+        self._next = 0
+        self._tidying: asyncio.TimerHandle | None = None
+        try:
+            folder.mkdir(exist_ok=True, mode=0o700)
+            for left in folder.iterdir():
+                left.unlink()
+        except OSError as error:
+            raise StorageFault(f"{folder}: cannot be cleared: {error.strerror}", error.errno or 0) from error
+
+    @property
+    def running(self) -> int:
+        """Conversions that were asked for and are not done."""
+        return sum(made.call is not None for made in self._files.values())
+
+    def begin(self, delivery: Delivery, syntax: str, wish: Wish, done: Done) -> Callable[[], None]:
+        """Have it in ``syntax``: ``done`` follows, never from within this call, unless what is returned is called."""
+        self._next += 1
+        number, key = self._next, (delivery.instance_id, syntax, _way(syntax, wish))
+        made = self._files.get(key)
+        if made is None:
+            made = self._files[key] = _Made(key)
+            self._start(made, delivery, syntax, wish)
+        made.users += 1
+        made.waiting[number] = partial(self._hand, made, delivery, syntax, done)
+        if made.call is None:
+            self._loop.call_soon(self._ready, made, number)
+        return partial(self._cancel, made, number)
+
+    async def _now(self, delivery: Delivery, syntax: str, wish: Wish) -> Converted | Trouble:
+        came: asyncio.Future[Converted | Trouble] = self._loop.create_future()
+        cancel = self.begin(delivery, syntax, wish, came.set_result)
+        try:
+            return await came
+        finally:
+            cancel()
+
+    def now(self, delivery: Delivery, syntax: str, wish: Wish) -> Converted | Trouble:
+        """The same, blocking, in a thread that is not the loop's."""
+        return asyncio.run_coroutine_threadsafe(self._now(delivery, syntax, wish), self._loop).result()
+
+    def let_go(self, converted: Converted) -> None:
+        """``converted.release`` for other threads."""
+        self._loop.call_soon_threadsafe(converted.release)
+
+    def released(self, made: _Made) -> None:
+        """One user less."""
+        made.users -= 1
+        made.used_at = self._loop.time()
+        self._tidy_later()
+
+    def close(self) -> None:
+        """Forget all; the next start removes what is left."""
+        if self._tidying is not None:
+            self._tidying.cancel()
+
+    # ---- one file
+
+    def _start(self, made: _Made, delivery: Delivery, syntax: str, wish: Wish) -> None:
+        if self._full():
+            text = "storage almost full: nothing is converted"
+            self._came(made, None, Trouble(text, Outcome(Kind.IMAGE_RETRY, text, delay=AGAIN, loud=True, ours=True)))
+            return
+        d = delivery
+        source = (
+            *(str(self._spool / d.path), d.data_offset, d.size, d.transfer_syntax, d.sop_class_uid, d.sop_instance_uid),
+            d.checksum,
+        )
+        titles = (d.calling_aet, d.calling_aet, d.called_aet)
+        arguments = (source, str(self._place(made.key)), syntax, asdict(wish), titles, 1 << 40)
+        made.call = Call(FUNCTION, arguments, _DEADLINE + d.size / _SPEED, "codecs")
+        self._processes.submit(made.call, lambda told, failed: self._came(made, told, _trouble(told, failed)))
+
+    def _came(self, made: _Made, told: dict[str, Any] | None, trouble: Trouble | None) -> None:
+        made.call, made.told, made.trouble = None, told or {}, trouble
+        made.used_at = self._loop.time()
+        self.made += trouble is None
+        if trouble is not None and trouble.outcome is not None:
+            self._files.pop(made.key, None)  # the next try begins anew
+        for number in list(made.waiting):
+            self._loop.call_soon(self._ready, made, number)
+        self._tidy_later()
+
+    def _ready(self, made: _Made, number: int) -> None:
+        hand = made.waiting.pop(number, None)
+        if hand is not None:
+            hand()
+
+    def _hand(self, made: _Made, delivery: Delivery, syntax: str, done: Done) -> None:
+        if made.trouble is not None:
+            self.released(made)
+            done(made.trouble)
+            return
+        told = made.told
+        done(
+            Converted(
+                self,
+                made,
+                replace(
+                    delivery,
+                    path=PREFIX + self._place(made.key).name,
+                    transfer_syntax=syntax,
+                    data_offset=told["offset"],
+                    size=told["size"],
+                    checksum=told["checksum"],
+                    sop_instance_uid=told["sop_instance_uid"],
+                    image=None,
+                    sent=None,
+                ),
+            )
+        )
+
+    def _cancel(self, made: _Made, number: int) -> None:
+        if made.waiting.pop(number, None) is not None:  # what is being made is finished: the next try may want it
+            self.released(made)
+
+    def _place(self, key: _Key) -> Path:
+        instance, syntax, way = key
+        return self._folder / "-".join([str(instance), syntax, *map(str, way)])
+
+    # ---- what is kept
+
+    def _tidy_later(self) -> None:
+        if self._tidying is None:
+            self._tidying = self._loop.call_later(1.0, self._tidy)
+
+    def _tidy(self) -> None:
+        self._tidying = None
+        unused = sorted((m for m in self._files.values() if not m.users and m.call is None), key=lambda m: m.used_at)
+        total = sum(m.told.get("size", 0) for m in self._files.values())
+        before = self._loop.time() - KEPT
+        gone = []
+        for made in unused:
+            if made.used_at > before and total <= MOST:
+                break
+            total -= made.told.get("size", 0)
+            del self._files[made.key]
+            gone.append(self._place(made.key))
+        if gone:
+            self._loop.run_in_executor(None, _remove, gone)
+        if len(unused) > len(gone):
+            self._tidying = self._loop.call_later(KEPT / 10, self._tidy)
+
+
+class ConvertedSpool:
+    """A spool whose deliveries may also be of converted files."""
+
+    def __init__(self, spool: Spool, folder: Path) -> None:
+        self._spool = spool
+        self._folder = folder
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._spool, name)
+
+    def read(self, path: str, offset: int, length: int) -> bytes:
+        """See ``spool.base.Spool``."""
+        return self._read(path, offset, length) if path.startswith(PREFIX) else self._spool.read(path, offset, length)
+
+    def at_once(self, delivery: Delivery) -> memoryview | None:
+        """See ``spool.base.Spool``: a converted file is never read on the loop."""
+        return None if delivery.path.startswith(PREFIX) else self._spool.at_once(delivery)
+
+    def load(self, delivery: Delivery) -> memoryview:
+        """See ``spool.base.Spool``."""
+        if not delivery.path.startswith(PREFIX):
+            return self._spool.load(delivery)
+        data = self._read(delivery.path, delivery.data_offset, delivery.size)
+        check_sum(delivery, xxhash.xxh3_64_intdigest(data))
+        return memoryview(data)
+
+    def confirm(self, delivery: Delivery) -> None:
+        """See ``spool.base.Spool``: of a converted file its checksum says enough."""
+        if not delivery.path.startswith(PREFIX):
+            self._spool.confirm(delivery)
+
+    def _read(self, path: str, offset: int, length: int) -> bytes:
+        try:
+            with (self._folder / path.removeprefix(PREFIX)).open("rb") as file:
+                return os.pread(file.fileno(), length, offset)
+        except OSError as error:
+            raise StorageFault(f"{path}: cannot be read: {error.strerror}", error.errno or 0) from error
+
+
+def _way(syntax: str, wish: Wish) -> tuple[Any, ...]:
+    """What besides the syntax makes a difference."""
+    if syntax == JLS_NEAR:
+        return wish.error, wish.keep_uid
+    return (wish.ratio, wish.keep_uid) if syntax == J2K else ()
+
+
+def _trouble(told: Any, failed: Failed | None) -> Trouble | None:
+    if isinstance(failed, NotStarted) or (isinstance(failed, Raised) and failed.kind == "OSError"):
+        return Trouble(str(failed), Outcome(Kind.IMAGE_RETRY, str(failed), delay=AGAIN, loud=True, ours=True))
+    if failed is not None:
+        return Trouble(str(failed), outcomes.held(f"it cannot be converted: {failed}"))
+    if told.get("damaged"):
+        return Trouble(told["damaged"], outcomes.unreadable(told["damaged"], for_good=True))
+    if not told.get("refused"):
+        return None
+    text = told["refused"]
+    return Trouble(text, outcomes.held(f"it cannot be converted: {text}") if told["broken"] else None)
+
+
+def change_of(stored: str, sent: str, why: str) -> list[str]:
+    """A row of ``core.model.Sent.changes``."""
+    return ["TransferSyntaxUID", named(stored), named(sent), why]
+
+
+def _remove(files: list[Path]) -> None:
+    for file in files:
+        with contextlib.suppress(OSError):
+            file.unlink()
