@@ -101,6 +101,33 @@ def test_a_lossy_image_is_another_one(make_router: MakeRouter, receivers: Receiv
     assert made.SourceImageSequence[0].ReferencedSOPInstanceUID == image.sop_instance
 
 
+def test_a_transform_works_on_what_is_converted(
+    make_router: MakeRouter, receivers: ReceiverHost, tmp_path: Path
+) -> None:
+    """In a data set with other pixels and other header; a folder likewise."""
+    end = receivers.receiver(Behaviour(keep_in=str(tmp_path)))
+    router = make_router(
+        destination=[
+            settings.dicom("pacs", end.port, compress="rle"),
+            settings.folder("disk", tmp_path / "disk", compress="rle"),
+        ],
+        route=[settings.route("all", ["pacs", "disk"], transform=["site"])],
+        transform={"site": {"steps": [{"set": "InstitutionName", "to": "Elsewhere"}]}},
+    )
+    router.codecs = True
+    router.start()
+    [image] = send_all(router.caller(), named("MR_small.dcm"))
+    router.wait_delivered(2)
+    assert end.stored()[0].transfer_syntax == RLE
+    made = pydicom.dcmread(next((tmp_path / "disk").rglob("*.dcm")))
+    assert (made.file_meta.TransferSyntaxUID, made.InstitutionName) == (RLE, "Elsewhere")
+    sent = pydicom.dcmread(next(tmp_path.glob("*.dataset")), force=True)
+    assert (sent.InstitutionName, sent.PixelData) == ("Elsewhere", made.PixelData)
+    story = told(router, image.sop_instance)
+    assert "sent as RLE Lossless" in story
+    assert "sent as transform site makes it" in story
+
+
 def test_a_broken_image_is_held_and_others_go_on(make_router: MakeRouter, receivers: ReceiverHost) -> None:
     end = receivers.receiver()
     router = routed(make_router, settings.dicom("pacs", end.port, compress="none"))

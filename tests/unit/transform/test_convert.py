@@ -336,7 +336,7 @@ def test_a_large_image_is_read_frame_by_frame(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(frames.Source, "read", noted)
     monkeypatch.setattr(frames, "_FIRST", 16 << 10)
     converted(file_of("emri_small.dcm"), "rle", tmp_path)
-    assert max(longest) == 16 << 10
+    assert max(longest[1:]) == 16 << 10  # the first read is of the whole, for its checksum, by the MiB
     assert longest.count(64 * 64 * 2) == 10
 
 
