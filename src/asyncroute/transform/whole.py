@@ -19,9 +19,10 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_data_element
 
+from asyncroute.transform.base import Refused
 from asyncroute.transform.editing import Editing, name_of
 from asyncroute.transform.level import Entry, Level
-from asyncroute.wire.elements import PIXELS, UNDEFINED, tag_text
+from asyncroute.wire.elements import PIXELS, UNDEFINED, Odd, tag_text
 from asyncroute.wire.syntax import Encoding
 
 _LOCAL = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT", "SQ"})
@@ -30,16 +31,26 @@ _LOCAL = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT", "SQ"})
 def edit_dataset(editing: Editing, function: Callable[[Dataset], Dataset]) -> None:
     """Let `function` change the header, or return another one."""
     top = editing.top
-    before = _read(top.encoded(), top.encoding)
-    after = function(_read(top.encoded(), top.encoding))
+    data = top.encoded()
+    try:
+        before, given = _read(data, top.encoding), _read(data, top.encoding)
+    except Exception as error:  # whatever pydicom raises on odd data
+        raise editing.refused("header", f"cannot be read by pydicom: {type(error).__name__}: {_line(error)}") from error
+    after = function(given)
     if not isinstance(after, Dataset):
         raise editing.refused("header", f"the function returned {type(after).__name__}, not the header")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             _splice(editing, top, before, after, "", _codecs(after, None))
-    except (ValueError, TypeError, AttributeError, KeyError, OverflowError, NotImplementedError) as error:
-        raise editing.refused("header", f"cannot be written: {type(error).__name__}: {error}") from error
+    except (Refused, Odd):
+        raise
+    except Exception as error:  # likewise, on odd values
+        raise editing.refused("header", f"cannot be written: {type(error).__name__}: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:500]
 
 
 def _read(data: bytes, encoding: Encoding) -> Dataset:
