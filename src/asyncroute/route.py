@@ -1,6 +1,7 @@
 """From a data set's header to the facts that the journal keeps and the destinations it is owed to.
 
-Reads only the header, by ``wire.header``'s scan, for the attributes that the journal and the configured routes need.
+Reads only the header, by ``wire.header``'s scan, for the attributes that the journal and the configured routes need;
+those inside sequences, and private ones by their creator, by ``wire.nested``, if a decision depends on them.
 A header that cannot be read (a private transfer syntax, damage) is routed by its association and UIDs alone:
 conditions on attributes then do not hold. Damage that hides an attribute which a route asks for makes the image a held
 one.
@@ -12,9 +13,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from asyncroute.core.model import Instance, RouteHit, Source
+from asyncroute.core.paths import Key
 from asyncroute.core.rules import RouteTable
 from asyncroute.link.buffers import ImageBytes
 from asyncroute.wire.header import HeaderScanner, Scan, header_end
+from asyncroute.wire.nested import Nested, present, read_nested
 
 STUDY, SERIES, PATIENT_ID, ACCESSION, MODALITY = 0x0020000D, 0x0020000E, 0x00100020, 0x00080050, 0x00080060
 
@@ -27,6 +30,9 @@ KEPT_HEADER = 32 << 10
 FULL_HEADER = 4 << 20
 """Bytes of a data set that are looked at when its routing attributes do not lie at its very beginning."""
 
+
+UNDECIDABLE = "routes cannot be decided, the header cannot be read: "
+"""How the reason begins for which such images are held."""
 
 _CONTENTS = 512
 """Header contents whose facts and destinations are remembered."""
@@ -43,14 +49,52 @@ class _Facts:
 
     __slots__ = ("accession", "attributes", "hits", "modality", "patient_id", "series_uid", "study_uid")
 
-    def __init__(self, scan: Scan, tags: frozenset[int]) -> None:
+    def __init__(self, scan: Scan) -> None:
         self.study_uid = _first(scan, STUDY)
         self.series_uid = _first(scan, SERIES)
         self.patient_id = _first(scan, PATIENT_ID)
         self.accession = _first(scan, ACCESSION)
         self.modality = _first(scan, MODALITY)
-        self.attributes = {tag: scan.texts(tag) for tag in tags}
+        self.attributes = _Scanned(scan)
         self.hits: dict[Source, tuple[RouteHit, ...]] = {}
+
+
+def _texts(scan: Scan, tag: int) -> tuple[str, ...]:
+    """What a condition sees of an attribute: of one that is there never nothing."""
+    return scan.texts(tag) or (present(scan.values[tag]) if tag in scan.values else ())
+
+
+class _Scanned(dict[Key, tuple[str, ...]]):
+    """Attributes of a scan, decoded when one of them is asked for."""
+
+    __slots__ = ("_scan",)
+
+    def __init__(self, scan: Scan) -> None:
+        self._scan = scan
+
+    def __missing__(self, key: Key) -> tuple[str, ...]:
+        if isinstance(key, tuple):
+            raise KeyError(key)
+        found = self[key] = _texts(self._scan, key)
+        return found
+
+
+class _Deep(dict[Key, tuple[str, ...]]):
+    """The attributes of one image; those that take more than a scan are read when one of them is asked for."""
+
+    __slots__ = ("_read", "_scanned", "found")
+
+    def __init__(self, scanned: _Scanned, read: Callable[[], Nested]) -> None:
+        self._scanned = scanned
+        self._read = read
+        self.found: Nested | None = None
+
+    def __missing__(self, key: Key) -> tuple[str, ...]:
+        if isinstance(key, int):
+            return self._scanned[key]
+        if self.found is None:
+            self.found = self._read()
+        return self.found.values.get(key, ())
 
 
 class Router:
@@ -62,6 +106,7 @@ class Router:
         self._address = address
         self._scanner = HeaderScanner({STUDY, SERIES, PATIENT_ID, ACCESSION, MODALITY} | table.tags)
         self._known: dict[int, _Facts] = {}
+        self._period: tuple[bool, ...] = ()
 
     def route(
         self, instance: Instance, image: ImageBytes | None, head: bytes | memoryview, whole: bool = False
@@ -78,34 +123,73 @@ class Router:
         instance.accession = facts.accession
         instance.modality = facts.modality
         instance.header = _header(head if image is None else image.parts[0] if image.parts else b"", instance, scan)
-        hits = () if self._undecidable(instance, scan) else self._decide(instance.source, facts)
+        hits = () if self._undecidable(instance, scan) else self._decide(instance, facts, image, head, whole)
         hits = _awaited(hits, instance) if self._table.waits else hits
         instance.hits = hits = hits if self._address is None else self._address(instance, hits)
         return hits
 
+    def seen(
+        self, instance: Instance, head: bytes | memoryview, whole: bool
+    ) -> tuple[dict[Key, tuple[str, ...]], str | None]:
+        """All that routes may ask of a header, for people; and why it cannot be read, if so."""
+        scan = self._scan(instance, None, head, whole)
+        found: dict[Key, tuple[str, ...]] = {tag: _texts(scan, tag) for tag in self._table.tags}
+        if not self._table.paths:
+            return found, scan.odd
+        nested = self._nested(instance, None, head, whole)
+        return found | dict[Key, tuple[str, ...]](nested.values.items()), scan.odd or nested.odd
+
     def _learn(self, scan: Scan) -> _Facts:
-        facts = _Facts(scan, self._table.tags)
+        facts = _Facts(scan)
         if scan.token:
             if len(self._known) >= _CONTENTS:
                 self._known.clear()
             self._known[scan.token] = facts
         return facts
 
-    def _decide(self, source: Source, facts: _Facts) -> tuple[RouteHit, ...]:
+    def _decide(
+        self, instance: Instance, facts: _Facts, image: ImageBytes | None, head: bytes | memoryview, whole: bool
+    ) -> tuple[RouteHit, ...]:
         """A table's decision depends on nothing else, so it is made once for a series."""
-        if not self._table.tags:
-            return self._table.decide(source, facts.attributes)
+        table, source, at = self._table, instance.source, instance.received_at
+        if not (table.tags or table.paths):
+            return table.decide(source, facts.attributes, at)
+        period = table.period(at)
+        if period != self._period:
+            self._known.clear()
+            facts.hits.clear()
+            self._period = period
         hits = facts.hits.get(source)
-        if hits is None:
-            if len(facts.hits) >= _SOURCES:
-                facts.hits.clear()
-            hits = facts.hits[source] = self._table.decide(source, facts.attributes)
+        if hits is not None:
+            return hits
+        if table.paths:
+            deep = _Deep(facts.attributes, lambda: self._nested(instance, image, head, whole))
+            hits = table.decide(source, deep, at)
+            if deep.found is not None:
+                return () if _unreadable(instance, deep.found) else hits
+        else:
+            hits = table.decide(source, facts.attributes, at)
+        if len(facts.hits) >= _SOURCES:
+            facts.hits.clear()
+        facts.hits[source] = hits
         return hits
+
+    def _nested(self, instance: Instance, image: ImageBytes | None, head: bytes | memoryview, whole: bool) -> Nested:
+        """What ``wire.nested`` finds in the first slice, or in the header as far as it is looked at."""
+        syntax, paths = instance.transfer_syntax, self._table.paths
+        parts = [head] if image is None else image.parts
+        found = read_nested(parts[0] if parts else b"", syntax, paths, whole if image is None else len(parts) <= 1)
+        if found is not None:
+            return found
+        joined = b"".join(parts)
+        complete = len(joined) <= FULL_HEADER and (image is not None or whole)
+        found = read_nested(joined[:FULL_HEADER], syntax, paths, complete)
+        return found or Nested(odd=f"its attributes lie beyond the first {min(len(joined), FULL_HEADER)} bytes")
 
     def _undecidable(self, instance: Instance, scan: Scan) -> bool:
         """A damaged header hides attributes that conditions ask for: a person decides, not chance."""
         if scan.odd and any(tag not in scan.values for tag in self._table.tags):
-            instance.hold_reason = f"routes cannot be decided, the header cannot be read: {scan.odd}"
+            instance.hold_reason = UNDECIDABLE + scan.odd
             return True
         return False
 
@@ -130,6 +214,12 @@ class Router:
         assert scan is not None
         scan.odd = scan.odd or f"its attributes lie beyond the first {len(data)} bytes"
         return scan
+
+
+def _unreadable(instance: Instance, found: Nested) -> bool:
+    if found.odd:
+        instance.hold_reason = UNDECIDABLE + found.odd
+    return found.odd is not None
 
 
 def _awaited(hits: tuple[RouteHit, ...], instance: Instance) -> tuple[RouteHit, ...]:

@@ -16,11 +16,13 @@ from asyncroute.administer import Administrator, selection, states_of
 from asyncroute.app import App
 from asyncroute.config import load
 from asyncroute.core import outcomes
+from asyncroute.core.conditions import Condition
 from asyncroute.core.errors import OurFault, StorageFault
 from asyncroute.core.model import Settlement, Wait
 from asyncroute.core.outcomes import SUCCESS, Kind, Outcome
+from asyncroute.core.patterns import Glob
 from asyncroute.core.retry import Backoff
-from asyncroute.core.rules import Condition, Glob, RouteTable, Rule
+from asyncroute.core.rules import RouteTable, Rule
 from asyncroute.core.states import DeliveryState
 from asyncroute.journal.base import Group
 from asyncroute.queue.channel import Channel

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from asyncroute.admit import NOT_AUTHORIZED, Admission, free_space
+from asyncroute.core.conditions import Condition
 from asyncroute.core.model import Instance, RouteHit
 from asyncroute.core.outcomes import SUCCESS
-from asyncroute.core.rules import Condition, Glob, RouteTable, Rule
+from asyncroute.core.patterns import Glob
+from asyncroute.core.rules import RouteTable, Rule
 from asyncroute.link.buffers import ImageBytes
 from asyncroute.receive.base import Received
 from asyncroute.route import Router

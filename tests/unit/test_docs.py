@@ -122,7 +122,8 @@ def holds(condition: str, value: str | None) -> bool:
     route = f'[[route]]\nname = "r"\nto = ["out"]\nmatch = {{ {condition} }}\n'
     table = compile_routes(loads(completed(route), FILE))
     facts = {"calling_aet": "", "called_aet": "", "listener": "", "peer": ""}
-    tags = {tag: tuple((value or "").split("\\")) for tag in table.tags if value is not None}
+    keys = [*table.tags, *table.paths]
+    tags = {key: tuple((value or "").split("\\")) for key in keys if value is not None}
     return bool(table.decide(Source(**(facts | {key: value} if key in facts and value else facts)), tags))
 
 

@@ -8,12 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asyncroute.config.hours import parse_hours
+from asyncroute.core.conditions import Attributes, Condition, During
 from asyncroute.core.model import Instance, RouteHit, Source, Wait
+from asyncroute.core.paths import Key, Step
+from asyncroute.core.patterns import Glob, Pattern, Presence
 from asyncroute.core.priority import PRIORITIES
-from asyncroute.core.rules import Attributes, Condition, Glob, RouteTable, Rule
+from asyncroute.core.rules import RouteTable, Rule
 from asyncroute.link.buffers import ImageBytes, Memory
 from asyncroute.route import FULL_HEADER, KEPT_HEADER, Router
 from asyncroute.wire.header import HeaderScanner
+from asyncroute.wire.nested import Nested, read_nested
 from tests.support import synthetic
 from tests.support.synthetic import BIG_ENDIAN, CT, JPEG_LOSSLESS, KINDS, MR, PRIVATE_SYNTAX, Kind
 from tests.unit.parts import EXPLICIT_LE, instance
@@ -22,7 +27,7 @@ MODALITY, PATIENT_ID, PLAN_LABEL = 0x00080060, 0x00100020, 0x300A0002
 ANY = Rule("any", ("archive",))
 
 
-def when(tag: str | int, value: str, to: str, final: bool = False) -> Rule:
+def when(tag: str | Key, value: str, to: str, final: bool = False) -> Rule:
     return Rule(f"{value} to {to}", (to,), (Condition(tag, (Glob(value),)),), final=final)
 
 
@@ -200,9 +205,9 @@ class CountingTable(RouteTable):
 
     asked = 0
 
-    def decide(self, source: Source, attributes: Attributes) -> tuple[RouteHit, ...]:
+    def decide(self, source: Source, attributes: Attributes, at: float = 0.0) -> tuple[RouteHit, ...]:
         self.asked += 1
-        return super().decide(source, attributes)
+        return super().decide(source, attributes, at)
 
 
 def outcome(router: Router, data: bytes, source: Source, cuts: list[int] | None = None) -> tuple[object, ...]:
@@ -326,3 +331,88 @@ def test_without_a_uid_nobody_waits() -> None:
         RouteHit("series", "research", PRIORITIES["high"]),
         RouteHit("any", "archive"),
     )
+
+
+# --- inside sequences, private creators, the time ---------------------------------------------------------------------
+
+REQUEST = (Step(0x00400275), Step(0x00080050))
+CREATED = (Step(0x00290008, "ACME"),)
+
+
+def sequence(tag: int, *items: bytes) -> bytes:
+    data = b"".join(b"\xfe\xff\x00\xe0" + len(item).to_bytes(4, "little") + item for item in items)
+    head = (tag >> 16).to_bytes(2, "little") + (tag & 0xFFFF).to_bytes(2, "little") + b"SQ\0\0"
+    return head + len(data).to_bytes(4, "little") + data
+
+
+def with_request(accession: bytes, modality: bytes = b"CT") -> bytes:
+    private = element(0x00290011, b"LO", b"ACME") + element(0x00291108, b"LO", b"P" + accession[1:])
+    request = sequence(0x00400275, element(0x00080050, b"SH", accession))
+    return element(MODALITY, b"CS", modality) + element(0x00280010, b"US", b"\1\0") + private + request
+
+
+@pytest.mark.parametrize("where", ["memory", "slices", "file"])
+def test_inside_a_sequence_and_by_creator(where: str) -> None:
+    rules = [when(REQUEST, "A*", "a"), when(CREATED, "P7", "seven"), when(MODALITY, "CT", "ct")]
+    router = Router(RouteTable(rules))
+    for accession, expected in [(b"A1", ["a", "ct"]), (b"B7", ["seven", "ct"]), (b"A7", ["a", "seven", "ct"])] * 3:
+        data = with_request(accession)
+        made = instance(1, size=len(data))
+        image = None if where == "file" else in_memory(data, [20, 40] if where == "slices" else [])
+        assert names(router.route(made, image, data, True)) == expected
+        assert made.hold_reason is None
+
+
+def test_only_images_of_routes_that_ask_are_read_more_closely(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+
+    def counting(data: bytes, *rest: object) -> Nested | None:
+        looks.append(len(data))
+        return read_nested(data, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("asyncroute.route.read_nested", counting)
+    rule = Rule("a", ("a",), (Condition(REQUEST, (Glob("A*"),)), Condition(MODALITY, (Glob("CT"),))))
+    router = Router(RouteTable([rule]))
+    for modality, expected in [(b"MR", []), (b"CT", ["a"]), (b"MR", [])]:
+        data = with_request(b"A1", modality)
+        assert names(router.route(instance(1, size=len(data)), in_memory(data), b"")) == expected
+    assert len(looks) == 1
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_damage_inside_a_sequence_that_a_route_asks_for(complete: bool) -> None:
+    data = with_request(b"A1")[:-3]
+    made = instance(1, size=len(data))
+    router = Router(RouteTable([when(REQUEST, "A*", "a"), ANY]))
+    assert router.route(made, None, data, complete) == ()
+    assert made.hold_reason is not None
+    assert made.hold_reason.startswith("routes cannot be decided, the header cannot be read: ")
+
+
+def test_the_time_of_arrival_decides_however_alike_images_are() -> None:
+    evening = parse_hours(["18:00-24:00 UTC"])
+    assert evening is not None
+    rules = [Rule("evening", ("late",), (During(evening),)), when(MODALITY, "SR", "reports")]
+    router = Router(RouteTable(rules))
+    for hour, expected in [
+        (12, ["reports"]),
+        (19, ["late", "reports"]),
+        (20, ["late", "reports"]),
+        (12, ["reports"]),
+    ] * 2:
+        made = instance(1, size=len(SMALL))
+        made.received_at = hour * 3600.0
+        assert names(router.route(made, in_memory(SMALL), b"")) == expected
+
+
+def test_there_without_a_value_is_not_absent() -> None:
+    binary = b"\x19\x00\x10\x10OB\0\0\2\0\0\0\1\2"
+    data = element(MODALITY, b"CS", b"") + element(0x00100010, b"PN", b"A ") + binary
+    asked: list[tuple[int, Pattern]] = [
+        (MODALITY, Presence(True)),
+        (PATIENT_ID, Presence(False)),
+        (0x00191010, Glob("*")),
+    ]
+    rules = [Rule(str(tag), (f"{tag:08X}",), (Condition(tag, (pattern,)),)) for tag, pattern in asked]
+    made = instance(1, size=len(data))
+    assert names(Router(RouteTable(rules)).route(made, in_memory(data), b"")) == ["00080060", "00100020", "00191010"]

@@ -32,12 +32,14 @@ def add_to(app: typer.Typer) -> None:
 def check(
     config: ConfigFile = None,
     connect: Annotated[bool, typer.Option("--connect", help="Also try to reach every destination.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Notes count as mistakes.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check a configuration: every mistake with its line and key.
+    """Check a configuration: every mistake with its line and key, then its own tests ([[test]]).
 
-    With --connect also each destination, under every calling AE title that routes may use: address, TCP, TLS,
-    association, C-ECHO; folders: whether they can be written. Exit status: 0 all is well, 1 something is not.
+    Notes tell what is allowed, but hardly meant. With --connect also each destination, under every calling AE title
+    that routes may use: address, TCP, TLS, association, C-ECHO; folders: whether they can be written. Exit status: 0
+    all is well, 1 something is not.
     """
     try:
         loaded = settings.load(config)
@@ -45,12 +47,13 @@ def check(
     except AsyncrouteError as error:
         _wrong(error, as_json)
         raise typer.Exit(output.FAILED) from None
-    found: dict[str, Any] = {"ok": True, "summary": summary(loaded), "notes": notes(loaded)}
+    found: dict[str, Any] = {"summary": summary(loaded), "notes": notes(loaded), "tests": _tests(loaded)}
+    found["ok"] = all(each["ok"] for each in found["tests"]) and not (strict and found["notes"])
     if not as_json:
         _say_summary(found)
     if connect:
         tried = _try_all(loaded, as_json)
-        found |= {"destinations": tried, "ok": all(each["ok"] for each in tried)}
+        found |= {"destinations": tried, "ok": found["ok"] and all(each["ok"] for each in tried)}
     if as_json:
         output.facts(found)
     raise typer.Exit(output.OK if found["ok"] else output.FAILED)
@@ -97,14 +100,11 @@ def summary(config: Config) -> dict[str, Any]:
 def notes(config: Config) -> list[str]:
     """What is allowed, but perhaps not meant."""
     from asyncroute.config import codecs
+    from asyncroute.config.advice import advice
     from asyncroute.config.listeners import CLEAR_TEXT
     from asyncroute.link import certificates
 
-    used = {name for route in config.routes for name in (*route.to, *config.reached(route))}
-    found = [f"{d.name}: no route leads to this destination" for d in config.destinations if d.name not in used]
-    found += [f"{g.name}: no route leads to this group" for g in config.groups if g.name not in used]
-    if not config.routes:
-        found.append(f"there is no [[route]]: what is received has nowhere to go (unrouted = {config.node.unrouted!r})")
+    found = advice(config)
     open_ = [each for each in config.listeners if each.user_identity and not each.tls]
     found += [f"listener {each.label}: {CLEAR_TEXT}" for each in open_]
     found += _notes_on_titles(config)
@@ -129,13 +129,28 @@ def _notes_on_titles(config: Config) -> list[str]:
     return found + [f"route {each.name}: calling_ae_title changes nothing for folders" for each in idle]
 
 
+def _tests(config: Config) -> list[dict[str, Any]]:
+    """What became of the configuration's own tests."""
+    if not config.cases:
+        return []
+    from asyncroute.cli import cases
+
+    results = cases.run(config)
+    return [{"name": r.name, "ok": not r.failures, "failures": list(r.failures)} for r in results]
+
+
 def _say_summary(found: dict[str, Any]) -> None:
     known = found["summary"]
-    output.say(f"{known['file'] or 'the embedded default'}: ok")
+    output.say(f"{known['file'] or 'the embedded default'}: {'ok' if found['ok'] else 'not as it should be'}")
     for key in ("listeners", "destinations", *(["groups"] if known["groups"] else []), "routes"):
         output.say(f"  {key}: {', '.join(known[key]) or 'none'}")
     for line in found["notes"]:
         output.say(f"  note: {line}")
+    if found["tests"]:
+        output.say(f"  tests: {sum(test['ok'] for test in found['tests'])} of {len(found['tests'])} as expected")
+    for test in found["tests"]:
+        for line in test["failures"]:
+            output.note(f"test {test['name']}: {line}")
 
 
 # --- what the destinations say ----------------------------------------------------------------------------------------

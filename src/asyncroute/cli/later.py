@@ -8,7 +8,7 @@ import typer
 
 from asyncroute.cli import output
 
-COMMANDS = ("explain", "plan", "batch", "watch", "archive", "replay")
+COMMANDS = ("batch", "watch", "archive", "replay")
 _ANYTHING = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 

@@ -17,9 +17,11 @@ from asyncroute.cli import (
     check,
     demo,
     echo,
+    explain,
     init,
     later,
     output,
+    plan,
     queue,
     rebuild,
     reload,
@@ -41,7 +43,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (serve, status, why, reload, rebuild, check, init, echo, send, demo, later):
+for module in (serve, status, why, reload, rebuild, check, explain, plan, init, echo, send, demo, later):
     module.add_to(app)
 queue.add_to(app)
 user.add_to(app)

@@ -24,6 +24,8 @@ from asyncroute.status import local, story
 
 if TYPE_CHECKING:
     from asyncroute.config import Config
+    from asyncroute.core.model import Instance
+    from asyncroute.journal.reader import SqliteReader
 
 Answer = TypeVar("Answer")
 What = dict[str, Any]
@@ -80,6 +82,16 @@ def why(config: Config, what: What) -> dict[str, Any]:
         for name in sorted(story.destinations(found))
     }
     return found
+
+
+def replay(data_dir: Path, since: float, limit: int, tell: Callable[[list[Instance]], None]) -> None:
+    """Tell of images with their headers, the newest first, in stretches; also beside a running router."""
+
+    async def walk(reader: SqliteReader) -> None:
+        async for images in reader.replay.images(since, limit):
+            tell(images)
+
+    _reading(data_dir, walk)
 
 
 def queue_act(config: Config, verb: str, what: What) -> dict[str, int]:
@@ -159,7 +171,7 @@ def _commit(config: Config, actions: list[Action]) -> list[int]:
         journal.close()
 
 
-def _reading(data_dir: Path, ask: Callable[[Reader], Awaitable[Answer]]) -> Answer:
+def _reading(data_dir: Path, ask: Callable[[SqliteReader], Awaitable[Answer]]) -> Answer:
     async def read() -> Answer:
         from asyncroute.journal.reader import read_stopped
 

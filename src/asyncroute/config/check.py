@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from asyncroute.config.cases import Case, compile_case
 from asyncroute.config.codecs import check_codecs
 from asyncroute.config.conditions import compile_route
 from asyncroute.config.destinations import Destination, DicomDestination, FolderDestination
@@ -43,6 +45,7 @@ class Parts:
     transforms: dict[str, Transform] = field(default_factory=dict)
     transform_names: tuple[str, ...] = ()
     """Those of unreadable ones as well."""
+    cases: list[tuple[int, Case]] = field(default_factory=list)
     names: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     """The names of all tables of an array that have one, readable or not: ``names["destination"]``."""
     all_listeners: bool = True
@@ -60,6 +63,7 @@ def check(parts: Parts, report: Report) -> None:
     _check_loops(parts, report)
     _check_proof(parts, report)
     check_codecs(parts.destinations, report)
+    _check_cases(parts, report)
 
 
 # --- Listeners -------------------------------------------------------------------------------------------------------
@@ -208,11 +212,22 @@ def _reaches(host: str, listening: str) -> bool:
     if host.lower() == listening.lower():
         return True
     if not _is_loopback(host):
-        return False
+        return _is_any(listening) and _version(host) == _version(listening) and _is_own_address(host)
     named = "localhost" in (host.lower(), listening.lower())
     return (_is_any(listening) and (named or _version(host) == _version(listening))) or (
         named and _is_loopback(listening)
     )
+
+
+def _is_own_address(host: str) -> bool:
+    """Whether ``host`` is an IP address of this machine; only such a one can be bound."""
+    try:
+        ipaddress.ip_address(host)
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((host, 0))
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 def _is_loopback(host: str) -> bool:
@@ -248,3 +263,13 @@ def _check_commitment(index: int, destination: DicomDestination, parts: Parts, r
     elif parts.all_listeners and not any(x.accepts_called(title) for _, x in parts.listeners):
         words = f"no listener accepts {quote(title)} as called AE title, so the destination could not report to it"
         report(place, f'{words} (verify = "commit"): add it to accept_called')
+
+
+# --- Test cases ------------------------------------------------------------------------------------------------------
+
+
+def _check_cases(parts: Parts, report: Report) -> None:
+    names = [name for array in ("destination", "group") for _, name in parts.names.get(array, [])]
+    listeners = [listener for _, listener in parts.listeners] if parts.all_listeners else []
+    for index, case in parts.cases:
+        compile_case(case, names, listeners, _below(("test", index), report))

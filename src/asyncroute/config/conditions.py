@@ -10,48 +10,65 @@ Purpose: knows what the keys mean (facts of the source, attributes by keyword or
   number matches by value (``5`` and ``5.0``), a single date may be shortened as well;
 - for private attributes, whose VR is unknown, ``..`` between two numbers is a range, anything else is text;
 - for UIDs also their keyword (``CTImageStorage``);
-- for ``peer`` an address or a network; for ``listener`` an AE title, a port, or ``AET@HOST:PORT``.
+- ``present``: in the image, with a value or without, ``absent``: not in the image; of sequences and binary attributes
+  nothing else can be asked but ``*`` (has items, has a value) and ``""``;
+- for ``peer`` an address or a network; for ``listener`` an AE title, a port, or ``AET@HOST:PORT``; for ``time`` hours
+  as in ``config.hours``, one or a list.
 
-In the other attributes ``..`` is text like any other.
+In the other attributes ``..`` is text like any other. ``any`` and ``all`` hold lists of tables, ``not`` one table.
+Attributes inside sequences may be written as one quoted key or, as TOML reads dots, as tables in tables.
 Guarantees: what is compiled can match; what never could (an unknown listener, letters in a number) is a problem.
 Failures: problems are reported one by one through `report(loc, text)`, where `loc` begins with the key.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, time
+from typing import TYPE_CHECKING
 
-from asyncroute.config.attributes import MOMENTS, NUMERIC, Attribute, find_attribute, find_uid
+from asyncroute.config.attributes import MOMENTS, NUMERIC, Attribute, find_path, find_uid
 from asyncroute.config.fields import network, title_pattern
+from asyncroute.config.hours import hours_texts, parse_hours
 from asyncroute.config.listeners import Listener, literal
-from asyncroute.config.model import Config, Route
-from asyncroute.config.table import NOT_YET
 from asyncroute.config.words import Invalid, Loc, quote, show
-from asyncroute.core.priority import PRIORITIES
-from asyncroute.core.rules import (
-    FACTS,
+from asyncroute.core.conditions import FACTS, Condition, During, Either, Not, Term
+from asyncroute.core.paths import Key
+from asyncroute.core.patterns import (
     Ages,
-    Condition,
     Glob,
     Moments,
     Network,
     Numbers,
     Pattern,
+    Presence,
     Regex,
-    RouteTable,
-    Rule,
     age_in_days,
     compile_regex,
     text_test,
 )
+from asyncroute.core.priority import PRIORITIES
+from asyncroute.core.rules import RouteTable, Rule
 from asyncroute.core.titles import LONGEST
 
-LATER_CONDITIONS = ("all", "any", "not", "watch", "time")
-"""Keys of `match` and `unless` whose part is not built yet."""
+if TYPE_CHECKING:
+    from asyncroute.config.model import Config, Route
+
+NESTING = ("all", "any", "not")
+"""Keys of `match` and `unless` that hold tables of conditions."""
+
+MAX_NESTING = 16
+"""Tables in tables."""
+
+WORDS = (*FACTS, "time", *NESTING)
+"""Keys of `match` and `unless` that are no attributes."""
+
+PIXELS = 0x7FE00000
+"""From here on nothing is read before an image is stored."""
 
 Report = Callable[[Loc, str], None]
 Listeners = Sequence[Listener] | None
@@ -73,40 +90,109 @@ def _unexpected(loc: Loc, text: str) -> None:
 
 def compile_route(route: Route, listeners: Listeners, report: Report) -> Rule:
     """One route; `listeners` are all that exist, or None if that is not known (then their names are not checked)."""
-    match = _compile_table("match", route.match, listeners, report)
-    unless = _compile_table("unless", route.unless, listeners, report)
+    match = _compile_table(("match",), route.match, listeners, report)
+    unless = _compile_table(("unless",), route.unless, listeners, report)
     return Rule(route.name, route.to, match, unless, route.final, PRIORITIES[route.priority], route.wait)
 
 
-def _compile_table(
-    where: str, table: Mapping[str, object], listeners: Listeners, report: Report
-) -> tuple[Condition, ...]:
-    found = []
+def compile_table(table: Mapping[str, object], listeners: Listeners, report: Report) -> tuple[Term, ...]:
+    """What has to hold all together; problems are reported with their place in `table`."""
+    return _compile_table((), table, listeners, report)
+
+
+def _compile_table(where: Loc, table: Mapping[str, object], listeners: Listeners, report: Report) -> tuple[Term, ...]:
+    if len(where) > 2 * MAX_NESTING:
+        report(where, f"is nested more than {MAX_NESTING} deep")
+        return ()
+    found: list[Term] = []
     for key, value in table.items():
-        try:
-            name, read = _reader(key, listeners)
-        except ValueError as error:
-            report((where, key), str(error))
+        if key in NESTING:
+            found += _nested((*where, key), key, value, listeners, report)
+        elif key == "time":
+            found += _hours((*where, key), value, report)
         else:
-            found.append(Condition(name, tuple(_patterns(value, read, (where, key), report))))
+            found += _conditions((*where, key), key, value, listeners, report)
     return tuple(found)
+
+
+def _nested(where: Loc, key: str, value: object, listeners: Listeners, report: Report) -> Iterator[Term]:
+    """`all`, `any` and `not`."""
+    if key == "not":
+        if isinstance(value, dict) and value:
+            yield Not(_compile_table(where, value, listeners, report))
+        else:
+            report(where, f'must be a table, such as {{ Modality = "CT" }}, not {show(value) if value else "empty"}')
+        return
+    if not isinstance(value, list) or not value or not all(isinstance(each, dict) and each for each in value):
+        report(where, 'must be a list of tables, such as [{ Modality = "CT" }, { calling_aet = "CT_*" }]')
+        return
+    tables = [_compile_table((*where, n), each, listeners, report) for n, each in enumerate(value)]
+    if key == "any":
+        yield Either(tuple(tables))
+    else:
+        for terms in tables:
+            yield from terms
+
+
+def _hours(where: Loc, value: object, report: Report) -> Iterator[Term]:
+    try:
+        texts = hours_texts(value)
+        hours = parse_hours(texts)
+    except ValueError as error:
+        report(where, str(error))
+        return
+    if hours is None:
+        report(where, "must not be an empty list")
+    else:
+        yield During(hours, _written(list(texts) if isinstance(value, list) else value))
+
+
+def _conditions(where: Loc, key: str, value: object, listeners: Listeners, report: Report) -> Iterator[Term]:
+    """One condition; or several, of attributes inside a sequence, which TOML gives as tables."""
+    if isinstance(value, dict) and key not in FACTS:
+        for inner, each in value.items():
+            if len(where) > 2 * MAX_NESTING:
+                report(where, f"is nested more than {MAX_NESTING} deep")
+                return
+            yield from _conditions((*where, inner), f"{key}.{inner}", each, listeners, report)
+        if not value:
+            report(where, "must not be an empty table")
+        return
+    try:
+        meaning, read = _reader(key, listeners)
+    except ValueError as error:
+        report(where, str(error))
+    else:
+        yield Condition(meaning, tuple(_patterns(value, read, where, report)), key, _written(value))
+
+
+def _written(value: object) -> str:
+    """A value as in the file, in one line."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    return show(value)
 
 
 Reader = Callable[[Scalar], Iterable[Pattern]]
 
 
-def _reader(key: str, listeners: Listeners) -> tuple[str | int, Reader]:
+def _reader(key: str, listeners: Listeners) -> tuple[str | Key, Reader]:
     """What a key stands for, and how its values are read."""
-    if key in LATER_CONDITIONS:
-        raise Invalid(NOT_YET)
     if key == "peer":
         return key, _read_peer
     if key == "listener":
         return key, lambda value: _read_listener(value, listeners)
+    if key == "watch":
+        return key, _read_watch
     if key in FACTS:
         return key, _read_title
-    attribute = find_attribute(key, also=FACTS)
-    return attribute.tag, lambda value: [_read_value(attribute, value)]
+    attribute = find_path(key, also=WORDS)
+    if attribute.path[0].tag >= PIXELS:
+        raise Invalid(f"{attribute.name} stands behind the header: routes cannot ask for it")
+    key_: Key = attribute.path if attribute.opaque else attribute.key  # a scan would copy the value
+    return key_, lambda value: [_read_value(attribute, value)]
 
 
 def _patterns(value: object, read: Reader, loc: Loc, report: Report) -> Iterable[Pattern]:
@@ -145,6 +231,11 @@ def _read_title(value: Scalar) -> Iterable[Pattern]:
     return [Glob(pattern)]
 
 
+def _read_watch(value: Scalar) -> Iterable[Pattern]:
+    text = _text(value)
+    return [_regex(text) if text.startswith(_REGEX) else Glob(text)]
+
+
 def _read_peer(value: Scalar) -> Iterable[Pattern]:
     text = network(_text(value))
     return [Network(net) for net in (("0.0.0.0/0", "::/0") if text == "*" else (text,))]
@@ -171,22 +262,30 @@ def _listener_names(listener: Listener) -> tuple[str, ...]:
 # --- Attributes ------------------------------------------------------------------------------------------------------
 
 
+_PRESENCE: Mapping[str, Pattern] = {"present": Presence(True), "absent": Presence(False), "": Glob("")}
+
+
 def _read_value(attribute: Attribute, value: Scalar) -> Pattern:
-    if isinstance(value, str) and (not value or value.startswith(_REGEX)):
-        return _regex(value) if value else Glob("")
+    if isinstance(value, str) and value in _PRESENCE:
+        return _PRESENCE[value]
+    if attribute.opaque:
+        return _read_opaque(attribute, value)
+    if isinstance(value, str) and value.startswith(_REGEX):
+        return _regex(value)
     if attribute.vr in MOMENTS:
         return _read_moment(MOMENTS[attribute.vr], value)
     if isinstance(value, date | time):
         raise Invalid(f"must be text in quotes: {attribute.name} is no date")
     if attribute.vr in NUMERIC:
         return _read_number(value)
-    if attribute.vr == "AS":
-        return _read_age(_text(value))
-    if attribute.vr == "UI":
-        return _read_uid(_text(value))
-    if not attribute.vr:
-        return _read_private(value)
-    return _read_text(value)
+    return _OTHERS.get(attribute.vr, _read_text)(value)
+
+
+def _read_opaque(attribute: Attribute, value: Scalar) -> Pattern:
+    if value == "*":
+        return Glob("*")
+    what = "is a sequence" if attribute.vr == "SQ" else "has no value that text could be compared with"
+    raise Invalid(f'{attribute.name} {what}: only "present", "absent", "*" and "" can be asked of it')
 
 
 def _regex(text: str) -> Regex:
@@ -249,6 +348,14 @@ def _read_age(text: str) -> Pattern:
     if age_in_days(text) is None:
         raise Invalid(f'must be an age such as "045Y" or "006M", or a range such as "018Y..", not {quote(text)}')
     return Glob(text)
+
+
+_OTHERS: Mapping[str, Callable[[Scalar], Pattern]] = {
+    "AS": lambda value: _read_age(_text(value)),
+    "UI": lambda value: _read_uid(_text(value)),
+    "": _read_private,
+}
+"""How values of other attributes than numbers and dates are read, by VR; else as text."""
 
 
 def _ends(text: str, read: Callable[[str], float | None], what: str) -> tuple[float, float]:

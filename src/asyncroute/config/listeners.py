@@ -32,7 +32,7 @@ from asyncroute.config.fields import (
 from asyncroute.config.table import Table
 from asyncroute.config.units import DAY, GIB, KIB, MIB
 from asyncroute.config.words import Invalid
-from asyncroute.core.rules import Test, network_test, text_test
+from asyncroute.core.patterns import Test, network_test, text_test
 
 CLEAR_TEXT = "user_identity without tls: user names and passcodes cross the network in clear text"
 

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from asyncroute.config.cases import Case
 from asyncroute.config.check import Parts, check
 from asyncroute.config.destinations import DESTINATION_KINDS, LATER_KINDS, Destination, FolderDestination
 from asyncroute.config.groups import Group
@@ -35,7 +36,7 @@ DEFAULT_FILE = "asyncroute.toml"
 DEFAULT_DATA = "asyncroute-data"
 
 _LARGEST_FILE = 4 << 20
-_TABLES = ("node", "listener", "destination", "group", "route", "peer", "transform")
+_TABLES = ("node", "listener", "destination", "group", "route", "peer", "transform", "test")
 _SINGLE = ("node", "transform")
 _NEEDED = ("listener", "destination")
 _AnyTable = TypeVar("_AnyTable", bound=Table)
@@ -91,6 +92,7 @@ def loads(text: str, name: str = DEFAULT_FILE, path: Path | None = None) -> Conf
         route=tuple(table for _, table in parts.routes),
         peer=tuple(table for _, table in parts.peers),
         transform=parts.transforms,
+        test=tuple(table for _, table in parts.cases),
         path=path,
     )
 
@@ -173,7 +175,8 @@ class _Reader:
         parts.peers = self._array("peer", Peer)
         parts.transforms = self._transforms()
         parts.transform_names = tuple(self._raw["transform"]) if isinstance(self._raw.get("transform"), dict) else ()
-        parts.names = {array: self._names(array) for array in ("destination", "group", "route")}
+        parts.cases = self._array("test", Case)
+        parts.names = {array: self._names(array) for array in ("destination", "group", "route", "test")}
         return parts
 
     def _check_top_level(self) -> None:

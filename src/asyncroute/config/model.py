@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from asyncroute.config.cases import Case
 from asyncroute.config.destinations import Destination, DicomDestination, FolderDestination, TlsClient
 from asyncroute.config.fields import (
     AbsolutePath,
@@ -125,6 +126,7 @@ class Config(Table):
     routes: tuple[Route, ...] = Field(alias="route", default=())
     peers: tuple[Peer, ...] = Field(alias="peer", default=())
     transforms: Mapping[str, Transform] = Field(alias="transform", default_factory=dict)
+    cases: tuple[Case, ...] = Field(alias="test", default=())
     path: Path | None = None
 
     @property
@@ -170,7 +172,7 @@ class Config(Table):
 
 # --- What is known of keys besides their values ----------------------------------------------------------------------
 
-LATER_TABLES = frozenset({"archive", "watch", "http", "test"})
+LATER_TABLES = frozenset({"archive", "watch", "http"})
 """Top-level tables whose part is not built yet."""
 
 LATER_KEYS: Mapping[type[Table], frozenset[str]] = {}
@@ -190,6 +192,7 @@ _PLACES: Mapping[type[Table], str] = {
     Group: "[[group]]",
     Peer: "[[peer]]",
     Transform: "[transform.NAME]",
+    Case: "[[test]]",
 }
 
 

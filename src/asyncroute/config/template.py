@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from asyncroute.config.attributes import Attribute, find_attribute
 from asyncroute.config.words import Invalid, quote
-from asyncroute.core.rules import Attributes
+from asyncroute.core.conditions import Attributes
 
 DEFAULT_LAYOUT = "{PatientID}/{StudyDate}-{Modality}/{SOPInstanceUID}.dcm"
 SOP_INSTANCE_UID = 0x00080018

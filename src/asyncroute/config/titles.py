@@ -17,8 +17,9 @@ from asyncroute.config.destinations import DicomDestination
 from asyncroute.config.fields import title_template
 from asyncroute.config.listeners import Listener
 from asyncroute.config.model import Config, Route
+from asyncroute.core.conditions import Condition, Term, conditions_in
 from asyncroute.core.model import Source
-from asyncroute.core.rules import Condition, RouteTable, Rule
+from asyncroute.core.rules import RouteTable, Rule
 from asyncroute.core.titles import LONGEST, Template, Titles, WrongTitle
 
 MOST = 10_000
@@ -88,8 +89,12 @@ def _at(listener: Listener, route: Route | None, wanted: set[str]) -> Iterator[d
 def _table(config: Config, route: Route, known: set[str]) -> RouteTable:
     """``route`` as far as it depends on what is ``known``."""
     rule = compile_route(route, config.listeners, lambda loc, text: None)
-    about = [condition for condition in rule.match if condition.key in known]
-    unless: tuple[Condition, ...] = rule.unless if all(c.key in known for c in rule.unless) else ()
+
+    def depends_only_on_known(term: Term) -> bool:
+        return all(isinstance(each, Condition) and each.key in known for each in conditions_in([term]))
+
+    about = filter(depends_only_on_known, rule.match)
+    unless = rule.unless if all(map(depends_only_on_known, rule.unless)) else ()
     return RouteTable([Rule(rule.name, rule.destinations, tuple(about), unless)])
 
 

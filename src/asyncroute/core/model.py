@@ -17,14 +17,31 @@ Strand = tuple[int, str, str]
 """(class of priority, the sender's calling AE title, Study Instance UID): deliveries that take turns with others."""
 
 
+WATCH = "watch:"
+"""Begins the ``listener`` of an image that was read from a watched folder. Names of watches have no ``@``."""
+
+
+def watch_of(listener: str) -> str:
+    """The name of the watch that stands in a listener's place; empty: it is a listener."""
+    return listener.removeprefix(WATCH) if listener.startswith(WATCH) and "@" not in listener else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where an image came from: AE titles without padding, the listener as ``AET@HOST:PORT``, the peer's IP address."""
+    """Where an image came from: AE titles without padding, the listener as ``AET@HOST:PORT``, the peer's IP address.
+
+    Of an image that was read from a watched folder ``listener`` is ``watch:NAME``, the called title and the peer empty.
+    """
 
     calling_aet: str
     called_aet: str
     listener: str
     peer: str
+
+    @property
+    def watch(self) -> str:
+        """The name of the ``[[watch]]`` whose folder it was read from; empty: it was received."""
+        return watch_of(self.listener)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,10 +26,10 @@ from zlib import crc32
 import xxhash
 
 from asyncroute.core import outcomes
+from asyncroute.core.conditions import Attributes
 from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import Delivery
 from asyncroute.core.outcomes import Kind, Outcome, Scope
-from asyncroute.core.rules import Attributes
 from asyncroute.core.syntaxes import AS_STORED
 from asyncroute.crashpoints import crash_point
 from asyncroute.forward.base import FIRST, Key, Reports

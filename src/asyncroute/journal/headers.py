@@ -42,12 +42,12 @@ def _likeness(image: Instance) -> tuple[str, str, int]:
 
 def unpack(instance_id: int, images: object, lengths: object, data: object) -> bytes | None:
     """The header of one image out of a row of ``header_group``; None: it is damaged, or there is no such row."""
-    return _all(images, lengths, data).get(instance_id)
+    return unpack_all(images, lengths, data).get(instance_id)
 
 
 def without(gone: Collection[int], images: object, lengths: object, data: object) -> Pack | None:
     """A row of ``header_group`` without the headers of ``gone``; None: none would be left, or it is damaged."""
-    left = {id_: header for id_, header in _all(images, lengths, data).items() if id_ not in gone}
+    left = {id_: header for id_, header in unpack_all(images, lengths, data).items() if id_ not in gone}
     return _packed(left) if left else None
 
 
@@ -56,7 +56,7 @@ def _packed(headers: Mapping[int, bytes]) -> Pack:
     return Pack(json_ids(headers), json_ids(map(len, headers.values())), data)
 
 
-def _all(images: object, lengths: object, data: object) -> dict[int, bytes]:
+def unpack_all(images: object, lengths: object, data: object) -> dict[int, bytes]:
     """The headers of a row by instance id; empty if it is damaged."""
     if not (isinstance(images, str) and isinstance(lengths, str) and isinstance(data, bytes)):
         return {}

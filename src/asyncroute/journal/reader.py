@@ -34,6 +34,7 @@ from asyncroute.journal.base import Claim, Counts, Held
 from asyncroute.journal.examine import look_before_opening, refuse_unfinished
 from asyncroute.journal.faults import storage_fault
 from asyncroute.journal.proofs import SqliteProofs
+from asyncroute.journal.replay import SqliteReplay
 from asyncroute.journal.sqlite import FILE
 from asyncroute.journal.statements import load
 from asyncroute.journal.story import SqliteStories
@@ -86,6 +87,7 @@ class SqliteReader:
         self._closed = False
         self.stories = SqliteStories(self._all)
         self.proofs = SqliteProofs(self._all)
+        self.replay = SqliteReplay(self._all)
 
     @classmethod
     async def open(cls, data_dir: Path, max_ahead: float = MAX_AHEAD) -> SqliteReader:

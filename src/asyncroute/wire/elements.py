@@ -211,6 +211,18 @@ def skip(walk: Walk, pos: int, content: Encoding) -> int:
     return pos
 
 
+def skip_item(walk: Walk, pos: int, encoding: Encoding) -> int:
+    """The offset behind the Item Delimitation Item that ends the elements at `pos`; as `skip`."""
+    stack = [encoding, encoding]
+    while len(stack) > 1:
+        pos = _skip_items(walk, pos, stack) if len(stack) & 1 else _skip_elements(walk, pos, stack)
+        if pos > walk.limit:
+            break
+        if len(stack) > 2 * MAX_DEPTH:
+            raise Odd(f"sequences nested more than {MAX_DEPTH} deep", final=True)
+    return pos
+
+
 def _skip_items(walk: Walk, pos: int, stack: list[Encoding]) -> int:
     view, limit, content = walk.view, walk.limit, stack[-1]
     unpack = content.item
@@ -228,13 +240,13 @@ def _skip_items(walk: Walk, pos: int, stack: list[Encoding]) -> int:
         if length == UNDEFINED:
             if pos + 8 > limit:
                 return limit + 1
-            stack.append(_item_encoding(walk, pos, content))
+            stack.append(item_encoding(walk, pos, content))
             return pos
         pos += length
     raise _too_many()
 
 
-def _item_encoding(walk: Walk, pos: int, content: Encoding) -> Encoding:
+def item_encoding(walk: Walk, pos: int, content: Encoding) -> Encoding:
     """How the item whose first element is at `pos` is encoded: some writers switch inside explicit VR data sets."""
     number = int.from_bytes(walk.view[pos + 4 : pos + 6], "big" if content.big else "little")
     letters = content.forms[number] != 0

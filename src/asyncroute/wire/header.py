@@ -250,6 +250,16 @@ def header_end(data: Data, transfer_syntax: str, complete: bool = False, start: 
         return walk.pos if over or (complete and walk.pos == len(view)) else None
 
 
+def inflate_header(data: Data, complete: bool) -> tuple[bytes, bool]:
+    """As much of a deflated data set as is ever looked at, and whether it ends there; `complete`: `data` is all of it.
+
+    What is no deflated data ends where it is wrong.
+    """
+    with memoryview(data) as view:
+        inflated, ended, error = _inflate(view, _INFLATE_MOST)
+    return inflated, ended or complete or bool(error) or len(inflated) >= _INFLATE_MOST
+
+
 def _inflate(view: memoryview, cap: int) -> tuple[bytes, bool, str]:
     """At most `cap` bytes of a raw deflate stream (RFC 1951), whether it ended, and what is wrong with it, if so."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)

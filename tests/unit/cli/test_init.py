@@ -83,3 +83,15 @@ def test_a_folder_that_is_not_there(cli: Cli, tmp_path: Path) -> None:
     done = cli("init", tmp_path / "none" / "a.toml")
     assert done.status == 1
     assert "cannot be written: no such file or directory" in done.error
+
+
+def test_an_example_to_start_from(cli: Cli, tmp_path: Path) -> None:
+    done = cli("init", "--example", "thirty-sites")
+    assert done.status == 0
+    assert cli("check", "--json").facts["summary"]["destinations"] == ["pacs", "reading-room"]
+    listed = cli("init", "--list-examples").out.splitlines()
+    assert any(line.startswith('one-site: "Prefix on the MRN, ') for line in listed)
+    other = cli("init", "other.toml", "--example", "thirty")
+    assert other.status == 1
+    assert "no example is called 'thirty'; there is " in other.error
+    assert not (tmp_path / "other.toml").exists()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
 from asyncroute.config import compile_routes, loads
+from asyncroute.core.conditions import Condition
 from asyncroute.core.model import Source
+from asyncroute.core.paths import Step
 
 BASE = """
 [[listener]]
@@ -158,3 +162,89 @@ def test_a_listener_is_known_by_its_title_port_or_both(value: str, names: list[s
 def test_the_table_names_the_attributes_it_needs() -> None:
     text = BASE + 'match = { Modality = "CT", calling_aet = "X" }\nunless = { "(0019,1010)" = "Y" }\n'
     assert compile_routes(loads(text)).tags == {0x00080060, 0x00191010}
+
+
+# --- Tables in tables, presence, sequences, time ----------------------------------------------------------------------
+
+CT_A, MR_B = Source("CT_A", "R", "L", "10.1.2.3"), Source("MR_B", "R", "L", "10.9.9.9")
+CHEST, HEAD = {0x00181030: ("chest",), 0x00080060: ("CT",)}, {0x00181030: ("head",), 0x00080060: ("MR",)}
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        # for CT_A with CHEST, CT_A with HEAD, MR_B with CHEST, MR_B with HEAD
+        ('any = [{ ProtocolName = "chest" }, { calling_aet = "CT_*" }]', "yyyn"),
+        ('all = [{ ProtocolName = "chest" }, { calling_aet = "CT_*" }]', "ynnn"),
+        ('not = { ProtocolName = "chest" }', "nyny"),
+        ('not = { ProtocolName = "chest", calling_aet = "CT_*" }', "nyyy"),
+        ('not = { any = [{ ProtocolName = "chest" }, { calling_aet = "CT_*" }] }', "nnny"),
+        ('any = [{ Modality = "CT", not = { calling_aet = "CT_*" } }, { Modality = "MR" }]', "nyyy"),
+        ('any = [{ peer = "10.9.0.0/16" }, { all = [{ Modality = "CT" }, { not = { PatientID = "*" } }] }]', "ynyy"),
+    ],
+)
+def test_tables_in_tables(condition: str, expected: str) -> None:
+    table = compile_routes(loads(f"{BASE}match.{condition}\n"))
+    cases = [(source, image) for source in (CT_A, MR_B) for image in (CHEST, HEAD)]
+    assert "".join("ny"[bool(table.decide(*case))] for case in cases) == expected
+    assert {0x00181030, 0x00080060, 0x00100020} >= table.tags
+
+
+@pytest.mark.parametrize(
+    ("condition", "not_there", "empty", "filled"),
+    [
+        ('PatientID = "present"', False, True, True),
+        ('PatientID = "absent"', True, False, False),
+        ('PatientID = ["absent", "7*"]', True, False, True),
+        ('PatientID = ""', True, True, False),
+        ('PatientID = "*"', False, False, True),
+        ('ReferencedStudySequence = "present"', False, True, True),
+        ('ReferencedStudySequence = ""', True, True, False),
+        ('ReferencedStudySequence = "*"', False, False, True),
+        ('IconImageSequence.PixelData = "absent"', True, False, False),
+    ],
+)
+def test_presence(condition: str, not_there: bool, empty: bool, filled: bool) -> None:
+    table = compile_routes(loads(f"{BASE}match.{condition}\n"))
+    (key,) = table.tags or table.paths
+    found = [bool(table.decide(SOURCE, {key: values} if values else {})) for values in ((), ("",), ("77",))]
+    assert found == [not_there, empty, filled]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        'match = { "RequestAttributesSequence.0.AccessionNumber" = "A*" }',
+        'match.RequestAttributesSequence.0.AccessionNumber = "A*"',
+        'match = { RequestAttributesSequence.0 = { AccessionNumber = "A*" } }',
+    ],
+)
+def test_a_sequence_is_written_in_one_key_or_as_toml_reads_dots(written: str) -> None:
+    table = compile_routes(loads(f"{BASE}{written}\n"))
+    (path,) = table.paths
+    assert path == (Step(0x00400275, "", 0), Step(0x00080050))
+    assert [bool(table.decide(SOURCE, {path: (value,)})) for value in ("A1", "B1")] == [True, False]
+    (condition,) = table.rules[0].match
+    assert isinstance(condition, Condition)
+    assert (condition.name, condition.wanted) == ("RequestAttributesSequence.0.AccessionNumber", '"A*"')
+
+
+@pytest.mark.parametrize(
+    ("value", "opened"),
+    [
+        ('"18:00-06:00 UTC"', ["2026-06-12 18:00", "2026-06-13 05:59"]),
+        ('"Mon-Fri 08:00-17:00 UTC"', ["2026-06-12 09:00"]),
+        ('["Sat,Sun UTC", "18:00-06:00 UTC"]', ["2026-06-12 18:00", "2026-06-13 05:59", "2026-06-13 09:00"]),
+    ],
+)
+def test_time_of_day(value: str, opened: list[str]) -> None:
+    table = compile_routes(loads(f"{BASE}match.time = {value}\n"))
+    moments = ["2026-06-12 09:00", "2026-06-12 17:59", "2026-06-12 18:00", "2026-06-13 05:59", "2026-06-13 09:00"]
+    found = [text for text in moments if table.decide(SOURCE, {}, datetime.fromisoformat(f"{text}+00:00").timestamp())]
+    assert found == opened
+
+
+def test_watch() -> None:
+    table = compile_routes(loads(f'{BASE}match.watch = "incoming*"\n'))
+    read, received = Source("", "", "watch:incoming-2", ""), Source("CT", "R", "incoming-2@0.0.0.0:1", "::1")
+    assert [bool(table.decide(source, {})) for source in (read, received)] == [True, False]

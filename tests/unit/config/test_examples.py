@@ -9,7 +9,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from asyncroute.cli.cases import run
 from asyncroute.config import Config, DicomDestination, FolderDestination, compile_routes, load
+from asyncroute.config.advice import advice
 from asyncroute.config.titles import titles_of
 from asyncroute.core.model import Source, Wait
 from asyncroute.core.outcomes import Action, Kind, classify
@@ -179,3 +181,16 @@ def test_two_archives(folder: Path) -> None:
     assert (archive.ranked("1.2.3"), archive.keep) == (("pacs", "pacs2"), 600.0)
     assert readers is not None
     assert (readers.balance, readers.weights) == (True, (3, 1))
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
+def test_an_example_passes_its_own_tests_and_nothing_is_odd_about_it(path: Path, folder: Path) -> None:
+    config = load(folder / path.name)
+    assert [result for result in run(config) if result.failures] == []
+    assert advice(config) == []
+    assert path.read_text("utf-8").startswith("# "), "says which question it answers"
+
+
+@pytest.mark.parametrize("name", ["one-site", "no-accession-number", "tested-rules"])
+def test_these_have_tests(folder: Path, name: str) -> None:
+    assert len(example(folder, name).cases) >= 2

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asyncroute.config.hours import parse_hours
+from asyncroute.core.conditions import Condition, During, Either, Not, Term
 from asyncroute.core.model import RouteHit, Source
-from asyncroute.core.priority import LOW, NORMAL, STAT
-from asyncroute.core.rules import (
+from asyncroute.core.paths import Step
+from asyncroute.core.patterns import (
     Ages,
-    Condition,
     Glob,
     Moments,
     Network,
     Numbers,
     Pattern,
+    Presence,
     Regex,
-    RouteTable,
-    Rule,
     network_test,
     text_test,
 )
+from asyncroute.core.priority import LOW, NORMAL, STAT
+from asyncroute.core.rules import RouteTable, Rule
 
 SOURCE = Source("CT_A", "ROUTER", "MAIN", "10.1.2.3")
 TAG, OTHER = 0x00080060, 0x00100020
@@ -115,11 +120,30 @@ CONDITIONS = st.builds(
     st.sampled_from(["", "*", "A", "A*", "?", "[AB]", "AB"]),
     st.sampled_from(["B", "", "AA"]),
 )
+PATH = (Step(0x00400275), Step(0x00080050))
+EVENING = parse_hours(["18:00-24:00 UTC"])
+assert EVENING is not None
+LEAVES: st.SearchStrategy[Term] = st.one_of(
+    CONDITIONS,
+    CONDITIONS.map(lambda each: replace(each, key=PATH)),
+    st.sampled_from([Condition(key, (Presence(there),)) for key in (TAG, OTHER, PATH) for there in (True, False)]),
+    st.just(During(EVENING)),
+)
+TERMS: st.SearchStrategy[Term] = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=2).map(lambda terms: Not(tuple(terms))),
+        st.lists(st.lists(inner, min_size=1, max_size=2).map(tuple), min_size=1, max_size=2).map(
+            lambda tables: Either(tuple(tables))
+        ),
+    ),
+    max_leaves=4,
+)
 RULES = st.lists(
     st.tuples(
         st.lists(st.sampled_from("xyz"), max_size=2),
-        st.lists(CONDITIONS, max_size=2),
-        st.lists(CONDITIONS, max_size=2),
+        st.lists(TERMS, max_size=2),
+        st.lists(TERMS, max_size=2),
         st.booleans(),
     ),
     max_size=4,
@@ -127,9 +151,19 @@ RULES = st.lists(
 VALUES = st.lists(st.sampled_from(["", "A", "B", "AA", "AB", "ABC"]), max_size=2)
 
 
-def holds_slowly(condition: Condition, values: list[str]) -> bool:
-    import fnmatch
+def holds_slowly(term: Term, values: Mapping[object, Sequence[str]], evening: bool) -> bool:
+    if isinstance(term, During):
+        return evening
+    if isinstance(term, Not):
+        return not all(holds_slowly(each, values, evening) for each in term.table)
+    if isinstance(term, Either):
+        return any(all(holds_slowly(each, values, evening) for each in table) for table in term.tables)
+    return condition_holds_slowly(term, values[term.key])
 
+
+def condition_holds_slowly(condition: Condition, values: Sequence[str]) -> bool:
+    if Presence(bool(values)) in condition.patterns:
+        return True
     filled = [value for value in values if value]
     texts = [pattern.text for pattern in condition.patterns if isinstance(pattern, Glob)]
     if not filled:
@@ -137,19 +171,24 @@ def holds_slowly(condition: Condition, values: list[str]) -> bool:
     return any(fnmatch.fnmatchcase(value, text) for value in filled for text in texts if text)
 
 
-@given(RULES, VALUES, VALUES, st.sampled_from(["", "A", "B", "AB"]))
+@given(RULES, VALUES, VALUES, VALUES, st.sampled_from(["", "A", "B", "AB"]), st.booleans())
 def test_decisions_are_those_of_the_obvious_reading(
-    drawn: list[tuple[list[str], list[Condition], list[Condition], bool]], one: list[str], two: list[str], title: str
+    drawn: list[tuple[list[str], list[Term], list[Term], bool]],
+    one: list[str],
+    two: list[str],
+    nested: list[str],
+    title: str,
+    evening: bool,
 ) -> None:
     rules = [
         Rule(str(n), tuple(to), tuple(match), tuple(unless), final)
         for n, (to, match, unless, final) in enumerate(drawn)
     ]
-    values = {TAG: one, OTHER: two, "calling_aet": [title]}
+    values: dict[object, list[str]] = {TAG: one, OTHER: two, "calling_aet": [title], PATH: nested}
     expected: dict[str, str] = {}
     for rule in rules:
-        matching = all(holds_slowly(each, values[each.key]) for each in rule.match)
-        excluded = rule.unless and all(holds_slowly(each, values[each.key]) for each in rule.unless)
+        matching = all(holds_slowly(each, values, evening) for each in rule.match)
+        excluded = rule.unless and all(holds_slowly(each, values, evening) for each in rule.unless)
         if matching and not excluded:
             for name in rule.destinations:
                 expected.setdefault(name, rule.name)
@@ -158,7 +197,8 @@ def test_decisions_are_those_of_the_obvious_reading(
     source = Source(title, "", "", "")
     table = RouteTable(rules)
     for _ in range(2):
-        hits = table.decide(source, {TAG: tuple(one), OTHER: tuple(two)})
+        attributes = {TAG: tuple(one), OTHER: tuple(two), PATH: tuple(nested)}
+        hits = table.decide(source, attributes, (19 if evening else 12) * 3600.0)
         assert {hit.destination: hit.route for hit in hits} == expected
 
 
@@ -284,3 +324,23 @@ def test_the_most_urgent_of_several_routes_counts() -> None:
     others = (RouteHit("all", "copy", NORMAL), RouteHit("late", "night", LOW))
     assert table.decide(Source("CT", "X", "", ""), {}) == (pacs, *others)
     assert table.decide(Source("ER", "X", "", ""), {}) == (RouteHit("all", "pacs", STAT), *others)
+
+
+def test_what_takes_a_closer_look_is_asked_for_last_and_only_where_it_decides() -> None:
+    class Looking(dict[object, tuple[str, ...]]):
+        looked = 0
+
+        def __missing__(self, key: object) -> tuple[str, ...]:
+            assert key == PATH
+            self.looked += 1
+            return ("A1",)
+
+    nested = Condition(PATH, (Glob("A*"),))
+    table = RouteTable(
+        [Rule("ct", ("x",), (nested, CT)), Rule("mr", ("y",), (MR,), final=True), Rule("late", ("z",), (nested,))]
+    )
+    assert table.paths == {PATH}
+    for modality, routes, looks in [("MR", ["mr"], 0), ("CT", ["ct", "late"], 2), ("US", ["late"], 1)]:
+        attributes = Looking({TAG: (modality,)})
+        assert [hit.route for hit in table.decide(SOURCE, attributes)] == routes
+        assert attributes.looked == looks

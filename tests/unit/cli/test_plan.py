@@ -1,0 +1,125 @@
+"""``plan``: old and new decisions about what a journal remembers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from asyncroute.config import compile_routes, load
+from asyncroute.core.model import Source
+from asyncroute.journal.base import Group
+from asyncroute.journal.sqlite import SqliteJournal
+from asyncroute.route import Router
+from tests.support import synthetic
+from tests.support.synthetic import CT, MR, Kind
+from tests.unit.cli.running import Cli
+from tests.unit.parts import EXPLICIT_LE, instance
+
+HEAD = """
+[node]
+data_dir = "data"
+[[listener]]
+[[destination]]
+name = "pacs"
+kind = "folder"
+path = "pacs"
+[[destination]]
+name = "research"
+kind = "folder"
+path = "research"
+"""
+OLD = HEAD + '[[route]]\nname = "ct"\nmatch = { Modality = "CT" }\nto = ["pacs"]\n'
+NEW = (
+    HEAD
+    + '[[route]]\nname = "ct"\nmatch = { calling_aet = "CT_*" }\nto = ["research"]\n'
+    + '[[route]]\nname = "all"\nto = ["pacs"]\npriority = "high"\n'
+)
+
+
+def fill(folder: Path, now: float, *many: tuple[str, str, float]) -> None:
+    """A journal with an image of (SOP class, sender, age in seconds) each, as admission would write it."""
+    (folder / "data").mkdir()
+    (folder / "asyncroute.toml").write_text(OLD, "utf-8")
+    router = Router(compile_routes(load(folder / "asyncroute.toml")))
+    images = []
+    for n, (sop_class, sender, age) in enumerate(many, 1):
+        source = synthetic.image(f"plan {sop_class} {sender}", n, Kind(sop_class, EXPLICIT_LE, 64))
+        made = instance(n, size=64, sop_class_uid=sop_class, transfer_syntax=EXPLICIT_LE)
+        made.source, made.received_at = Source(sender, "R", "ASYNCROUTE@0.0.0.0:11112", "10.0.0.1"), now - age
+        if not router.route(made, None, b"".join(source.chunks(1 << 20)), True):
+            made.hold_reason = "no route matches"
+        images.append(made)
+    journal = SqliteJournal.open(folder / "data", "process-crash")
+    try:
+        journal.commit(Group(admits=images))
+    finally:
+        journal.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    import time
+
+    day = 86400.0
+    fill(
+        tmp_path,
+        time.time(),
+        (CT, "CT_A", 9 * day),
+        (CT, "CT_A", day),
+        (CT, "X", day),
+        (MR, "MR_A", 60),
+        (MR, "CT_B", 9),
+    )
+    (tmp_path / "new.toml").write_text(NEW, "utf-8")
+    return tmp_path
+
+
+def test_what_would_change(cli: Cli, folder: Path) -> None:
+    done = cli("plan", "new.toml", "--since", "never", "--json")
+    assert (done.status, done.err) == (0, "")
+    facts = done.facts
+    changes = {(*each["from"], "->", *each["to"]): each["images"] for each in facts["changes"]}
+    assert changes == {
+        ("pacs", "->", "pacs", "research"): 2,
+        ("held", "->", "pacs"): 1,
+        ("held", "->", "pacs", "research"): 1,
+    }
+    assert [facts[key] for key in ("images", "unchanged", "changed", "otherwise", "without_header")] == [5, 1, 4, 1, 0]
+    assert (facts["held_before"], facts["held_after"]) == (2, 0)
+    (example,) = facts["changes"][0]["examples"]
+    assert example["images"] == 2
+    assert example["study_uid"].startswith("2.25.")
+
+
+def test_only_the_last_days_or_images(cli: Cli, folder: Path) -> None:
+    assert cli("plan", "new.toml", "--json").facts["images"] == 4
+    assert cli("plan", "new.toml", "--since", "1h", "--json").facts["images"] == 2
+    assert cli("plan", "new.toml", "--since", "never", "--limit", "3", "--json").facts["images"] == 3
+
+
+def test_words(cli: Cli, folder: Path) -> None:
+    lines = cli("plan", "new.toml", "--since", "never").out.splitlines()
+    assert lines[0] == "5 images: 4 would go elsewhere under new.toml"
+    assert "held: 2 before, 0 after" in lines
+    assert "  pacs -> pacs, research: 2 images" in lines
+
+
+def test_the_same_configuration_changes_nothing(cli: Cli, folder: Path) -> None:
+    facts = cli("plan", "asyncroute.toml", "--since", "never", "--json").facts
+    assert (facts["images"], facts["unchanged"], facts["changes"]) == (5, 5, [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["no.toml"], 2, "no.toml: no such file"),
+        (["new.toml", "--since", "soon"], 1, "--since: "),
+        (["new.toml", "-c", "new2.toml"], 1, "there is no journal here"),
+    ],
+)
+def test_wrong_use(cli: Cli, folder: Path, arguments: list[str], status: int, words: str) -> None:
+    (folder / "new2.toml").write_text(NEW.replace('"data"', '"other"'), "utf-8")
+    done = cli("plan", *arguments)
+    assert done.status == status
+    assert words in done.error
