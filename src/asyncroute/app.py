@@ -35,6 +35,7 @@ from asyncroute.forward.conversions import Conversions, ConvertedSpool
 from asyncroute.forward.dicom import Means
 from asyncroute.forward.reading import Readers
 from asyncroute.journal.base import Complete
+from asyncroute.journal.crosswalk import Crosswalk
 from asyncroute.journal.pruning import keep_pruned
 from asyncroute.journal.reader import MAX_AHEAD, SqliteReader
 from asyncroute.journal.sqlite import SqliteJournal
@@ -133,7 +134,7 @@ class App:
         self._closing.callback(self.processes.close)
         self.conversions = Conversions(self.processes, node.data_dir / "spool", converted, self._almost_full)
         self._closing.callback(self.conversions.close)
-        self.coercions = Coercions(self.readers, self.processes, edited_of)
+        self.coercions = Coercions(self.readers, self.processes, edited_of, self._crosswalk())
         self._build_channels()
         router = Router(compile_routes(self.config), self.groups.addressed)
         writers = self._pool(4, "stream")
@@ -198,6 +199,13 @@ class App:
         pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._closing.callback(pool.shutdown, wait=False, cancel_futures=True)
         return pool
+
+    def _crosswalk(self) -> Crosswalk:
+        crosswalk = Crosswalk(self.config.node.data_dir, self.config.node.crosswalk_key())
+        self._closing.callback(crosswalk.close)
+        if any(map(self.config.deidentifies, self.config.routes)):
+            crosswalk.open()
+        return crosswalk
 
     def _build_channels(self) -> None:
         shared = Shared(self.deadlines, self.negotiators, self.resolver)

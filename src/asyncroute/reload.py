@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FIXED = ("name", "data_dir", "durability", "memory", "max_outbound", "workers", "worker_memory")
+FIXED = ("name", "data_dir", "durability", "memory", "max_outbound", "workers", "worker_memory", "crosswalk_key_file")
 """Keys of ``[node]`` that need a restart."""
 
 

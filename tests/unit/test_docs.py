@@ -19,7 +19,7 @@ import pytest
 import typer
 
 from asyncroute.cli import later, root
-from asyncroute.config import compile_routes, loads, model
+from asyncroute.config import compile_routes, loads, model, secrets
 from asyncroute.core import outcomes
 from asyncroute.core.errors import ConfigError
 from asyncroute.core.model import Source
@@ -61,6 +61,9 @@ def touch_files(text: str, folder: Path) -> None:
             if key in ("certificate", "key", "client_ca", "ca"):
                 (folder / value).parent.mkdir(parents=True, exist_ok=True)
                 (folder / value).touch()
+    for table in raw.get("transform", {}).values():
+        if "secret_file" in table:
+            secrets.create(folder / table["secret_file"])
     for table in raw.get("listener", []):
         for value in table.get("user_identity", {}).values():
             (folder / str(value)).touch()

@@ -109,6 +109,7 @@ def notes(config: Config) -> list[str]:
     found += [f"listener {each.label}: {CLEAR_TEXT}" for each in open_]
     found += _notes_on_titles(config)
     found += codecs.warnings(config.destinations)
+    found += _notes_on_deidentified(config)
     ours = certificates.validities(config.certificates)
     return found + [f"{certificate} {trouble}" for certificate, good in ours if (trouble := good.trouble())]
 
@@ -137,6 +138,20 @@ def _tests(config: Config) -> list[dict[str, Any]]:
 
     results = cases.run(config)
     return [{"name": r.name, "ok": not r.failures, "failures": list(r.failures)} for r in results]
+
+
+def _notes_on_deidentified(config: Config) -> list[str]:
+    """Calling AE titles that tell where de-identified images are from."""
+    found = []
+    for route in config.routes:
+        if not config.deidentifies(route):
+            continue
+        for name in config.reached(route):
+            title = str(route.calling_ae_title or getattr(config.destination(name), "calling_ae_title", ""))
+            if "{" in title:
+                text = f'goes to {name} de-identified, but under the calling AE title "{title}", which tells the sender'
+                found.append(f"route {route.name}: {text}; set calling_ae_title")
+    return found
 
 
 def _say_summary(found: dict[str, Any]) -> None:

@@ -24,7 +24,9 @@ from asyncroute.cli import (
     plan,
     queue,
     rebuild,
+    reidentify,
     reload,
+    secret,
     send,
     serve,
     status,
@@ -43,7 +45,23 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (serve, status, why, reload, rebuild, check, explain, plan, init, echo, send, demo, later):
+for module in (
+    serve,
+    status,
+    why,
+    reload,
+    rebuild,
+    check,
+    explain,
+    plan,
+    init,
+    echo,
+    send,
+    demo,
+    secret,
+    reidentify,
+    later,
+):
     module.add_to(app)
 queue.add_to(app)
 user.add_to(app)

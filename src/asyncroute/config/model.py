@@ -18,7 +18,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from asyncroute.config import secrets
 from asyncroute.config.cases import Case
+from asyncroute.config.deidentify import Deidentify
 from asyncroute.config.destinations import Destination, DicomDestination, FolderDestination, TlsClient
 from asyncroute.config.fields import (
     AbsolutePath,
@@ -61,6 +63,18 @@ class Node(Table):
     workers: Annotated[int, whole(1, 64)] = 4
     worker_deadline: Timeout = 30.0
     worker_memory: Annotated[int, size(256 * MIB)] = 2 * GIB
+    crosswalk_key_file: AbsolutePath | None = None
+
+    @field_validator("crosswalk_key_file")
+    @classmethod
+    def _private(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            secrets.read_private(value)
+        return value
+
+    def crosswalk_key(self) -> bytes | None:
+        """What the crosswalk is encrypted with, if it is. Raises ``Invalid``: its file has changed meanwhile."""
+        return secrets.read_private(self.crosswalk_key_file) if self.crosswalk_key_file is not None else None
 
 
 class Route(Table):
@@ -160,6 +174,11 @@ class Config(Table):
         """All destinations to which images of this route may go."""
         members = {group.name: group.members for group in self.groups}
         return tuple(dict.fromkeys(name for each in route.to for name in members.get(each, (each,))))
+
+    def deidentifies(self, route: Route) -> bool:
+        """Whether a transform of this route does."""
+        found = [self.transforms[name] for name in route.transform if name in self.transforms]
+        return any(isinstance(step, Deidentify) for each in found for step in each.steps)
 
     def coercions(self, route: Route) -> tuple[Coercion, ...]:
         """What is changed in its images, in order; `transform.compiled` makes it run. Reads files of secrets."""

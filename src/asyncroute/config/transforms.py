@@ -13,12 +13,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationError, ValidationInfo, field_validator
 
+from asyncroute.config import secrets
+from asyncroute.config.deidentify import Deidentify
 from asyncroute.config.fields import Flag, choice
-from asyncroute.config.steps import STEPS, Step, existing_file, text
+from asyncroute.config.steps import STEPS as PLAIN
+from asyncroute.config.steps import Step, existing_file, text
 from asyncroute.config.table import Table
 from asyncroute.config.words import Invalid, Loc, did_you_mean, one_of, quote, show
 from asyncroute.core import coercion
 
+STEPS: dict[str, type[Step]] = {**PLAIN, Deidentify.KIND: Deidentify}
 SHORTEST_SECRET = 16
 _NEED_SECRET = ("shift_dates", "new_uids")
 
@@ -104,7 +108,23 @@ def read_transform(
     for n, step in enumerate(found.steps):
         if step.KIND in _NEED_SECRET and found.secret is None and found.secret_file is None:
             report((*loc, "steps", n, step.KIND), 'needs "secret" or "secret_file" in its transform')
+        if isinstance(step, Deidentify):
+            _check_private(found.secret_file, loc, n, report)
+            if found.record:
+                report((*loc, "record"), 'cannot be true beside "deidentify": it would keep what is removed')
     return found
+
+
+def _check_private(path: Path | None, loc: Loc, number: int, report: Report) -> None:
+    """Whoever knows the secret of pseudonyms can find out whose they are."""
+    if path is None:
+        text = 'needs "secret_file" in its transform; "asyncroute secret FILE" makes one'
+        report((*loc, "steps", number, Deidentify.KIND), text)
+        return
+    try:
+        secrets.read_private(path)
+    except Invalid as invalid:
+        report((*loc, "secret_file"), str(invalid))
 
 
 def _read_step(
@@ -134,7 +154,24 @@ def _read_step(
 def _not_one(value: Mapping[str, object], kinds: list[str]) -> str:
     if kinds:
         return f"is {' and '.join(map(quote, kinds))} in one: write a step for each"
-    options = {"to", "with", "from", "once", "everywhere", "size", "file", "default", "missing", "vr", "old", "days"}
+    options = {
+        "to",
+        "with",
+        "from",
+        "once",
+        "everywhere",
+        "size",
+        "file",
+        "default",
+        "missing",
+        "vr",
+        "old",
+        "days",
+        "retain",
+        "dates",
+        "descriptors",
+        "burned_in",
+    }
     unknown = next((key for key in value if key not in options), None)
     if unknown is None:
         return f"does not say what to do: {one_of(STEPS)}"

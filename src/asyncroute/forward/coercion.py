@@ -28,7 +28,7 @@ from asyncroute.forward.reading import Readers, unreadable
 from asyncroute.forward.rewritten import RewrittenReading, Writing, measured, writing
 from asyncroute.forward.sent import sent_as
 from asyncroute.link.processes import Call, Failed, NotStarted, Processes
-from asyncroute.transform.base import Edited, Facts, Header, Refused, Tail, Transform
+from asyncroute.transform.base import Edited, Facts, Header, Link, Refused, Tail, Transform
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,34 @@ class Outgoing:
         return RewrittenReading(readers, self._write, self.size)
 
 
+class Crosswalk(Protocol):
+    """The way back from pseudonyms (``journal.crosswalk``)."""
+
+    def knows(self, links: Sequence[Link]) -> bool:
+        """Whether all are kept already; at once."""
+        ...
+
+    def keep(self, links: Sequence[Link]) -> None:
+        """They are durable when it returns. Blocks. Raises ``StorageFault``, ``OurFault``."""
+        ...
+
+
+class NoCrosswalk:
+    """Where nothing is de-identified."""
+
+    def knows(self, links: Sequence[Link]) -> bool:
+        """See ``Crosswalk``."""
+        return not links
+
+    def keep(self, links: Sequence[Link]) -> None:
+        """See ``Crosswalk``."""
+        raise StorageFault("there is none")
+
+
+class Unkept(AsyncrouteError):
+    """The way back from an image's pseudonyms cannot be kept now, so the image waits."""
+
+
 Done = Callable[[Outgoing | Outcome], None]
 
 
@@ -100,8 +128,15 @@ class Gone:
 class Coercions:
     """See module. One for all destinations; on the loop's thread, but for ``now``."""
 
-    def __init__(self, readers: Readers, processes: Processes, edited_of: Callable[[Any], Edited]) -> None:
+    def __init__(
+        self,
+        readers: Readers,
+        processes: Processes,
+        edited_of: Callable[[Any], Edited],
+        crosswalk: Crosswalk | None = None,
+    ) -> None:
         """``edited_of``: reads what a worker process says (``transform.remote``)."""
+        self.crosswalk: Crosswalk = crosswalk or NoCrosswalk()
         self.by_route: Mapping[str, Transform] = {}
         """Empty where nothing is transformed: then nothing here is asked."""
         self.refused: Counter[str] = Counter()
@@ -139,12 +174,21 @@ class Coercions:
             header, facts = header_of(delivery, head), facts_of(delivery)
             remote = self._remotes.get(delivery.route)
             edited = _applied(transform, header, facts) if remote is None else self._wait(remote.call(header, facts))
-            return Rewrite(self, delivery, transform, head, header, edited)
+            return Rewrite(self, delivery, transform, head, header, self.kept(edited))
         except (Refused, AsyncrouteError) as wrong:
             return self.outcome(delivery, transform, wrong)
 
     def _wait(self, call: Call) -> Edited:
         return self._edited_of(asyncio.run_coroutine_threadsafe(self._processes.run(call), self._loop).result())
+
+    def kept(self, edited: Edited) -> Edited:
+        """The same, when the way back from its pseudonyms is durable. Blocks; raises ``Unkept``."""
+        if not self.crosswalk.knows(edited.links):
+            try:
+                self.crosswalk.keep(edited.links)
+            except AsyncrouteError as fault:
+                raise Unkept(f"the crosswalk cannot be written: {fault}") from fault
+        return edited
 
     def remote(self, route: str) -> Remote | None:
         """For worker processes, if the route's transform is not quick."""
@@ -165,7 +209,7 @@ class Coercions:
         """What follows for the delivery."""
         if isinstance(wrong, StorageFault):
             return unreadable(wrong)
-        if isinstance(wrong, NotStarted):
+        if isinstance(wrong, NotStarted | Unkept):
             return Outcome(Kind.IMAGE_RETRY, str(wrong), delay=AGAIN, loud=True, ours=True)
         text = wrong.reason if isinstance(wrong, Refused) else str(wrong)
         if not text.startswith(tuple(transform.name.split(" + "))):
@@ -178,9 +222,12 @@ class Coercions:
 
 
 class Rewrite:
-    """What a file is made of: the new ``header`` (plain), UIDs (``sent``), and ``write``, which makes the data set."""
+    """What a file is made of: the new ``header`` (plain), UIDs (``sent``), and ``write``, which makes the data set.
 
-    __slots__ = ("header", "sent", "write")
+    ``anonymous``: nothing in the file may say where it is from.
+    """
+
+    __slots__ = ("anonymous", "header", "sent", "write")
 
     def __init__(
         self,
@@ -192,6 +239,7 @@ class Rewrite:
         edited: Edited,
     ) -> None:
         self.header = edited.data
+        self.anonymous = edited.anonymous
         self.sent = sent_as(delivery, transform.name, edited)
         self.write = writing(coercions.readers.spool, delivery, head, transform, original, edited)
 
@@ -250,6 +298,12 @@ class Preparing:
         return None
 
     def _with_edited(self, edited: Edited) -> Outgoing | Outcome | None:
+        if self._coercions.crosswalk.knows(edited.links):
+            return self._with_kept(edited)
+        self._in_thread(partial(self._coercions.kept, edited), partial(self._go_on, step=self._with_kept))
+        return None
+
+    def _with_kept(self, edited: Edited) -> Outgoing | Outcome | None:
         head, delivery = self._head, self._delivery
         assert head is not None
         sent = sent_as(delivery, self._transform.name, edited)

@@ -267,7 +267,8 @@ class FolderForwarder:
 
     def _copy(self, delivery: Delivery, temporary: Path) -> _Data:
         """Write the file of what was received."""
-        with self._new_file(delivery, delivery.sop_class_uid, delivery.sop_instance_uid, temporary) as file:
+        titles = delivery.calling_aet, delivery.called_aet
+        with self._new_file(delivery, delivery.sop_class_uid, delivery.sop_instance_uid, titles, temporary) as file:
             digest = xxhash.xxh3_64()
             for offset in range(0, delivery.size, PIECE):
                 length = min(PIECE, delivery.size - offset)
@@ -279,7 +280,8 @@ class FolderForwarder:
 
     def _copy_made(self, delivery: Delivery, made: Rewrite, temporary: Path) -> _Data:
         """Write the file of what a transform has made of it."""
-        with self._new_file(delivery, made.sent.sop_class_uid, made.sent.sop_instance_uid, temporary) as file:
+        sent, titles = made.sent, ("", "") if made.anonymous else (delivery.calling_aet, delivery.called_aet)
+        with self._new_file(delivery, sent.sop_class_uid, sent.sop_instance_uid, titles, temporary) as file:
             digest, size = xxhash.xxh3_64(), 0
             while not made.write.ended:
                 piece = made.write.next()
@@ -290,16 +292,16 @@ class FolderForwarder:
 
     @contextlib.contextmanager
     def _new_file(
-        self, delivery: Delivery, sop_class_uid: str, sop_instance_uid: str, temporary: Path
+        self, delivery: Delivery, sop_class_uid: str, sop_instance_uid: str, titles: tuple[str, str], temporary: Path
     ) -> Iterator[BinaryIO]:
-        """A file with File Meta, which is durable afterwards."""
+        """A file with File Meta, which is durable afterwards. ``titles``: the sender's and ours; empty: not told."""
         meta = build_meta(
             sop_class_uid,
             sop_instance_uid,
             delivery.transfer_syntax,
-            source_aet=delivery.calling_aet,
-            sending_aet=delivery.calling_aet,
-            receiving_aet=delivery.called_aet,
+            source_aet=titles[0],
+            sending_aet=titles[0],
+            receiving_aet=titles[1],
             private=None,
         )
         # After a crash it may be another name of the finished file: never write into it.

@@ -52,13 +52,32 @@ class Change(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """What stands for an original value in an image that was de-identified.
+
+    Whoever sends the image makes its links durable first, so that a person can find the way back. ``kind``: one of
+    ``patient``, ``name``, ``study``, ``accession``, ``shift`` (the days by which a patient's dates were moved).
+    """
+
+    kind: str
+    original: str
+    pseudonym: str
+
+
+@dataclass(frozen=True, slots=True)
 class Edited:
-    """What ``apply`` made: the header to send instead."""
+    """What ``apply`` made: the header to send instead.
+
+    ``links``: to be durable before it is sent. ``anonymous``: nothing else that goes out with it, such as File Meta,
+    may say where it is from (PS3.15 §E.1.1).
+    """
 
     data: bytes | memoryview
     sop_class_uid: str
     sop_instance_uid: str
     changes: tuple[Change, ...] = ()
+    links: tuple[Link, ...] = ()
+    anonymous: bool = False
 
 
 class Refused(Exception):

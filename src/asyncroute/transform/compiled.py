@@ -12,6 +12,7 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from asyncroute.core.coercion import Coercion, Delete, Fact, Function, Target
+from asyncroute.core.deidentification import Deidentify
 from asyncroute.transform.base import Edited, Facts, Header, Refused, Tail
 from asyncroute.transform.deflated import Rewriting
 from asyncroute.transform.editing import Editing
@@ -54,7 +55,8 @@ class Compiled:
         self._last = max(self._last, recorded)
         self._drops = tuple(drops for spec in specs if (drops := _drops(spec)) is not None)
         self.shapes = Shapes()
-        self._system = next((each.system for each in self.coercions if each.record), None)
+        anonymous = any(isinstance(spec, Deidentify) for spec in specs)  # then nothing of what was may be recorded
+        self._system = None if anonymous else next((each.system for each in self.coercions if each.record), None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return compiled, (self.coercions,)
@@ -69,7 +71,7 @@ class Compiled:
 
     def _apply(self, view: memoryview, header: Header, facts: Facts) -> Edited:
         top = self._read(view, header.transfer_syntax)
-        editing = Editing(top, facts, header.transfer_syntax)
+        editing = Editing(top, facts, header)
         for coercion, label, run in self._steps:
             editing.coercion = coercion
             editing.label = label
@@ -82,8 +84,10 @@ class Compiled:
         return Edited(
             data,
             _uid(top, _SOP_CLASS, header.sop_class_uid),
-            _uid(top, _SOP_INSTANCE, header.sop_instance_uid),
+            _uid(top, _SOP_INSTANCE, editing.sop_instance_uid),
             tuple(editing.changes),
+            editing.links,
+            editing.anonymous,
         )
 
     def _read(self, view: memoryview, transfer_syntax: str) -> Level:

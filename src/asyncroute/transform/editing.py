@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from asyncroute.core.coercion import Coercion, Fact, Function, Target, Template
 from asyncroute.core.paths import Path
 from asyncroute.transform import fits, text
-from asyncroute.transform.base import Change, Facts, Refused
+from asyncroute.transform.base import Change, Facts, Header, Link, Refused
 from asyncroute.transform.level import Entry, Level
 from asyncroute.wire.elements import tag_text
 from asyncroute.wire.values import dictionary_vr, texts_of
@@ -32,12 +32,20 @@ Place = tuple[Level, int, str]
 class Editing:
     """One header on its way through all steps. `label`: the step that runs, for people."""
 
-    __slots__ = ("big", "changes", "coercion", "facts", "label", "omitted", "top", "transfer_syntax")
+    __slots__ = (
+        *("anonymous", "big", "changes", "coercion", "facts", "header", "label", "links", "omitted"),
+        *("sop_instance_uid", "top", "transfer_syntax"),
+    )
 
-    def __init__(self, top: Level, facts: Facts, transfer_syntax: str) -> None:
+    def __init__(self, top: Level, facts: Facts, header: Header) -> None:
         self.top = top
         self.facts = facts
-        self.transfer_syntax = transfer_syntax
+        self.header = header
+        self.transfer_syntax = header.transfer_syntax
+        self.sop_instance_uid = header.sop_instance_uid
+        """Of the image that is made, where it does not say so itself."""
+        self.links: tuple[Link, ...] = ()
+        self.anonymous = False
         self.coercion = _NONE
         self.label = ""
         self.changes: list[Change] = []

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from asyncroute.core import coercion
-from asyncroute.transform import dates, python, structure, texts, uids
+from asyncroute.core.deidentification import Deidentify
+from asyncroute.transform import dates, deidentify, python, structure, texts, uids
 from asyncroute.transform.editing import Editing
 from asyncroute.transform.tail import Drops
 
@@ -45,6 +46,7 @@ KINDS: dict[type[Any], Kind] = {
     coercion.ShiftDates: Kind(dates.dates_step, deep=True),
     coercion.NewUids: Kind(uids.uids_step, deep=True),
     coercion.Python: Kind(python.python_step, deep=True),
+    Deidentify: Kind(deidentify.deidentify_step, deep=True, drops=deidentify.dropped_behind),
 }
 
 

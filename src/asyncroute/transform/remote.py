@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from asyncroute.link.processes import Call, Lasting, Raised
-from asyncroute.transform.base import Change, Edited, Facts, Header, Refused, Transform
+from asyncroute.transform.base import Change, Edited, Facts, Header, Link, Refused, Transform
 
 _FUNCTION = f"{__name__}:apply"
 _NONSENSE = Raised("TypeError", "its worker process answered nonsense", "")
@@ -44,10 +44,11 @@ def edited_of(answer: Any) -> Edited:
     try:
         if "refused" in answer:
             raise Refused(str(answer["refused"]), answer["drop"] is True)
-        data, sop_class_uid, sop_instance_uid, changes = answer["edited"]
+        data, sop_class_uid, sop_instance_uid, changes, links, anonymous = answer["edited"]
         if not isinstance(data, memoryview):
             raise _NONSENSE
-        return Edited(data, str(sop_class_uid), str(sop_instance_uid), tuple(Change(*it) for it in changes))
+        told = tuple(Change(*it) for it in changes), tuple(Link(*it) for it in links)
+        return Edited(data, str(sop_class_uid), str(sop_instance_uid), *told, anonymous is True)
     except (TypeError, ValueError, KeyError):
         raise _NONSENSE from None
 
@@ -58,7 +59,9 @@ def apply(transform: bytes, data: memoryview, about: list[Any], facts: list[Any]
         edited = _unpacked(transform).apply(Header(data, *about), Facts(*facts))
     except Refused as refused:
         return {"refused": refused.reason, "drop": refused.drop}
-    return {"edited": [edited.data, edited.sop_class_uid, edited.sop_instance_uid, edited.changes]}
+    links = [[link.kind, link.original, link.pseudonym] for link in edited.links]
+    told = [edited.changes, links, edited.anonymous]
+    return {"edited": [edited.data, edited.sop_class_uid, edited.sop_instance_uid, *told]}
 
 
 @lru_cache(64)

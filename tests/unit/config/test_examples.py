@@ -10,9 +10,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from asyncroute.cli.cases import run
-from asyncroute.config import Config, DicomDestination, FolderDestination, compile_routes, load
+from asyncroute.config import Config, DicomDestination, FolderDestination, compile_routes, load, secrets
 from asyncroute.config.advice import advice
 from asyncroute.config.titles import titles_of
+from asyncroute.core.deidentification import Deidentify
 from asyncroute.core.model import Source, Wait
 from asyncroute.core.outcomes import Action, Kind, classify
 from tests.unit.parts import delivery
@@ -29,6 +30,7 @@ def folder(tmp_path: Path) -> Path:
     (copy / "certs").mkdir()
     for name in CERTIFICATES:
         (copy / "certs" / name).touch()
+    secrets.create(copy / "research.secret")
     return copy
 
 
@@ -194,3 +196,13 @@ def test_an_example_passes_its_own_tests_and_nothing_is_odd_about_it(path: Path,
 @pytest.mark.parametrize("name", ["one-site", "no-accession-number", "tested-rules"])
 def test_these_have_tests(folder: Path, name: str) -> None:
     assert len(example(folder, name).cases) >= 2
+
+
+def test_deidentify(folder: Path) -> None:
+    config = example(folder, "deidentify")
+    (care, study) = config.routes
+    assert config.coercions(care) == ()
+    (coercion,) = config.coercions(study)
+    assert coercion.steps == (Deidentify(frozenset({"patient"}), "shift"),)
+    assert destinations(config, {0x00080060: ("CT",)}) == ["archive", "research"]
+    assert destinations(config, {0x00080060: ("US",)}) == ["archive"]
