@@ -24,6 +24,7 @@ from asyncroute.core.model import RouteHit, Selection
 from asyncroute.core.states import OPEN, DeliveryState
 from asyncroute.core.told import QueueRow
 from asyncroute.journal.base import Discard, Event, Hold, Redirect, Release, Reroute, Retry, SendNow
+from asyncroute.route import BY_HAND
 from asyncroute.status import snapshot, story
 
 if TYPE_CHECKING:
@@ -39,9 +40,6 @@ AT_ONCE = 10_000
 
 CATCH_UP = 1.0
 """Seconds that a question waits for results that are not yet in the journal."""
-
-BY_HAND = "(by hand)"
-"""Stands for the route of an image that no route matched and that a person sends all the same."""
 
 
 def selection(what: dict[str, Any], states: tuple[DeliveryState, ...]) -> Selection:

@@ -92,11 +92,17 @@ class Admission:
 
     def offer(self, received: Received) -> None:
         """Route and commit; or refuse."""
+        self.offer_to(received, "")
+
+    def offer_to(self, received: Received, target: str) -> None:
+        """The same; ``target``: a person's word that it goes to this destination or group only."""
         instance, image = received.instance, received.image
         if self.free_bytes < 0:  # what is left on a full disk is for results, which free space
             self._turn_away(received, dimse.OUT_OF_RESOURCES, "storage full")
             return
         hits = self.router.route(instance, image, received.head)
+        if target:
+            hits = self.router.only(instance, hits, target)
         if not hits and not self._unrouted(received):
             return
         full = self._queue.full(hits)

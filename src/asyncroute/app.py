@@ -17,10 +17,14 @@ import ssl
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from functools import partial
+from time import time
 from typing import Any
 
 from asyncroute import administer
 from asyncroute.admit import Admission, free_space
+from asyncroute.archive.replays import Replays
+from asyncroute.archive.room import Archive
 from asyncroute.commit import Committer
 from asyncroute.config import Config, compile_routes
 from asyncroute.config.groups import choosing
@@ -34,7 +38,8 @@ from asyncroute.forward.coercion import Coercions
 from asyncroute.forward.conversions import Conversions, ConvertedSpool
 from asyncroute.forward.dicom import Means
 from asyncroute.forward.reading import Readers
-from asyncroute.journal.base import Complete
+from asyncroute.journal.archive import ArchiveIndex
+from asyncroute.journal.base import Complete, Event
 from asyncroute.journal.crosswalk import Crosswalk
 from asyncroute.journal.pruning import keep_pruned
 from asyncroute.journal.reader import MAX_AHEAD, SqliteReader
@@ -54,7 +59,7 @@ from asyncroute.queue.proof import Proofs
 from asyncroute.queue.scheduler import Scheduler
 from asyncroute.queue.waiting import Patience, Waiting
 from asyncroute.receive.listener import Intake, Listener
-from asyncroute.recover import Recovered, recover, tell_of
+from asyncroute.recover import Recovered, done_with, recover, tell_of
 from asyncroute.release import Releaser
 from asyncroute.reload import reload, stamps
 from asyncroute.route import Router
@@ -69,6 +74,7 @@ log = logging.getLogger(__name__)
 HOUSEKEEPING = 1.0
 STOPS = (signal.SIGTERM, signal.SIGINT)
 MOST_TOLD = 10
+REPLAY_THREADS = 2
 LAST_WORDS = 1.0
 """Seconds for A-RELEASE-RPs at the end."""
 
@@ -121,9 +127,7 @@ class App:
         self.committer = Committer(self.spool, self.journal, shared_out.files)
         self._closing.callback(self.committer.close)
         self._build_queues()
-        self.releaser = Releaser(self.spool, self.committer.release)
-        self._closing.callback(self.releaser.close)
-        self.committer.on_releasable = self.releaser.release
+        self._build_release()
         self.resolver = Resolver()
         self._closing.callback(self.resolver.close)
         self.negotiators = self._pool(2, "negotiate")
@@ -159,6 +163,62 @@ class App:
 
     def _almost_full(self) -> bool:
         return self.admission.free_bytes < self.admission.min_free
+
+    def _build_release(self) -> None:
+        self._closing.callback(self.close_archive)
+        self.releaser = Releaser(self.spool, self.committer.release)
+        self._closing.callback(self.releaser.close)
+        self.releaser.remember = partial(done_with, self.journal)
+        self.committer.on_releasable = self.releaser.release
+        self.archive: Archive | None = None
+        self.replays: Replays | None = None
+        self._index = self.archive_index(self.config)
+
+    def archive_index(self, config: Config) -> ArchiveIndex | None:
+        """The index of an archive that ``config`` has and that does not run yet, open.
+
+        Raises:
+            StorageFault: it cannot be used.
+        """
+        if config.archive is None or self.archive is not None:
+            return None
+        return ArchiveIndex.open(config.node.data_dir, config.node.durability)
+
+    def change_archive(self, config: Config, index: ArchiveIndex | None) -> None:
+        """Keep what is done with as ``config`` says, from now on. ``index``: see ``archive_index``."""
+        terms = config.archive.terms if config.archive is not None else None
+        if terms is None:
+            self.releaser.keeping = None
+            self.close_archive(wait=False)
+        elif self.archive is not None:
+            self.archive.change(terms)
+        elif index is not None:
+            self._index = index
+            self.releaser.keeping = self.archive = Archive(index, self.spool, terms, config.node.durability)
+            self.archive.start()
+            self.replays = self._replays(self.archive)
+            self.replays.start()
+
+    def _replays(self, archive: Archive) -> Replays:
+        def known(name: str) -> bool:
+            return self.config.destination(name) is not None or any(name == g.name for g in self.config.groups)
+
+        def record(number: int, text: str) -> None:
+            self.committer.record(Event(time(), "replayed", text, number))
+
+        readers = self._pool(REPLAY_THREADS, "replay")
+        return Replays(archive.index, self.spool, archive.folder_of, self.admission, known, record, readers)
+
+    def close_archive(self, wait: bool = True) -> None:
+        """End it. Idempotent."""
+        archive, self.archive = self.archive, None
+        index, self._index = self._index, None
+        if self.replays is not None:
+            self.replays.halt()
+        if archive is not None:
+            archive.close(wait)
+        if index is not None:
+            index.close()
 
     def _build_queues(self) -> None:
         settler = Settler(self.committer)
@@ -252,6 +312,7 @@ class App:
         self.scheduler.begin(counts)
         self.proofs.begin(counts.unconfirmed, *self.outlets.proof_terms(self.config))
         self.pledges.begin(self.outlets.peers(self.config))
+        self.change_archive(self.config, self._index)
         self.releaser.release(self.recovered.releasable)
         await self.waiting.begin(self.patience(self.config))
         self.deadlines.start()
@@ -315,6 +376,8 @@ class App:
     def trouble(self) -> list[str]:
         """What a person should know that no channel says, one line each."""
         found = [t for t in (self.spool.broken, self.journal.broken, self.committer.trouble) if t]
+        if self.archive is not None:
+            found += self.archive.trouble()
         if self.admission.free_bytes < self.admission.min_free:
             found.append("storage almost full: below min_free, images are refused")
         if self.journal.reserve is not None and self.journal.reserve.used:
@@ -367,6 +430,8 @@ class App:
         self.waiting.stop()
         for task in self._tasks:
             task.cancel()
+        if self.replays is not None:
+            await self.replays.stop()
         await self.intake.drain(self.config.node.drain)
         await asyncio.gather(
             self.proofs.stop(), self.pledges.stop(), *(c.stop(deadline) for c in self.scheduler.channels.values())
@@ -378,6 +443,8 @@ class App:
                 await self.committer.drained()
         except TimeoutError:
             log.error("results could not be written before the stop; their images will be sent again")
+        if self.archive is not None:
+            self.archive.halt.set()
         last = self.loop.time() + LAST_WORDS
         while self.deadlines.busy and self.loop.time() < last:
             await asyncio.sleep(0.02)

@@ -42,6 +42,16 @@ POINTS = (
     "proof-asked",
     "proof-reported",
     "proof-taken",
+    "archive-intended",
+    "archive-linked",
+    "archive-written",
+    "archive-synced",
+    "archive-named",
+    "archive-known",
+    "tier-intended",
+    "tier-moved",
+    "tier-removed",
+    "tier-ended",
 )
 
 VARIABLE = "ASYNCROUTE_CRASH"

@@ -17,6 +17,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from errno import EUCLEAN
+from itertools import islice
 from time import time
 
 from asyncroute.core.errors import StorageFault
@@ -75,6 +76,16 @@ def _rows(journal: Writer) -> Iterator[Unreleased]:
         after = rows[-1].id
 
 
+def done_with(journal: Writer, most: int) -> list[tuple[int, str]]:
+    """Up to ``most`` images that are settled and whose files are still in the spool: (instance id, path)."""
+    found = (row for row in _rows(journal) if not _needed(row))
+    return [(row.id, row.path) for row in islice(found, most)]
+
+
+def _needed(row: Unreleased) -> bool:
+    return row.pending or row.held or row.failed or row.kept
+
+
 def _merge(files: Iterator[Found], rows: Iterator[Unreleased]) -> Iterator[tuple[Found | None, Unreleased | None]]:
     """Files and rows by id, those of one id together."""
     file, row = next(files, None), next(rows, None)
@@ -92,7 +103,7 @@ def _merge(files: Iterator[Found], rows: Iterator[Unreleased]) -> Iterator[tuple
 
 def _judge_row(row: Unreleased, file: Found | None, spool: Spool, done: Recovered, lost: list[FileLost]) -> None:
     """An image that the journal has not released."""
-    if not (row.pending or row.held or row.failed or row.kept):
+    if not _needed(row):
         done.releasable.append((row.id, row.path))
         return
     wrong = _what_is_wrong(row, file, spool)

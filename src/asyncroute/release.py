@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Protocol
 
 from asyncroute.core.errors import AsyncrouteError
 from asyncroute.crashpoints import crash_point
@@ -27,19 +28,41 @@ PERIOD = 0.25
 TIDY = 0.5
 """Seconds between looks at spare files while nothing else is released."""
 
+AGAIN = 5.0
+"""Seconds until images are tried again that cannot leave."""
+
+MOST = 100_000
+"""Images that may wait here; of more the journal is asked when these are gone."""
+
 Releasable = tuple[int, str]
 """Instance id and spool path."""
 
 
+class Keeping(Protocol):
+    """Who keeps images that are done (an archive)."""
+
+    def keep(self, batch: Sequence[Releasable]) -> list[Releasable]:
+        """Keep these; those that are safe, and may leave the spool. In the releasing thread."""
+        ...
+
+
 class Releaser:
-    """See module. The loop's thread only. ``released`` is told which files are gone."""
+    """See module. The loop's thread only. ``released`` is told which files are gone.
+
+    ``keeping``: who has to have an image before it may go; None: nobody. ``remember``: up to so many images that are
+    done, from the journal; may block.
+    """
 
     def __init__(self, spool: Spool, released: Callable[[Sequence[int]], None]) -> None:
         self._spool = spool
         self._released = released
         self._loop = asyncio.get_running_loop()
         self._workers = Workers(1, "release")
+        self.keeping: Keeping | None = None
+        self.remember: Callable[[int], list[Releasable]] = lambda most: []
         self._waiting: list[Releasable] = []
+        self._forgot = False
+        self._draining = False
         self._running = False
         self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
@@ -49,7 +72,8 @@ class Releaser:
         """These images are done: release their files before long."""
         if done:
             first = not self._waiting
-            self._waiting.extend(done)
+            self._waiting.extend(done[: max(MOST - len(self._waiting), 0)])
+            self._forgot = self._forgot or len(self._waiting) >= MOST
             self._idle.clear()
             if first and not self._running:
                 self._run_in(PERIOD)
@@ -60,7 +84,8 @@ class Releaser:
         self._timer = self._loop.call_later(seconds, self._run)
 
     async def drained(self) -> None:
-        """Wait until all that was given has been removed, and no spare file is left."""
+        """Wait until all that was given has been removed, and no spare file is left; what cannot leave now stays."""
+        self._draining = True
         if self._timer is not None:
             self._timer.cancel()
             self._run()
@@ -81,34 +106,50 @@ class Releaser:
             return
         batch, self._waiting = self._waiting, []
         self._running = True
-        self._workers.submit(partial(self._release, batch), self._ran)
+        self._workers.submit(partial(self._release, batch, self.keeping), self._ran)
 
-    def _release(self, batch: list[Releasable]) -> list[int]:
-        """In the thread; the ids whose files are gone."""
-        gone = []
-        for instance_id, path in batch:
+    def _release(self, batch: list[Releasable], keeping: Keeping | None) -> tuple[list[int], list[Releasable]]:
+        """In the thread; the ids whose files are gone, and what has to stay for now."""
+        gone: list[int] = []
+        kept = batch if keeping is None else keeping.keep(batch)
+        leave = self._spool.release if keeping is None else self._spool.remove  # it may be the archive's file, too
+        for instance_id, path in kept:
             try:
-                self._spool.release(path)
+                leave(path)
             except AsyncrouteError as error:
                 log.error("file not removed: %s", error)
             else:
                 crash_point("file-removed")
                 gone.append(instance_id)
         self._spool.tidy()
-        return gone
+        safe = set(kept) if len(kept) < len(batch) else None
+        return gone, [each for each in batch if each not in safe] if safe is not None else []
 
-    def _ran(self, gone: list[int] | None, error: Exception | None) -> None:
+    def _ran(self, done: tuple[list[int], list[Releasable]] | None, error: Exception | None) -> None:
         self._running = False
+        gone, left = done or ([], [])
         if error is not None:
             log.error("files not removed", exc_info=error)
-        elif gone:
+        if gone:
             self._released(gone)
+        if left and not self._draining:
+            self._waiting[:0] = left
         if self._waiting:
-            self._run_in(PERIOD)
+            self._run_in(AGAIN if left else PERIOD)
+        elif self._forgot and not self._draining:
+            self._forgot = False
+            self._running = True
+            self._workers.submit(partial(self.remember, MOST), self._remembered)
         else:
             self._idle.set()
             if self._spool.spare_files:
                 self._run_in(TIDY)
+
+    def _remembered(self, done: list[Releasable] | None, error: Exception | None) -> None:
+        if error is not None:
+            log.error("files of images that are done stay until the next start", exc_info=error)
+        self._ran(([], []), None)
+        self.release(done or [])
 
 
 def _finished(future: asyncio.Future[None], error: Exception | None) -> None:

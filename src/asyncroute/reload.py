@@ -56,7 +56,13 @@ def reload(app: App) -> list[str]:
     changes += [f"{place}: other certificates, keys or users in its files" for place in renewed]
     validities = certificates.validities(new.certificates)
     guards = [app.guards(settings) for settings in new.listeners]
-    listeners = _listeners(app, new, guards)
+    index = app.archive_index(new)
+    try:
+        listeners = _listeners(app, new, guards)
+    except BaseException:
+        if index is not None:
+            index.close()
+        raise
     _change_listeners(app, new, listeners, guards)
     app.processes.renew()
     app.outlets.change_transforms(new, transforms)
@@ -67,6 +73,7 @@ def reload(app: App) -> list[str]:
     app.stamps, app.certificates = seen, validities
     app.admission.router = Router(table, app.groups.addressed)
     app.admission.unrouted, app.admission.min_free = new.node.unrouted, new.node.min_free
+    app.change_archive(new, index)
     app.config = new
     log.info("configuration reloaded: %s", "; ".join(changes) or "nothing changed")
     return changes
@@ -150,7 +157,7 @@ def _named_changes(old: Config, new: Config) -> list[str]:
         ("transform", old.transforms, new.transforms),
         ("listener", {x.label: x for x in old.listeners}, {x.label: x for x in new.listeners}),
         ("peer", {p.ae_title: p for p in old.peers}, {p.ae_title: p for p in new.peers}),
-        ("table", {"node": old.node}, {"node": new.node}),
+        ("table", {"node": old.node, "archive": old.archive}, {"node": new.node, "archive": new.archive}),
     ):
         found += [f"{kind} {n}: removed" for n in was if n not in now]
         found += [f"{kind} {n}: added" for n in now if n not in was]

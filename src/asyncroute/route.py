@@ -24,6 +24,9 @@ STUDY, SERIES, PATIENT_ID, ACCESSION, MODALITY = 0x0020000D, 0x0020000E, 0x00100
 LONGEST = 256
 """Characters of a fact that the journal keeps: four times what the longest of them may have."""
 
+BY_HAND = "(by hand)"
+"""Stands for the route of an image that no route sends where a person sends it."""
+
 KEPT_HEADER = 32 << 10
 """Bytes of a header that the journal keeps at most."""
 
@@ -138,6 +141,18 @@ class Router:
             return found, scan.odd
         nested = self._nested(instance, None, head, whole)
         return found | dict[Key, tuple[str, ...]](nested.values.items()), scan.odd or nested.odd
+
+    def only(self, instance: Instance, hits: tuple[RouteHit, ...], target: str) -> tuple[RouteHit, ...]:
+        """Those of ``hits`` that lead to the destination or group ``target``; where none does, it goes there directly.
+
+        They are the instance's hits from now on, and it is not held.
+        """
+        found = tuple(h for h in hits if target == h.destination or any(target == group for group, _ in h.groups))
+        if not found:
+            found = (RouteHit(BY_HAND, target),)
+            found = found if self._address is None else self._address(instance, found)
+        instance.hits, instance.hold_reason = found, None
+        return found
 
     def _learn(self, scan: Scan) -> _Facts:
         facts = _Facts(scan)

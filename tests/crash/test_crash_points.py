@@ -30,7 +30,10 @@ OF_GROUPS = ("move-written", "move-committed")
 OF_PROOF = ("proof-unasked", "proof-asked", "proof-reported", "proof-taken")
 """Only passed where a destination proves its deliveries: tests/interop/test_commitment.py."""
 
-POINTS = [point for point in crash_points() if point not in (*OF_GROUPS, *OF_PROOF)]
+OF_ARCHIVE = ("archive-", "tier-")
+"""Beginnings of those that are only passed with an archive: test_archive.py."""
+
+POINTS = [p for p in crash_points() if p not in (*OF_GROUPS, *OF_PROOF) and not p.startswith(OF_ARCHIVE)]
 
 KILLS = [3, pytest.param(50, marks=pytest.mark.long)]
 

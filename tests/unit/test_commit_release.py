@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from asyncroute import release
 from asyncroute.core.model import Selection, Settlement
 from asyncroute.core.states import DeliveryState
 from asyncroute.journal.base import Discard
+from asyncroute.recover import done_with
 from asyncroute.spool import spare
 from tests.unit.committing import committing, result
 from tests.unit.parts import on_loop, settle_loop, until
@@ -149,5 +152,43 @@ def test_an_orderly_stop_leaves_no_spare_file(tmp_path: Path, monkeypatch: pytes
             await until(lambda: bench.spool.spare_files == 3, "the releases")
             await bench.releaser.drained()
             assert (bench.spool.spare_files, bench.files()) == (0, {})
+
+    body()
+
+
+class Keeper:
+    """Keeps what it is told to, and remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.open = False
+        self.asked: list[int] = []
+
+    def keep(self, batch: Sequence[release.Releasable]) -> list[release.Releasable]:
+        self.asked += [number for number, _ in batch]
+        return list(batch) if self.open else []
+
+
+def test_nothing_goes_that_is_not_kept_and_more_than_fits_in_memory_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(release, "MOST", 3)
+    monkeypatch.setattr(release, "AGAIN", 0.02)
+
+    @on_loop
+    async def body() -> None:
+        async with committing(tmp_path) as bench:
+            keeper = Keeper()
+            bench.releaser.keeping = keeper
+            bench.releaser.remember = partial(done_with, bench.journal)
+            bench.admit(8)
+            await bench.answered(8)
+            for number in range(1, 9):
+                bench.committer.settle(result(number))
+            await until(lambda: len(keeper.asked) > 6, "it is asked again")
+            assert len(bench.files()) == 8
+            assert set(keeper.asked) <= set(range(1, 9))
+            keeper.open = True
+            await until(lambda: not bench.files(), "all are gone")
+            assert set(keeper.asked) == set(range(1, 9))
 
     body()

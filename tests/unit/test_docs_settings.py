@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from asyncroute.config import destinations, groups, listeners, model
+from asyncroute.config import archive, destinations, groups, listeners, model
 from asyncroute.config.cases import Case
 from asyncroute.config.peers import Peer
 from asyncroute.config.steps import Step, Upper
@@ -36,6 +36,9 @@ SECTIONS: dict[str, type[Table]] = {
     "[[peer]]": Peer,
     "[transform.NAME]": Transform,
     "[[test]]": Case,
+    "[archive]": archive.Archive,
+    "[[archive.tiers]]": archive.Tier,
+    "[archive.tiers.move_in]": archive.MoveIn,
 }
 LEAST: Mapping[type[Table], Mapping[str, Any]] = {
     listeners.TlsServer: {"certificate": "c.pem", "key": "k.pem"},
@@ -47,10 +50,14 @@ LEAST: Mapping[type[Table], Mapping[str, Any]] = {
     Peer: {"ae_title": "A", "host": "h", "port": 104},
     Transform: {"steps": [Upper(upper="Modality")]},
     Case: {"name": "n", "given": {}, "expect": {"held": True}},
+    archive.Archive: {"tiers": [{"path": "p"}]},
+    archive.Tier: {"path": "p"},
 }
 WITH: Mapping[tuple[type[Table], str], Mapping[str, Any]] = {
     (listeners.TlsServer, "require_client"): {"client_ca": "ca.pem"},
     (listeners.TlsServer, "bind_ae"): {"client_ca": "ca.pem"},
+    (archive.MoveIn, "at"): {"older_than": "1d"},
+    **{(archive.MoveIn, key): {"at": "02:00"} for key in ("below_free", "older_than", "hours", "bandwidth")},
     **{(model.Route, key): {"when": "complete"} for key in ("complete", "quiet", "at_latest", "late")},
 }
 KEYS = [(title, cells) for title in SECTIONS for cells in rows(own_section("configuration.md", title))]

@@ -8,7 +8,7 @@ import typer
 
 from asyncroute.cli import output
 
-COMMANDS = ("batch", "watch", "archive", "replay")
+COMMANDS = ("batch", "watch")
 _ANYTHING = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 

@@ -64,8 +64,12 @@ def lines(report: Report) -> list[str]:
         (report.known, "orphans are known to be dealt with and were set aside"),
     )
     said += [f"{count} {text}" for count, text in counts if count]
+    if report.archived is not None:
+        said.append(f"new index of the archive: {report.archived} images")
+    if report.strange:
+        said.append(f"{report.strange} files in the archive are no whole images and stay as they are")
     if report.evidence:
         said.append(f"evidence: {report.evidence}")
-    if not report.reason and not report.orphans and not report.damaged and not report.known:
+    if not report.reason and not report.orphans and not report.damaged and not report.known and report.archived is None:
         said.append("there are no orphans: nothing to do")
     return said

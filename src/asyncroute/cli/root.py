@@ -14,6 +14,7 @@ import typer
 
 from asyncroute import __version__
 from asyncroute.cli import (
+    archive,
     check,
     demo,
     echo,
@@ -64,6 +65,7 @@ for module in (
 ):
     module.add_to(app)
 queue.add_to(app)
+archive.add_to(app)
 user.add_to(app)
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from asyncroute.config.archive import Archive, check_archive
 from asyncroute.config.cases import Case, compile_case
 from asyncroute.config.codecs import check_codecs
 from asyncroute.config.conditions import compile_route
@@ -37,6 +38,7 @@ class Parts:
     """What could be read of a file: tables with their index in it, and the names that the unreadable ones have."""
 
     node: Node | None = None
+    archive: Archive | None = None
     listeners: list[tuple[int, Listener]] = field(default_factory=list)
     destinations: list[tuple[int, Destination]] = field(default_factory=list)
     groups: list[tuple[int, Group]] = field(default_factory=list)
@@ -64,6 +66,9 @@ def check(parts: Parts, report: Report) -> None:
     _check_proof(parts, report)
     check_codecs(parts.destinations, report)
     _check_cases(parts, report)
+    if parts.archive is not None:
+        folders = [(d.name, d.path) for _, d in parts.destinations if isinstance(d, FolderDestination)]
+        check_archive(parts.archive, parts.node.data_dir if parts.node else None, folders, report)
 
 
 # --- Listeners -------------------------------------------------------------------------------------------------------

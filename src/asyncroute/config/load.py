@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from asyncroute.config.archive import Archive
 from asyncroute.config.cases import Case
 from asyncroute.config.check import Parts, check
 from asyncroute.config.destinations import DESTINATION_KINDS, LATER_KINDS, Destination, FolderDestination
@@ -36,8 +37,9 @@ DEFAULT_FILE = "asyncroute.toml"
 DEFAULT_DATA = "asyncroute-data"
 
 _LARGEST_FILE = 4 << 20
-_TABLES = ("node", "listener", "destination", "group", "route", "peer", "transform", "test")
-_SINGLE = ("node", "transform")
+_SINGLE = ("node", "archive", "transform")
+_ARRAYS = ("listener", "destination", "group", "route", "peer", "test")
+_TABLES = (*_SINGLE, *_ARRAYS)
 _NEEDED = ("listener", "destination")
 _AnyTable = TypeVar("_AnyTable", bound=Table)
 
@@ -93,6 +95,7 @@ def loads(text: str, name: str = DEFAULT_FILE, path: Path | None = None) -> Conf
         peer=tuple(table for _, table in parts.peers),
         transform=parts.transforms,
         test=tuple(table for _, table in parts.cases),
+        archive=parts.archive,
         path=path,
     )
 
@@ -162,7 +165,7 @@ class _Reader:
 
     def read(self) -> Parts:
         self._check_top_level()
-        parts = Parts(node=self._node())
+        parts = Parts(node=self._single("node", Node, {}), archive=self._single("archive", Archive))
         parts.listeners = self._array("listener", Listener)
         parts.all_listeners = len(parts.listeners) == len(self._elements("listener"))
         parts.destinations = [
@@ -183,7 +186,7 @@ class _Reader:
         for key in self._raw:
             if key not in _TABLES:
                 self._problems.add((key,), unknown_key(key, _TABLES, LATER_TABLES))
-        for array in (name for name in _TABLES if name not in _SINGLE):
+        for array in _ARRAYS:
             value = self._raw.get(array, [])
             if not isinstance(value, list):
                 self._problems.add((array,), f"must be written [[{array}]], with double brackets")
@@ -199,12 +202,12 @@ class _Reader:
         named = [(n, each.get("name")) for n, each in enumerate(self._elements(array)) if isinstance(each, dict)]
         return [(n, name) for n, name in named if isinstance(name, str)]
 
-    def _node(self) -> Node | None:
-        value = self._raw.get("node", {})
+    def _single(self, key: str, model: type[_AnyTable], default: Mapping[str, Any] | None = None) -> _AnyTable | None:
+        value = self._raw.get(key, default)
         if isinstance(value, list):
-            self._problems.add(("node",), "must be written [node], with single brackets")
+            self._problems.add((key,), f"must be written [{key}], with single brackets")
             return None
-        return self._table(Node, value, ("node",))
+        return self._table(model, value, (key,)) if value is not None else None
 
     def _array(self, array: str, model: type[_AnyTable]) -> list[tuple[int, _AnyTable]]:
         tables = [(n, self._table(model, value, (array, n))) for n, value in enumerate(self._elements(array))]

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from asyncroute.config import secrets
+from asyncroute.config.archive import Archive, MoveIn, Tier
 from asyncroute.config.cases import Case
 from asyncroute.config.deidentify import Deidentify
 from asyncroute.config.destinations import Destination, DicomDestination, FolderDestination, TlsClient
@@ -141,6 +142,7 @@ class Config(Table):
     peers: tuple[Peer, ...] = Field(alias="peer", default=())
     transforms: Mapping[str, Transform] = Field(alias="transform", default_factory=dict)
     cases: tuple[Case, ...] = Field(alias="test", default=())
+    archive: Archive | None = None
     path: Path | None = None
 
     @property
@@ -191,7 +193,7 @@ class Config(Table):
 
 # --- What is known of keys besides their values ----------------------------------------------------------------------
 
-LATER_TABLES = frozenset({"archive", "watch", "http"})
+LATER_TABLES = frozenset({"watch", "http"})
 """Top-level tables whose part is not built yet."""
 
 LATER_KEYS: Mapping[type[Table], frozenset[str]] = {}
@@ -212,6 +214,9 @@ _PLACES: Mapping[type[Table], str] = {
     Peer: "[[peer]]",
     Transform: "[transform.NAME]",
     Case: "[[test]]",
+    Archive: "[archive]",
+    Tier: "a tier of [archive]",
+    MoveIn: '"move_in" of a tier',
 }
 
 

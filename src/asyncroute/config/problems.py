@@ -83,7 +83,8 @@ _EXPECTED = {
 def _unknown(model: type[Table], loc: Loc) -> str:
     table = model
     for part in loc[:-1]:
-        table = tables_of(table)[str(part)]
+        if isinstance(part, str):
+            table = tables_of(table)[part]
     later = LATER_KEYS.get(table, frozenset())
     return unknown_key(str(loc[-1]), _keys(table), later, keys_elsewhere(table))
 

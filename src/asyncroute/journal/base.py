@@ -145,9 +145,9 @@ class Event:
     """An exception worth telling (a failure, a hold, a person's action), for an image's story or a destination's.
 
     ``kind`` of an image's: "retry", "failed" and "warning" (results), "attempt" (one that is not charged), "retried",
-    "discarded", "rerouted", "released" and "routed" (a person's word), "conflict", "file-lost", "moved" (to another
-    member of a group), "confirmed" and "unconfirmed" (proof); of a destination's: "down", "up", "pause", "held",
-    "failover". Of one image and destination the last hundred are kept.
+    "discarded", "replayed", "rerouted", "released" and "routed" (a person's word), "conflict", "file-lost", "moved" (to
+    another member of a group), "confirmed" and "unconfirmed" (proof); of a destination's: "down", "up", "pause",
+    "held", "failover". Of one image and destination the last hundred are kept.
     """
 
     at: float

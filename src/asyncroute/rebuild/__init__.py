@@ -4,6 +4,8 @@ A sound journal stays, and only orphans (whole files that it does not know) are 
 or not wanted is set aside with its log, and a new one gets every whole file of the spool by the file's own facts: where
 it came from, when, how long, which checksum. Its destinations are those of the configuration's routes and those that
 the old journal still names; what that one shows to be delivered, discarded or failed stays so.
+The index of an archive that is damaged, missing or not wanted is made from the archive's files, which tell themselves
+what they are.
 Guarantees: nothing is deleted: the old journal and what is not a whole image go to ``damaged-<time>`` (UTC). A crash at
 any point loses nothing: until the new journal is in its place ``data_dir`` refuses to be opened, and the same command
 goes on. What cannot be told is sent again. In memory: a group of images at a time, and the names of orphans.
@@ -22,9 +24,10 @@ from asyncroute.journal import place
 from asyncroute.journal.examine import REBUILDING_MARK
 from asyncroute.journal.sqlite import FILE, SqliteJournal
 from asyncroute.queue.group import Groups
+from asyncroute.rebuild.archive import make_index
 from asyncroute.rebuild.orphans import Orphans
 from asyncroute.rebuild.renewal import Renewal
-from asyncroute.rebuild.report import SPOOL, Report
+from asyncroute.rebuild.report import SPOOL, Evidence, Report
 from asyncroute.recover import recover
 from asyncroute.route import Router
 from asyncroute.spool.local import LocalSpool
@@ -46,10 +49,20 @@ def rebuild(config: Config, anew: bool = False) -> Report:
     journal, spool = _open(config, anew, report)
     try:
         Orphans(journal, spool, _router(config), report).take_in()
+        _look_at_archive(config, anew, report)
     finally:
         spool.close()
         journal.close()
     return report
+
+
+def _look_at_archive(config: Config, anew: bool, report: Report) -> None:
+    try:
+        made = make_index(config, anew, Evidence(config.node.data_dir, report))
+    except OSError as error:
+        raise StorageFault(f"{error.filename}: {error.strerror}", error.errno or 0) from error
+    if made is not None:
+        report.archived, report.strange = made.images, made.strange
 
 
 def _router(config: Config) -> Router:

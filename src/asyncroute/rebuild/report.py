@@ -24,6 +24,8 @@ class Report:
     images; ``over``: deliveries known to be delivered or discarded; ``failed``: dead letters, kept or made because the
     file is damaged or missing; ``missing``: images of the old journal without a file; ``damaged``: files set aside
     because they are no whole images; ``known``: orphans set aside because the journal is done with them.
+    ``archived``: images taken into the archive's index; None: that was sound. ``strange``: files in the archive that
+    are no whole images of ours.
     """
 
     reason: str = ""
@@ -37,6 +39,8 @@ class Report:
     missing: int = 0
     damaged: int = 0
     known: int = 0
+    archived: int | None = None
+    strange: int = 0
 
 
 class Evidence:

@@ -175,6 +175,17 @@ class Spool(Protocol):
         """What a file says about itself; None if it is half-written (no facts, or not the length they say)."""
         ...
 
+    def facts_of(self, start: builtins.bytes, length: int) -> Facts | None:
+        """The same of a file elsewhere that begins with ``start`` and has ``length`` bytes; its name does not count."""
+        ...
+
+    def link(self, path: str, target: str) -> bool:
+        """Give a file ``target`` as another name; False: it is on another file system, or that knows no links.
+
+        ``OSError`` for everything else, also where there is such a name.
+        """
+        ...
+
     def last_orphan(self) -> int:
         """The highest instance id among the files that were set aside; 0: there is none."""
         ...

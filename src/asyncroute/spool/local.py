@@ -210,6 +210,15 @@ class LocalSpool:
             raise fault(error, "reading", path) from error
         return _facts(path, start, length)
 
+    @staticmethod
+    def facts_of(start: builtins.bytes, length: int) -> Facts | None:
+        """See ``Spool.facts_of``."""
+        return _facts(None, start, length)
+
+    def link(self, path: str, target: str) -> bool:
+        """See ``Spool.link``."""
+        return self._tree.link(path, target)
+
     def last_orphan(self) -> int:
         """See ``Spool.last_orphan``."""
         try:

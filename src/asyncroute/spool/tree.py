@@ -48,6 +48,7 @@ OPEN_FOLDERS = 4
 _SHARD_NAME = re.compile(r"\d{6,}", re.ASCII)
 _FILE_NAME = re.compile(r"(\d{8,})\.dcm", re.ASCII)
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 _log = logging.getLogger(__name__)
 
 
@@ -235,6 +236,16 @@ class Tree:
         except FileNotFoundError:
             pass
         self._uncount(path)
+
+    def link(self, path: str, target: str) -> bool:
+        """See ``Spool.link``."""
+        try:
+            os.link(path, target, src_dir_fd=self._root, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in NO_LINKS:
+                return False
+            raise
+        return True
 
     def move(self, path: str, target: Path | str) -> None:
         """Move a file out of the tree."""

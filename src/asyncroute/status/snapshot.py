@@ -78,6 +78,7 @@ def running(app: App) -> dict[str, Any]:
         "memory": {"used_bytes": app.memory.used, "limit_bytes": app.memory.limit},
         "process": process.figures(app.loop),
         "orphans": app.orphans.count,
+        "archive": app.archive.describe() if app.archive is not None else None,
         "trouble": app.trouble(),
     }
 

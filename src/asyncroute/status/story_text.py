@@ -31,6 +31,7 @@ _WORDS: Final = {
     "pause": "the destination pauses",
     "held": "the destination is held",
     "released": "released",
+    "replayed": "sent again",
     "failover": "its studies move",
 }
 _ENDS: Final = {"delivered": "delivered", "confirmed": "delivered", "failed": "dead letter", "discarded": "discarded"}

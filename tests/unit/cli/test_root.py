@@ -16,8 +16,26 @@ from asyncroute.cli import later, root, settings
 from tests.support.router import command, environment, run_cli
 from tests.unit.cli.running import Cli, heeding_ctrl_c, part10_files
 
-COMMANDS = ("serve", "status", "rebuild", "reload", "check", "explain", "plan", "init", "echo", "send", "demo", "why")
-GROUPS = {"queue": ("list", "retry", "discard"), "user": ("add", "remove", "list")}
+COMMANDS = (
+    "serve",
+    "status",
+    "rebuild",
+    "reload",
+    "check",
+    "explain",
+    "plan",
+    "init",
+    "echo",
+    "send",
+    "demo",
+    "why",
+    "replay",
+)
+GROUPS = {
+    "archive": ("status", "find", "move", "verify"),
+    "queue": ("list", "retry", "discard"),
+    "user": ("add", "remove", "list"),
+}
 EVERY = [(name,) for name in COMMANDS] + [(group, name) for group, names in GROUPS.items() for name in names]
 
 

@@ -13,6 +13,7 @@ from asyncroute.cli.cases import run
 from asyncroute.config import Config, DicomDestination, FolderDestination, compile_routes, load, secrets
 from asyncroute.config.advice import advice
 from asyncroute.config.titles import titles_of
+from asyncroute.core.archiving import last_moment, next_moment
 from asyncroute.core.deidentification import Deidentify
 from asyncroute.core.model import Source, Wait
 from asyncroute.core.outcomes import Action, Kind, classify
@@ -206,3 +207,15 @@ def test_deidentify(folder: Path) -> None:
     assert coercion.steps == (Deidentify(frozenset({"patient"}), "shift"),)
     assert destinations(config, {0x00080060: ("CT",)}) == ["archive", "research"]
     assert destinations(config, {0x00080060: ("US",)}) == ["archive"]
+
+
+def test_archive_tiers(folder: Path) -> None:
+    config = example(folder, "archive-tiers")
+    assert config.archive is not None
+    ssd, raid = config.archive.terms.tiers
+    assert (str(ssd.path), ssd.move_in, str(raid.path)) == ("/ssd/arc", None, "/raid/arc")
+    assert raid.move_in is not None
+    night = datetime(2026, 6, 12, 2, 0).astimezone().timestamp()
+    assert last_moment(raid.move_in.at, night + 3600) == night
+    assert next_moment(raid.move_in.at, night) == datetime(2026, 6, 13, 2, 0).astimezone().timestamp()
+    assert (raid.move_in.below_free, config.archive.terms.keep) == (50 << 30, float("inf"))
