@@ -18,19 +18,20 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
-from time import time
 from typing import Any
 
 from asyncroute import administer
 from asyncroute.admit import Admission, free_space
-from asyncroute.archive.replays import Replays
-from asyncroute.archive.room import Archive
+from asyncroute.batch.batches import BatchRoom
+from asyncroute.batch.means import Means as BatchMeans
+from asyncroute.batch.words import Words
 from asyncroute.commit import Committer
 from asyncroute.config import Config, compile_routes
 from asyncroute.config.groups import choosing
 from asyncroute.config.listeners import CLEAR_TEXT
 from asyncroute.config.listeners import Listener as ListenerSettings
 from asyncroute.core.errors import AsyncrouteError
+from asyncroute.core.model import Settlement
 from asyncroute.core.outcomes import SLOW
 from asyncroute.forward import probe
 from asyncroute.forward.association import Shared
@@ -38,12 +39,13 @@ from asyncroute.forward.coercion import Coercions
 from asyncroute.forward.conversions import Conversions, ConvertedSpool
 from asyncroute.forward.dicom import Means
 from asyncroute.forward.reading import Readers
-from asyncroute.journal.archive import ArchiveIndex
-from asyncroute.journal.base import Complete, Event
+from asyncroute.journal.base import Complete
 from asyncroute.journal.crosswalk import Crosswalk
+from asyncroute.journal.place import on_network
 from asyncroute.journal.pruning import keep_pruned
 from asyncroute.journal.reader import MAX_AHEAD, SqliteReader
 from asyncroute.journal.sqlite import SqliteJournal
+from asyncroute.keeping import Keeping
 from asyncroute.link import certificates, descriptors, tls
 from asyncroute.link.buffers import Memory
 from asyncroute.link.deadlines import Deadlines
@@ -74,7 +76,7 @@ log = logging.getLogger(__name__)
 HOUSEKEEPING = 1.0
 STOPS = (signal.SIGTERM, signal.SIGINT)
 MOST_TOLD = 10
-REPLAY_THREADS = 2
+BATCH_THREADS = 4
 LAST_WORDS = 1.0
 """Seconds for A-RELEASE-RPs at the end."""
 
@@ -130,7 +132,7 @@ class App:
         self._build_release()
         self.resolver = Resolver()
         self._closing.callback(self.resolver.close)
-        self.negotiators = self._pool(2, "negotiate")
+        self.negotiators = self.pool(2, "negotiate")
         converted = node.data_dir / "converted"
         self.readers = Readers(ConvertedSpool(self.spool, converted))
         self._closing.callback(self.readers.close)
@@ -141,7 +143,7 @@ class App:
         self.coercions = Coercions(self.readers, self.processes, edited_of, self._crosswalk())
         self._build_channels()
         router = Router(compile_routes(self.config), self.groups.addressed)
-        writers = self._pool(4, "stream")
+        writers = self.pool(4, "stream")
         self.admission = Admission(
             self.spool, self.committer, self.memory, self.scheduler, router, node.unrouted, node.min_free, writers
         )
@@ -158,67 +160,20 @@ class App:
         self._closing.callback(self.intake.identities.close)
         self.intake.services.reported = self.proofs.report
         self.intake.services.requested = self.pledges.request
-        self.control = Control(node.data_dir, administer.Administrator(self))
+        self._build_batches()
         self.admission.free_bytes = self._measure_space()
 
     def _almost_full(self) -> bool:
         return self.admission.free_bytes < self.admission.min_free
 
     def _build_release(self) -> None:
-        self._closing.callback(self.close_archive)
+        self.keeping = Keeping(self)
+        self._closing.callback(self.keeping.close)
         self.releaser = Releaser(self.spool, self.committer.release)
         self._closing.callback(self.releaser.close)
         self.releaser.remember = partial(done_with, self.journal)
         self.committer.on_releasable = self.releaser.release
-        self.archive: Archive | None = None
-        self.replays: Replays | None = None
-        self._index = self.archive_index(self.config)
-
-    def archive_index(self, config: Config) -> ArchiveIndex | None:
-        """The index of an archive that ``config`` has and that does not run yet, open.
-
-        Raises:
-            StorageFault: it cannot be used.
-        """
-        if config.archive is None or self.archive is not None:
-            return None
-        return ArchiveIndex.open(config.node.data_dir, config.node.durability)
-
-    def change_archive(self, config: Config, index: ArchiveIndex | None) -> None:
-        """Keep what is done with as ``config`` says, from now on. ``index``: see ``archive_index``."""
-        terms = config.archive.terms if config.archive is not None else None
-        if terms is None:
-            self.releaser.keeping = None
-            self.close_archive(wait=False)
-        elif self.archive is not None:
-            self.archive.change(terms)
-        elif index is not None:
-            self._index = index
-            self.releaser.keeping = self.archive = Archive(index, self.spool, terms, config.node.durability)
-            self.archive.start()
-            self.replays = self._replays(self.archive)
-            self.replays.start()
-
-    def _replays(self, archive: Archive) -> Replays:
-        def known(name: str) -> bool:
-            return self.config.destination(name) is not None or any(name == g.name for g in self.config.groups)
-
-        def record(number: int, text: str) -> None:
-            self.committer.record(Event(time(), "replayed", text, number))
-
-        readers = self._pool(REPLAY_THREADS, "replay")
-        return Replays(archive.index, self.spool, archive.folder_of, self.admission, known, record, readers)
-
-    def close_archive(self, wait: bool = True) -> None:
-        """End it. Idempotent."""
-        archive, self.archive = self.archive, None
-        index, self._index = self._index, None
-        if self.replays is not None:
-            self.replays.halt()
-        if archive is not None:
-            archive.close(wait)
-        if index is not None:
-            index.close()
+        self.keeping.open(self.config)
 
     def _build_queues(self) -> None:
         settler = Settler(self.committer)
@@ -232,6 +187,32 @@ class App:
         self.committer.on_trouble = self.scheduler.stall
         self.waiting = Waiting(self._complete, self.reader.completions, self.look_now, self.journal.clock)
         self.committer.on_waiting = self.waiting.joined
+
+    def _build_batches(self) -> None:
+        """Batches, and what people may say to the router."""
+        self.batches = BatchRoom(self._batch_means())
+        self.committer.on_settled = self._settled
+        person = administer.Administrator(self)
+        words = Words(self.batches, self.reader.batches, person.queue_retry)
+        self.control = Control(self.config.node.data_dir, person, words.calls())
+
+    def _batch_means(self) -> BatchMeans:
+        """What batches need."""
+        return BatchMeans(
+            self.admission,
+            self.memory,
+            self.reader.batches,
+            self.committer.act,
+            self.scheduler.full,
+            lambda: self.spool.bytes,
+            self.pool(BATCH_THREADS, "batch"),
+            self.config.node.data_dir / "unpacked",
+            on_network,
+        )
+
+    def _settled(self, settlements: list[Settlement]) -> None:
+        self.scheduler.settled(settlements)
+        self.batches.settled(settlements)
 
     async def another_reader(self, max_ahead: float = MAX_AHEAD) -> SqliteReader:
         """A reader of the journal; whoever asks for it closes it. ``max_ahead``: see ``SqliteReader``."""
@@ -255,7 +236,8 @@ class App:
         callers = sum(x.max_associations for x in config.listeners)
         return descriptors.shared_out(callers, config.node.max_outbound)
 
-    def _pool(self, threads: int, name: str) -> ThreadPoolExecutor:
+    def pool(self, threads: int, name: str) -> ThreadPoolExecutor:
+        """Threads that end with the router."""
         pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._closing.callback(pool.shutdown, wait=False, cancel_futures=True)
         return pool
@@ -275,7 +257,7 @@ class App:
             self.spool,
             self.reader,
             self.scheduler,
-            self._pool(FOLDER_THREADS, "folder"),
+            self.pool(FOLDER_THREADS, "folder"),
         )
         for d in self.config.destinations:
             self.scheduler.add(self.outlets.channel(d, self.outlets.forwarder(d, self.config)))
@@ -312,7 +294,7 @@ class App:
         self.scheduler.begin(counts)
         self.proofs.begin(counts.unconfirmed, *self.outlets.proof_terms(self.config))
         self.pledges.begin(self.outlets.peers(self.config))
-        self.change_archive(self.config, self._index)
+        self.keeping.begin()
         self.releaser.release(self.recovered.releasable)
         await self.waiting.begin(self.patience(self.config))
         self.deadlines.start()
@@ -326,6 +308,7 @@ class App:
         self._side_task(self._housekeeping(), "housekeeping")
         self._side_task(keep_pruned(self.journal, lambda: self.config.node.history), "pruning")
         self._side_task(self.keeper.run(), "groups")
+        await self.batches.begin(watch.terms for watch in self.config.watches)
 
     def _side_task(self, work: Any, name: str) -> None:
         task: asyncio.Task[None] = self.loop.create_task(work, name=name)
@@ -376,8 +359,8 @@ class App:
     def trouble(self) -> list[str]:
         """What a person should know that no channel says, one line each."""
         found = [t for t in (self.spool.broken, self.journal.broken, self.committer.trouble) if t]
-        if self.archive is not None:
-            found += self.archive.trouble()
+        if self.keeping.archive is not None:
+            found += self.keeping.archive.trouble()
         if self.admission.free_bytes < self.admission.min_free:
             found.append("storage almost full: below min_free, images are refused")
         if self.journal.reserve is not None and self.journal.reserve.used:
@@ -386,6 +369,7 @@ class App:
             f"{name} waits for a report on Storage Commitment, but no [[peer]] says where it listens"
             for name in self.pledges.nowhere[:MOST_TOLD]
         ]
+        found += self.batches.trouble()
         return found + [f"{ours} {trouble}" for ours, good in self.certificates if (trouble := good.trouble())]
 
     def reload(self) -> list[str]:
@@ -428,10 +412,10 @@ class App:
             listener.close()
         self.admission.stopping = True
         self.waiting.stop()
+        await self.batches.stop()
         for task in self._tasks:
             task.cancel()
-        if self.replays is not None:
-            await self.replays.stop()
+        await self.keeping.stop_replays()
         await self.intake.drain(self.config.node.drain)
         await asyncio.gather(
             self.proofs.stop(), self.pledges.stop(), *(c.stop(deadline) for c in self.scheduler.channels.values())
@@ -443,8 +427,7 @@ class App:
                 await self.committer.drained()
         except TimeoutError:
             log.error("results could not be written before the stop; their images will be sent again")
-        if self.archive is not None:
-            self.archive.halt.set()
+        self.keeping.halt()
         last = self.loop.time() + LAST_WORDS
         while self.deadlines.busy and self.loop.time() < last:
             await asyncio.sleep(0.02)

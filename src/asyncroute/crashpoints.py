@@ -52,6 +52,13 @@ POINTS = (
     "tier-moved",
     "tier-removed",
     "tier-ended",
+    "batch-begun",
+    "batch-offered",
+    "batch-read",
+    "batch-ended",
+    "batch-source-aside",
+    "batch-source-checked",
+    "batch-source-gone",
 )
 
 VARIABLE = "ASYNCROUTE_CRASH"

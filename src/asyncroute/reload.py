@@ -56,7 +56,7 @@ def reload(app: App) -> list[str]:
     changes += [f"{place}: other certificates, keys or users in its files" for place in renewed]
     validities = certificates.validities(new.certificates)
     guards = [app.guards(settings) for settings in new.listeners]
-    index = app.archive_index(new)
+    index = app.keeping.index(new)
     try:
         listeners = _listeners(app, new, guards)
     except BaseException:
@@ -70,10 +70,11 @@ def reload(app: App) -> list[str]:
     app.waiting.change(app.patience(new))
     app.proofs.change(*proof)
     app.pledges.change(app.outlets.peers(new))
+    app.batches.change([watch.terms for watch in new.watches])
     app.stamps, app.certificates = seen, validities
     app.admission.router = Router(table, app.groups.addressed)
     app.admission.unrouted, app.admission.min_free = new.node.unrouted, new.node.min_free
-    app.change_archive(new, index)
+    app.keeping.change(new, index)
     app.config = new
     log.info("configuration reloaded: %s", "; ".join(changes) or "nothing changed")
     return changes
@@ -157,6 +158,7 @@ def _named_changes(old: Config, new: Config) -> list[str]:
         ("transform", old.transforms, new.transforms),
         ("listener", {x.label: x for x in old.listeners}, {x.label: x for x in new.listeners}),
         ("peer", {p.ae_title: p for p in old.peers}, {p.ae_title: p for p in new.peers}),
+        ("watch", {w.name: w for w in old.watches}, {w.name: w for w in new.watches}),
         ("table", {"node": old.node, "archive": old.archive}, {"node": new.node, "archive": new.archive}),
     ):
         found += [f"{kind} {n}: removed" for n in was if n not in now]

@@ -33,7 +33,11 @@ OF_PROOF = ("proof-unasked", "proof-asked", "proof-reported", "proof-taken")
 OF_ARCHIVE = ("archive-", "tier-")
 """Beginnings of those that are only passed with an archive: test_archive.py."""
 
-POINTS = [p for p in crash_points() if p not in (*OF_GROUPS, *OF_PROOF) and not p.startswith(OF_ARCHIVE)]
+OF_BATCHES = ("batch-",)
+"""Of those that are only passed where folders are watched: test_batches.py."""
+
+ELSEWHERE = (*OF_ARCHIVE, *OF_BATCHES)
+POINTS = [p for p in crash_points() if p not in (*OF_GROUPS, *OF_PROOF) and not p.startswith(ELSEWHERE)]
 
 KILLS = [3, pytest.param(50, marks=pytest.mark.long)]
 

@@ -47,6 +47,11 @@ def listed(data_dir: Path, what: dict[str, Any]) -> list[dict[str, Any]]:
     return parsed
 
 
+def post(data_dir: Path, path: str, what: dict[str, Any]) -> Any:
+    """The JSON answer to any other request. Raises as ``get``."""
+    return _answer(data_dir, "POST", path, json.dumps(what))
+
+
 def _answer(data_dir: Path, method: str, path: str, body: str | None) -> Any:
     connection = _Connection(data_dir)
     try:

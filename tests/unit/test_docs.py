@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import typer
 
-from asyncroute.cli import later, root
+from asyncroute.cli import root
 from asyncroute.config import compile_routes, loads, model, secrets
 from asyncroute.core import outcomes
 from asyncroute.core.errors import ConfigError
@@ -64,6 +64,9 @@ def touch_files(text: str, folder: Path) -> None:
     for table in raw.get("transform", {}).values():
         if "secret_file" in table:
             secrets.create(folder / table["secret_file"])
+    watched = [(*table.get("paths", ()), table.get("path", ".")) for table in raw.get("watch", [])]
+    for value in (each for paths in watched for each in paths):
+        (folder / value).mkdir(parents=True, exist_ok=True)
     for table in raw.get("listener", []):
         for value in table.get("user_identity", {}).values():
             (folder / str(value)).touch()
@@ -268,11 +271,6 @@ def test_a_commands_section_is_whole(name: str) -> None:
     assert options - {"--help"} - mentioned == set()
     assert re.search(rf"^    asyncroute {name}", text, re.MULTILINE)
     assert re.search(r"^Exit status: 0 ", text, re.MULTILINE)
-
-
-def test_commands_of_later_are_listed() -> None:
-    (paragraph,) = [p for p in page("commands.md").split("\n\n") if "are not available yet. They say so" in p]
-    assert set(codes(paragraph)) == set(later.COMMANDS)
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from asyncroute.config.peers import Peer
 from asyncroute.config.steps import Step, Upper
 from asyncroute.config.table import Table
 from asyncroute.config.transforms import Transform
+from asyncroute.config.watching import Watch
 from asyncroute.core.titles import FACTS as TITLE_FACTS
 from asyncroute.reload import FIXED
 from tests.unit.pages import codes, own_section, page, rows, section, toml
@@ -34,6 +35,7 @@ SECTIONS: dict[str, type[Table]] = {
     "[[group]]": groups.Group,
     "[[route]]": model.Route,
     "[[peer]]": Peer,
+    "[[watch]]": Watch,
     "[transform.NAME]": Transform,
     "[[test]]": Case,
     "[archive]": archive.Archive,
@@ -48,6 +50,7 @@ LEAST: Mapping[type[Table], Mapping[str, Any]] = {
     groups.Group: {"name": "n", "mode": "balance", "members": ["a", "b"]},
     model.Route: {"name": "n", "to": ["d"]},
     Peer: {"ae_title": "A", "host": "h", "port": 104},
+    Watch: {"name": "n", "path": "p"},
     Transform: {"steps": [Upper(upper="Modality")]},
     Case: {"name": "n", "given": {}, "expect": {"held": True}},
     archive.Archive: {"tiers": [{"path": "p"}]},
@@ -58,6 +61,7 @@ WITH: Mapping[tuple[type[Table], str], Mapping[str, Any]] = {
     (listeners.TlsServer, "bind_ae"): {"client_ca": "ca.pem"},
     (archive.MoveIn, "at"): {"older_than": "1d"},
     **{(archive.MoveIn, key): {"at": "02:00"} for key in ("below_free", "older_than", "hours", "bandwidth")},
+    (Watch, "path"): {"mode": "batch", "paths": ["p"], "path": None},
     **{(model.Route, key): {"when": "complete"} for key in ("complete", "quiet", "at_latest", "late")},
 }
 KEYS = [(title, cells) for title in SECTIONS for cells in rows(own_section("configuration.md", title))]

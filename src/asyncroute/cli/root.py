@@ -15,12 +15,12 @@ import typer
 from asyncroute import __version__
 from asyncroute.cli import (
     archive,
+    batches,
     check,
     demo,
     echo,
     explain,
     init,
-    later,
     output,
     plan,
     queue,
@@ -61,12 +61,12 @@ for module in (
     demo,
     secret,
     reidentify,
-    later,
 ):
     module.add_to(app)
 queue.add_to(app)
 archive.add_to(app)
 user.add_to(app)
+batches.add_to(app)
 
 
 def _show_version(wanted: bool) -> None:

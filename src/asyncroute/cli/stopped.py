@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asyncroute import administer
+from asyncroute.batch import telling
 from asyncroute.core.errors import OurFault
 from asyncroute.core.states import DeliveryState
 from asyncroute.journal.base import Action, Discard, Group, Hold, Reader, Redirect, Release, Retry, SendNow
@@ -71,6 +72,12 @@ async def _rows(reader: Reader, what: What) -> list[dict[str, Any]]:
     if state in (None, "held") and not what.get("to"):
         rows += await reader.rows(administer.selection(what, ()), limit, held=True)
     return [asdict(row) for row in rows[:limit]]
+
+
+def batches(config: Config, verb: str, what: What) -> Any:
+    """``verb``: list, show or days, of ``batch.telling``."""
+    calls = {"list": telling.listed, "show": telling.shown, "days": telling.days}
+    return _reading(config.node.data_dir, lambda reader: calls[verb](reader.batches, what))
 
 
 def why(config: Config, what: What) -> dict[str, Any]:

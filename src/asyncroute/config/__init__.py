@@ -17,6 +17,7 @@ from asyncroute.config.groups import Group
 from asyncroute.config.listeners import Listener, TlsServer
 from asyncroute.config.load import embedded_default, find, load, loads
 from asyncroute.config.model import Config, Node, Route
+from asyncroute.config.watching import Watch
 from asyncroute.core.errors import ConfigError
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Route",
     "TlsClient",
     "TlsServer",
+    "Watch",
     "compile_routes",
     "embedded_default",
     "find",

@@ -28,6 +28,7 @@ from asyncroute.config.model import Node, Route
 from asyncroute.config.peers import Peer
 from asyncroute.config.table import Table
 from asyncroute.config.transforms import Transform
+from asyncroute.config.watching import Watch, check_watch_names, check_watches
 from asyncroute.config.words import Loc, did_you_mean, quote
 
 Report = Callable[[Loc, str], None]
@@ -48,6 +49,7 @@ class Parts:
     transform_names: tuple[str, ...] = ()
     """Those of unreadable ones as well."""
     cases: list[tuple[int, Case]] = field(default_factory=list)
+    watches: list[tuple[int, Watch]] = field(default_factory=list)
     names: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     """The names of all tables of an array that have one, readable or not: ``names["destination"]``."""
     all_listeners: bool = True
@@ -69,6 +71,8 @@ def check(parts: Parts, report: Report) -> None:
     if parts.archive is not None:
         folders = [(d.name, d.path) for _, d in parts.destinations if isinstance(d, FolderDestination)]
         check_archive(parts.archive, parts.node.data_dir if parts.node else None, folders, report)
+    check_watches(parts.watches, parts.node.data_dir if parts.node else None, parts.destinations, report)
+    _check_watch_conditions(parts, report)
 
 
 # --- Listeners -------------------------------------------------------------------------------------------------------
@@ -142,6 +146,18 @@ def _check_routes(parts: Parts, report: Report) -> None:
             elif name in route.transform[:n]:
                 report(("route", index, "transform", n), f"{quote(name)} is there already")
         compile_route(route, listeners, _below(("route", index), report))
+
+
+def _check_watch_conditions(parts: Parts, report: Report) -> None:
+    """Routes that ask for a watch which does not exist."""
+    names = [name for _, name in parts.names.get("watch", [])]
+    for index, route in parts.routes:
+        for where, table in (("match", route.match), ("unless", route.unless)):
+            value = table.get("watch", ())
+            for text in value if isinstance(value, list | tuple) else [value]:
+                what = check_watch_names(names, text) if isinstance(text, str) else ""
+                if what:
+                    report(("route", index, where, "watch"), what)
 
 
 def _below(place: Loc, report: Report) -> Report:

@@ -30,6 +30,7 @@ from asyncroute.config.peers import Peer
 from asyncroute.config.problems import Problems, unknown_key
 from asyncroute.config.table import NOT_YET, Table
 from asyncroute.config.transforms import Transform, read_transform
+from asyncroute.config.watching import Watch
 from asyncroute.config.words import Loc, one_of, quote, show
 from asyncroute.core.errors import ConfigError, Problem
 
@@ -38,7 +39,7 @@ DEFAULT_DATA = "asyncroute-data"
 
 _LARGEST_FILE = 4 << 20
 _SINGLE = ("node", "archive", "transform")
-_ARRAYS = ("listener", "destination", "group", "route", "peer", "test")
+_ARRAYS = ("listener", "destination", "group", "route", "peer", "watch", "test")
 _TABLES = (*_SINGLE, *_ARRAYS)
 _NEEDED = ("listener", "destination")
 _AnyTable = TypeVar("_AnyTable", bound=Table)
@@ -96,6 +97,7 @@ def loads(text: str, name: str = DEFAULT_FILE, path: Path | None = None) -> Conf
         transform=parts.transforms,
         test=tuple(table for _, table in parts.cases),
         archive=parts.archive,
+        watch=tuple(table for _, table in parts.watches),
         path=path,
     )
 
@@ -179,7 +181,8 @@ class _Reader:
         parts.transforms = self._transforms()
         parts.transform_names = tuple(self._raw["transform"]) if isinstance(self._raw.get("transform"), dict) else ()
         parts.cases = self._array("test", Case)
-        parts.names = {array: self._names(array) for array in ("destination", "group", "route", "test")}
+        parts.watches = self._array("watch", Watch)
+        parts.names = {array: self._names(array) for array in ("destination", "group", "route", "watch", "test")}
         return parts
 
     def _check_top_level(self) -> None:

@@ -44,6 +44,7 @@ from asyncroute.config.peers import Peer
 from asyncroute.config.table import ONLY, Table
 from asyncroute.config.transforms import Transform
 from asyncroute.config.units import DAY, GIB, MIB, format_duration
+from asyncroute.config.watching import Watch
 from asyncroute.config.words import Invalid
 from asyncroute.core.coercion import Coercion
 from asyncroute.core.model import Wait
@@ -143,6 +144,7 @@ class Config(Table):
     transforms: Mapping[str, Transform] = Field(alias="transform", default_factory=dict)
     cases: tuple[Case, ...] = Field(alias="test", default=())
     archive: Archive | None = None
+    watches: tuple[Watch, ...] = Field(alias="watch", default=())
     path: Path | None = None
 
     @property
@@ -193,7 +195,7 @@ class Config(Table):
 
 # --- What is known of keys besides their values ----------------------------------------------------------------------
 
-LATER_TABLES = frozenset({"watch", "http"})
+LATER_TABLES = frozenset({"http"})
 """Top-level tables whose part is not built yet."""
 
 LATER_KEYS: Mapping[type[Table], frozenset[str]] = {}
@@ -217,6 +219,7 @@ _PLACES: Mapping[type[Table], str] = {
     Archive: "[archive]",
     Tier: "a tier of [archive]",
     MoveIn: '"move_in" of a tier',
+    Watch: "[[watch]]",
 }
 
 

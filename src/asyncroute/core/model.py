@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from asyncroute.core.batches import Origin
 from asyncroute.core.priority import NORMAL
 from asyncroute.core.states import DeliveryState
 
@@ -101,6 +102,8 @@ class Instance:
     header: bytes | None = None
     header_length: int = 0
     hits: tuple[RouteHit, ...] = ()
+    origin: Origin | None = None
+    """The file that it was read from; None: it was received."""
 
     def unit_uid(self, wait: Wait) -> str:
         """The UID of the study or series that ``wait`` is for."""

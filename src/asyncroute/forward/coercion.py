@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from asyncroute.core import outcomes
 from asyncroute.core.errors import AsyncrouteError, StorageFault
-from asyncroute.core.model import Delivery, Sent
+from asyncroute.core.model import Delivery, Sent, watch_of
 from asyncroute.core.outcomes import Kind, Outcome
 from asyncroute.forward.heads import Head, head_of, is_deflated, stored_head
 from asyncroute.forward.reading import Readers, unreadable
@@ -382,6 +382,7 @@ def facts_of(delivery: Delivery) -> Facts:
         called_aet=delivery.called_aet,
         listener=delivery.listener.rpartition("@")[0] or delivery.listener,
         peer=delivery.peer,
+        watch=watch_of(delivery.listener),
         route=delivery.route,
         destination=delivery.destination,
         received_at=delivery.received_at,

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from asyncroute.core.batches import BatchAction
 from asyncroute.core.groups import EndStudies, Move
 from asyncroute.core.model import Selection
 from asyncroute.core.proof import ProofAction
 from asyncroute.core.states import DeliveryState
-from asyncroute.journal import completions, proof, select
+from asyncroute.journal import batches, completions, proof, select
 from asyncroute.journal.base import (
     Action,
     Complete,
@@ -63,7 +64,12 @@ class Acts(Work):
                 self._touched.update(freed)
                 return touched
             case _:
-                return self._prove(action)
+                return self._more(action)
+
+    def _more(self, action: ProofAction | BatchAction) -> int:
+        if isinstance(action, BatchAction):
+            return batches.act(self._connection, action, self._at)
+        return self._prove(action)
 
     def _prove(self, action: ProofAction) -> int:
         done = proof.act(self._connection, action, self._number, self._at)

@@ -16,6 +16,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from asyncroute.batch.base import Batches
+from asyncroute.core.batches import BatchAction
 from asyncroute.core.completion import Awaited, Completion
 from asyncroute.core.groups import EndStudies, Move, Regrouped
 from asyncroute.core.model import Delivery, Instance, RouteHit, Selection, Sent, Settlement, Source, Strand
@@ -119,6 +121,7 @@ Action = (
     | Move
     | EndStudies
     | ProofAction
+    | BatchAction
 )
 
 
@@ -421,6 +424,11 @@ class Proofs(Protocol):
 
 class Reader(Protocol):
     """The event loop's side."""
+
+    @property
+    def batches(self) -> Batches:
+        """What it knows of batches."""
+        ...
 
     @property
     def proofs(self) -> Proofs:

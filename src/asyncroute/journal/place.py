@@ -49,10 +49,23 @@ def file_system(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> s
     return found
 
 
+def is_network(kind: str) -> bool:
+    """Whether this type of file system is a network's."""
+    return kind in _NETWORK or (kind.startswith("fuse.") and kind[5:] in _NETWORK_FUSE)
+
+
+def on_network(path: str) -> bool:
+    """Whether ``path`` is on a network file system; where that cannot be told, it is."""
+    try:
+        return is_network(file_system(Path(path).resolve()))
+    except OSError:
+        return True
+
+
 def refuse_network(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:
     """Raise ``StorageFault`` if ``path`` is on a network file system."""
     kind = file_system(path.resolve(), mountinfo)
-    if kind in _NETWORK or (kind.startswith("fuse.") and kind[5:] in _NETWORK_FUSE):
+    if is_network(kind):
         raise StorageFault(
             f"{path}: is on a network file system ({kind}), which cannot keep a journal safe; "
             "set data_dir to a folder on a local disk"

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Collection
 from time import time
 
-from asyncroute.journal import completions, headers, sent
+from asyncroute.journal import batches, completions, headers, sent
 from asyncroute.journal.statements import load
 from asyncroute.journal.values import json_ids
 
@@ -44,6 +44,7 @@ class Pruner:
             self._connection.execute(_SQL["prune_studies"], (before, limit))
             self._connection.execute(completions.SQL["prune"], (before, limit))
             self._connection.execute(sent.SQL["prune"], (before, limit))
+            batches.prune(self._connection, before, limit)
             self._connection.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:

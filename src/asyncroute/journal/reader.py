@@ -31,6 +31,7 @@ from asyncroute.core.states import OPEN, PENDING, DeliveryState
 from asyncroute.core.told import QueueRow
 from asyncroute.journal import completions, headers, migrate, select
 from asyncroute.journal.base import Claim, Counts, Held
+from asyncroute.journal.batch_reader import SqliteBatches
 from asyncroute.journal.examine import look_before_opening, refuse_unfinished
 from asyncroute.journal.faults import storage_fault
 from asyncroute.journal.proofs import SqliteProofs
@@ -88,6 +89,7 @@ class SqliteReader:
         self.stories = SqliteStories(self._all)
         self.proofs = SqliteProofs(self._all)
         self.replay = SqliteReplay(self._all)
+        self.batches = SqliteBatches(self._all)
 
     @classmethod
     async def open(cls, data_dir: Path, max_ahead: float = MAX_AHEAD) -> SqliteReader:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 
 from asyncroute.core.model import Instance, RouteHit, Settlement
 from asyncroute.core.states import DeliveryState
-from asyncroute.journal import proof
+from asyncroute.journal import batches, proof
 from asyncroute.journal.acts import Acts
 from asyncroute.journal.base import (
     Committed,
@@ -132,11 +132,14 @@ class _Work(Acts):
         first = owed[0] if owed else (*facts, *_TO_NOBODY)
         return [(*first, image.received_at, pack, *_identity(image)), *((*more, *_AS_BEFORE) for more in owed[1:])]
 
-    def _enter(self, images: Iterable[Instance]) -> None:
-        """What groups have to know of these images."""
+    def _enter(self, images: Sequence[Instance]) -> None:
+        """What groups and batches have to know of these images."""
         grouped = [(image.id, hit) for image in images for hit in image.hits if hit.groups]
         if grouped:
             self._grouping().enter(grouped)
+        read = [(image.id, *image.origin, image.sop_instance_uid) for image in images if image.origin is not None]
+        if read:
+            batches.link(self._connection, read)
 
     def _is_admitted(self, image: Instance) -> bool:
         """Careful mode: whether this one image could be written; if not, it is refused."""

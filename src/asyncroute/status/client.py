@@ -59,6 +59,10 @@ class Client:
         found: dict[str, int] = self._ask("POST", f"/queue/{verb}", what, self._timeout * WORK)
         return found
 
+    def ask(self, path: str, what: dict[str, Any]) -> Any:
+        """The answer to any other request: see ``batch.words``."""
+        return self._ask("POST", path, what, self._timeout * WORK)
+
     def _ask(self, method: str, path: str, body: dict[str, Any] | None, timeout: float = 0) -> Any:
         timeout = timeout or self._timeout
         try:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from asyncroute.core.errors import AsyncrouteError, OurFault
 log = logging.getLogger(__name__)
 
 SOCKET = "control.sock"
+Call = Callable[[dict[str, Any]], Awaitable[Any]]
 MOST_BODY = 1 << 20
 
 
@@ -78,9 +79,11 @@ def short_path(data_dir: Path) -> Iterator[str]:
 class Control:
     """The server's end."""
 
-    def __init__(self, data_dir: Path, administration: Administration) -> None:
+    def __init__(self, data_dir: Path, administration: Administration, more: Mapping[str, Call] | None = None) -> None:
+        """``more``: other requests, by path."""
         self._data_dir = data_dir
         self._administration = administration
+        self._more = more or {}
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -98,6 +101,8 @@ class Control:
         app.router.add_post("/queue/reroute", _answering(act.queue_reroute))
         app.router.add_post("/queue/hold", _answering(act.queue_hold))
         app.router.add_post("/queue/release", _answering(act.queue_release))
+        for path, call in self._more.items():
+            app.router.add_post(path, _answering(call))
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
         with short_path(self._data_dir) as path:
@@ -121,7 +126,7 @@ def _ignoring_body(call: Callable[[], Any]) -> Callable[[dict[str, Any]], Awaita
     return answer
 
 
-def _answering(call: Callable[[dict[str, Any]], Awaitable[Any]]) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _answering(call: Call) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:
         try:
             body = await request.json() if request.can_read_body else {}

@@ -187,6 +187,7 @@ def tables(snapshot: Mapping[str, Any]) -> list[Table]:
         _groups(snapshot.get("groups", ())),
         _limited(snapshot["channels"]),
         _completions(snapshot.get("incomplete")),
+        *watches(snapshot.get("watches", ())),
         _inbound(associations["inbound"]),
         _outbound(associations["outbound"]),
     ]
@@ -210,6 +211,34 @@ def _channels(channels: Iterable[Mapping[str, Any]]) -> Table:
         for c in channels
     ]
     return Table("channels", columns, rows, frozenset(range(3, len(columns) - 1)))
+
+
+def watches(watched: Iterable[Mapping[str, Any]]) -> list[Table]:
+    """Watched folders, and the batches that are under way."""
+    watched = list(watched)
+    counts = ("queued", "reading", "processing", "errors")
+    rows = [
+        (
+            *(str(w["name"]), str(w["mode"]), "stopped" if w["stopped"] else "on", *(str(w[key]) for key in counts)),
+            *(", ".join(w["paths"]), str(w["trouble"])),
+        )
+        for w in watched
+    ]
+    carried = [
+        (
+            *(f"{w['name']}/{it['name']}", str(it["state"]), str(it["files"]), str(it["images"]), size(it["bytes"])),
+            *(str(it["errors"]), str(it["waits"])),
+        )
+        for w in watched
+        for it in w["carried"]
+    ]
+    made = [
+        Table("watches", ("name", "mode", "state", *counts, "path", "trouble"), rows, frozenset({3, 4, 5, 6})),
+        Table(
+            "batches", ("name", "state", "files", "images", "size", "errors", "waits"), carried, frozenset({2, 3, 4, 5})
+        ),
+    ]
+    return [table for table in made if table.rows]
 
 
 def _completions(facts: Mapping[str, Any] | None) -> Table:

@@ -55,6 +55,7 @@ def running(app: App) -> dict[str, Any]:
         },
         "channels": channels,
         "incomplete": incomplete.facts(app.waiting.completions, time.time(), app.waiting.due_in),
+        "watches": app.batches.facts(),
         "groups": _groups(app, {channel["name"]: channel["state"] for channel in channels}),
         "listeners": [
             {
@@ -78,7 +79,7 @@ def running(app: App) -> dict[str, Any]:
         "memory": {"used_bytes": app.memory.used, "limit_bytes": app.memory.limit},
         "process": process.figures(app.loop),
         "orphans": app.orphans.count,
-        "archive": app.archive.describe() if app.archive is not None else None,
+        "archive": app.keeping.archive.describe() if app.keeping.archive is not None else None,
         "trouble": app.trouble(),
     }
 

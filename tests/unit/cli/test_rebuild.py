@@ -48,7 +48,7 @@ def test_as_facts(cli: Cli, file: Path) -> None:
     assert (facts["reason"], facts["images"], facts["queued"]) == ("there is no journal", 5, {"a": 4, "b": 4})
     assert set(facts) == {
         *("reason", "evidence", "images", "orphans", "queued", "held"),
-        *("over", "failed", "missing", "damaged", "known"),
+        *("over", "failed", "missing", "damaged", "known", "archived", "strange"),
     }
 
 

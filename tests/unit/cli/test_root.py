@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from asyncroute import __version__
-from asyncroute.cli import later, root, settings
+from asyncroute.cli import root, settings
 from tests.support.router import command, environment, run_cli
 from tests.unit.cli.running import Cli, heeding_ctrl_c, part10_files
 
@@ -30,8 +30,12 @@ COMMANDS = (
     "demo",
     "why",
     "replay",
+    "secret",
+    "reidentify",
 )
 GROUPS = {
+    "batch": ("start", "list", "show", "retry", "cancel", "export"),
+    "watch": ("start", "stop", "status"),
     "archive": ("status", "find", "move", "verify"),
     "queue": ("list", "retry", "discard"),
     "user": ("add", "remove", "list"),
@@ -83,12 +87,6 @@ def test_wrong_use_is_one_line_and_status_2(cli: Cli, arguments: tuple[str, ...]
 def test_no_command_shows_what_there_is(cli: Cli) -> None:
     done = cli()
     assert "Commands:" in done.out + done.err
-
-
-@pytest.mark.parametrize("name", later.COMMANDS)
-def test_commands_of_later_say_so(cli: Cli, name: str) -> None:
-    done = cli(name, "x.dcm", "--from", "CT_A", "--help")
-    assert (done.status, done.out, done.error) == (2, "", f"asyncroute: error: {name}: not available yet")
 
 
 def test_what_nobody_expected_is_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

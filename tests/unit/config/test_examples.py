@@ -20,6 +20,7 @@ from asyncroute.core.outcomes import Action, Kind, classify
 from tests.unit.parts import delivery
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
+FOLDERS = ("incoming", "trial/site-a", "trial/site-b")
 CERTIFICATES = ("router.pem", "router.key", "sites-ca.pem", "cloud-ca.pem")
 
 
@@ -32,6 +33,8 @@ def folder(tmp_path: Path) -> Path:
     for name in CERTIFICATES:
         (copy / "certs" / name).touch()
     secrets.create(copy / "research.secret")
+    for name in FOLDERS:
+        (copy / name).mkdir(parents=True)
     return copy
 
 

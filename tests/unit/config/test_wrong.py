@@ -33,7 +33,31 @@ MOVE_IN = "[archive]\ntiers = [{{ path = '/a' }}, {{ path = '/b', move_in = {{ {
 MOMENT = 'must be a time of day such as "02:00", "Sat 02:00" or "Mon-Fri 02:00 Europe/Berlin"'
 ROUTE = '[[route]]\nname = "r"\nto = ["pacs"]\n'  # lines 10 to 12
 
+WATCH = '[[watch]]\nname = "w"\npath = "/usr"\n'  # lines 10 to 12
+
 WRONG = [
+    # --- watches
+    ('[[watch]]\nname = "w"', 'x.toml:10: watch[0]: needs a "path"'),
+    ('[[watch]]\nname = "w"\nmode = "batch"', 'x.toml:10: watch[0]: needs "paths", a list of folders (or one "path")'),
+    ('[[watch]]\nname = "w"\npath = "/nowhere"', 'x.toml:12: watch[0].path: no such folder: "/nowhere"'),
+    ('[[watch]]\nname = "w"\npath = "/dev/null"', 'x.toml:12: watch[0].path: is not a folder: "/dev/null"'),
+    (
+        WATCH + '[[watch]]\nname = "v"\npath = "/usr/lib"',
+        'x.toml:15: watch[1].path: "/usr/lib" and "/usr" of watch[0] lie within each other: each needs its own',
+    ),
+    (WATCH + 'after = "move:/usr"', 'x.toml:13: watch[0].after: moves into a folder that watch[0] reads: "/usr"'),
+    (
+        WATCH + 'after = "move:"',
+        'x.toml:13: watch[0].after: must be "leave", "delete" or "move:DIR"; "move:" names no folder',
+    ),
+    (
+        WATCH + '[node]\ndata_dir = "/usr/lib/asyncroute"',
+        'x.toml:12: watch[0].path: must not be where this router keeps its own files: "/usr"',
+    ),
+    (
+        ROUTE + 'match = { watch = "x" }',
+        'x.toml:13: route[0].match.watch: no watch is called "x"; there is no [[watch]]',
+    ),
     # --- proof of deliveries
     ("[[peer]]\nae_title = 'CT'\nhost = 'h'", "x.toml:10: peer[0].port: is missing"),
     (
@@ -587,7 +611,6 @@ WRONG = [
 
 NOT_YET = [
     ("[http.x]", "x.toml:10: http: not available yet"),
-    *((f"[[{table}]]", f"x.toml:10: {table}: not available yet") for table in ("watch",)),
     *(
         (
             f"{DICOM.replace('dicom', kind)}",

@@ -1,0 +1,1 @@
+"""Watch folders and batches: images that come as files (see ``batches``)."""

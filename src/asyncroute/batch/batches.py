@@ -1,0 +1,153 @@
+"""All watches together: made from the configuration, started and stopped by people, shown in status.
+
+Guarantees: what a person stops stays stopped over restarts; a watch that is taken out of the configuration carries
+what is under way to its end. Failures: ``OurFault`` for what a person asks and cannot be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from asyncroute.batch.carry import Carry
+from asyncroute.batch.means import Means
+from asyncroute.batch.watch import Watch
+from asyncroute.core.batches import OPEN, Batch, BatchState, CancelBatch, RetryBatch, SetWatch, Terms
+from asyncroute.core.errors import OurFault
+from asyncroute.core.model import Settlement
+
+
+class BatchRoom:
+    """See module. The loop's thread only."""
+
+    def __init__(self, means: Means) -> None:
+        self.watches: dict[str, Watch] = {}
+        self._means = means
+        self._leaving: list[Watch] = []
+
+    async def begin(self, terms: Iterable[Terms]) -> None:
+        """Watch, and go on with what was under way. Raises StorageFault."""
+        stopped = await self._means.journal.stopped()
+        for each in terms:
+            self.watches[each.name] = Watch(self._means, each, each.name in stopped)
+
+    async def stop(self) -> None:
+        """End at once. Idempotent."""
+        watches = [*self.watches.values(), *self._leaving]
+        await asyncio.gather(*(watch.stop() for watch in watches))
+
+    def change(self, terms: Sequence[Terms]) -> None:
+        """A new configuration."""
+        names = {each.name for each in terms}
+        for name in self.watches.keys() - names:
+            watch = self.watches.pop(name)
+            watch.stopped = True
+            self._leaving.append(watch)
+        for each in terms:
+            known = self.watches.get(each.name)
+            if known is None:
+                self.watches[each.name] = Watch(self._means, each, False)
+            elif known.terms != each:
+                known.change(each)
+
+    def settled(self, _: Sequence[Settlement]) -> None:
+        """Results of deliveries are durable."""
+        self._means.settled.set()
+
+    # ---- a person's words
+
+    def watch(self, name: str) -> Watch:
+        """The one of this name. Raises OurFault."""
+        found = self.watches.get(name)
+        if found is None:
+            there = ", ".join(sorted(self.watches)) or "none"
+            raise OurFault(f"no watch is called {name!r}; there is {there}")
+        return found
+
+    async def set_watch(self, names: Sequence[str], stopped: bool) -> list[str]:
+        """Stop or start these watches (all if none is named); those that changed. Raises OurFault, StorageFault."""
+        changed = []
+        for watch in [self.watch(name) for name in names or sorted(self.watches)]:
+            await self._means.act(SetWatch(watch.terms.name, stopped))
+            if watch.stopped != stopped:
+                watch.stopped = stopped
+                changed.append(watch.terms.name)
+            watch.wake()
+        return changed
+
+    async def retry(self, batch: Batch) -> None:
+        """Queue one again that ended in error. Raises OurFault, StorageFault."""
+        watch = self.watch(batch.watch)
+        if not await self._means.act(RetryBatch(batch.id)):
+            raise OurFault(f"{batch.label} is {batch.state.word}: only a batch that ended in error can be retried")
+        watch.wake()
+
+    async def cancel(self, batch: Batch) -> str:
+        """What became of it, in a word. Raises OurFault, StorageFault."""
+        if not await self._means.act(CancelBatch(batch.id)):
+            raise OurFault(f"{batch.label} is {batch.state.word}: there is nothing to cancel")
+        watch = self.watches.get(batch.watch)
+        carry = watch.carries.get(batch.id) if watch is not None else None
+        if carry is not None:
+            carry.cancel()
+        if watch is not None:
+            watch.wake()
+        return "dismissed" if batch.state is BatchState.ERROR else "cancelled"
+
+    # ---- status
+
+    def facts(self) -> list[dict[str, Any]]:
+        """Each watch, with what it carries; for ``status --json``."""
+        return [_facts(watch) for watch in self.watches.values()]
+
+    def progress(self, batch: int) -> dict[str, Any] | None:
+        """Of a batch that is carried now."""
+        for watch in self.watches.values():
+            if batch in watch.carries:
+                return carried(watch.carries[batch])
+        return None
+
+    def trouble(self) -> list[str]:
+        """What a person should know, one line each."""
+        found = [f"watch {watch.terms.name}: {watch.trouble}" for watch in self.watches.values() if watch.trouble]
+        return found + [
+            f"watch {watch.terms.name}: {watch.errors} batches ended in error "
+            f"(asyncroute batch list --watch {watch.terms.name} --state error)"
+            for watch in self.watches.values()
+            if watch.errors
+        ]
+
+
+def _facts(watch: Watch) -> dict[str, Any]:
+    terms = watch.terms
+    return {
+        "name": terms.name,
+        "mode": "stream" if terms.stream else "batch",
+        "paths": [str(base) for base in terms.bases],
+        "stopped": watch.stopped,
+        "trouble": watch.trouble,
+        "settling": watch.settling,
+        **{state.word: watch.open.get(state, 0) for state in OPEN},
+        "errors": watch.errors,
+        "carried": [carried(carry) for carry in watch.carries.values()],
+        "last": [{"id": b.id, "name": b.name, "run": b.run, "state": b.state.word} for b in watch.recent],
+    }
+
+
+def carried(carry: Carry) -> dict[str, Any]:
+    """One batch that is under way."""
+    batch = carry.batch
+    counts = carry.reading.counts if batch.state is BatchState.READING else batch.counts
+    return {
+        "id": batch.id,
+        "name": batch.name,
+        "run": batch.run,
+        "state": batch.state.word,
+        "files": counts.files,
+        "images": counts.images,
+        "bytes": counts.bytes,
+        "errors": counts.errors,
+        "warnings": counts.warnings,
+        "waits": carry.waits,
+    }

@@ -1,0 +1,116 @@
+"""What the journal tells people of batches, as plain data: the shape of ``batch list``, ``show`` and ``export --json``.
+
+For a running router and a stopped one. Failures: ``OurFault`` for what a person asks and cannot be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from asyncroute.batch.base import Batches, BatchFilter
+from asyncroute.core.batches import MOST_PROBLEMS, Batch, BatchState, Leftover
+from asyncroute.core.errors import OurFault
+
+What = dict[str, Any]
+MOST = 1000
+_FAILURES = 100
+_SOURCES = {Leftover.LEFT: "left", Leftover.OWED: "owed", Leftover.GONE: "gone"}
+
+
+async def listed(journal: Batches, what: What) -> list[What]:
+    """The last batches that ``what`` (watch, name, run, state, since, limit) chooses, the newest first."""
+    return [row(batch) for batch in await journal.list(which(what), _limit(what))]
+
+
+async def shown(journal: Batches, what: What) -> What:
+    """One batch with all that is known of it."""
+    batch = await named(journal, what)
+    tally = await journal.tally(batch.id)
+    return row(batch) | {
+        "now": tally._asdict(),
+        "troubles": [asdict(it) for it in await journal.troubles(batch.id, MOST_PROBLEMS)],
+        "failures": [
+            {"file": file, "destination": to, "error": why}
+            for file, to, why in await journal.failures(batch.id, _FAILURES)
+        ],
+    }
+
+
+async def days(journal: Batches, what: What) -> list[What]:
+    """Figures by day and watch."""
+    return list(await journal.days(_text(what, "watch"), _since(what)))
+
+
+async def named(journal: Batches, what: What) -> Batch:
+    """The batch that is meant: by its number, or by name, then its latest run. Raises OurFault."""
+    name = _text(what, "name") or ""
+    if name.isdecimal() and (one := await journal.one(int(name))) is not None:
+        return one
+    watch, slash, rest = name.partition("/")
+    chosen = which({**what, "watch": watch, "name": rest} if slash else what)
+    found = await journal.list(chosen, MOST)
+    watches = sorted({batch.watch for batch in found})
+    if not found:
+        raise OurFault(f"there is no batch {name!r}")
+    if len(watches) > 1:
+        raise OurFault(f"several watches have a batch {name!r}: say {' or '.join(f'{w}/{name}' for w in watches)}")
+    return found[0]
+
+
+def which(what: What) -> BatchFilter:
+    """The filter that a request means. Raises OurFault."""
+    run, state = what.get("run"), _text(what, "state")
+    if run is not None and not isinstance(run, int):
+        raise OurFault("run: must be a number")
+    words = {each.word: each for each in BatchState}
+    if state is not None and state not in words:
+        raise OurFault(f"state: must be one of {', '.join(words)}, not {state!r}")
+    chosen = words[state] if state is not None else None
+    return BatchFilter(_text(what, "watch"), _text(what, "name"), run, chosen, _since(what))
+
+
+def _text(what: What, key: str) -> str | None:
+    value = what.get(key)
+    if not isinstance(value, str | None):
+        raise OurFault(f"{key}: must be text")
+    return value
+
+
+def _since(what: What) -> float | None:
+    value = what.get("since")
+    if value is not None and not isinstance(value, int | float):
+        raise OurFault("since: must be seconds since the epoch")
+    return value
+
+
+def _limit(what: What) -> int:
+    limit = what.get("limit", MOST)
+    if not isinstance(limit, int) or limit < 1:
+        raise OurFault("limit: must be a positive number")
+    return limit
+
+
+def row(batch: Batch) -> What:
+    """A batch as plain data. Times are seconds since the epoch."""
+    tally = batch.tally
+    return {
+        "id": batch.id,
+        "watch": batch.watch,
+        "name": batch.name,
+        "run": batch.run,
+        "state": batch.state.word,
+        "reason": batch.reason,
+        "path": batch.path.encode("utf-8", "backslashreplace").decode(),
+        "source": _SOURCES[batch.leftover],
+        "dismissed": batch.dismissed,
+        "queued_at": batch.queued_at,
+        "begun_at": batch.begun_at,
+        "read_at": batch.read_at,
+        "ended_at": batch.ended_at,
+        **asdict(batch.counts),
+        "delivered": tally.delivered,
+        "held": tally.held,
+        "failed": tally.failed,
+        "given_up": tally.discarded,
+    }
