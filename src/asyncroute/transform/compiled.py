@@ -95,12 +95,12 @@ class Compiled:
         if syntax is None:
             raise Odd(f"nobody knows how transfer syntax {transfer_syntax} encodes elements")
         try:
-            return Level(view, syntax.encoding, None, self._last, shapes=self.shapes)
+            return Level(view, syntax.encoding, b"", self._last, shapes=self.shapes)
         except Odd:
             actual = actual_encoding(view, syntax.encoding)
             if actual is syntax.encoding:
                 raise
-            return Level(view, actual, None, self._last)
+            return Level(view, actual, b"", self._last)
 
     @property
     def edits_tail(self) -> bool:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import struct
 import zlib
 from collections.abc import Iterator
 
 from asyncroute.core.coercion import Coercion, Fact, Function, Target, Template
 from asyncroute.core.paths import Path
-from asyncroute.transform import fits, text
+from asyncroute.transform import binary, fits, text
 from asyncroute.transform.base import Change, Facts, Header, Link, Refused
 from asyncroute.transform.level import Entry, Level
 from asyncroute.wire.elements import tag_text
@@ -97,7 +96,7 @@ class Editing:
             if found is None:
                 raise self.refused(name, "has bytes that are no characters of the image's character set")
             return _bare(vr, found)
-        if vr in fits.NUMBERS or vr == "AT":
+        if vr in binary.BINARY:
             return "\\".join(texts_of(vr, raw, level.codecs, big=level.encoding.big and entry.vr != "UN"))
         raise self.refused(name, f"has VR {vr}, which is no text")
 
@@ -171,16 +170,14 @@ class Editing:
         made = parts[0] if len(parts) == 1 else "\\".join(parts)
         if raw is not None and made == new:
             return _padded(raw, vr), made
-        if made.isascii():
+        if made.isascii() and "\x1b" not in made:
             return _padded(made.encode("ascii"), vr), made
-        codecs = level.codecs if vr in fits.LOCAL else _ASCII
+        if vr not in fits.LOCAL:
+            raise self.refused(name, f"{_shown(made)!r} has characters that {vr} does not allow")
         try:
-            return _padded(text.encoded(made, codecs, vr == "PN"), vr), made
+            return _padded(text.encoded(made, level.character_set, vr == "PN"), vr), made
         except text.Unrepresentable as error:
-            if self.coercion.misfit != "pass":
-                raise self.refused(name, str(error)) from None
-            made = text.replaced(made, codecs)
-            return _padded(text.encoded(made, codecs, vr == "PN"), vr), made
+            raise self.refused(name, str(error)) from None
 
     def _misfit(self, vr: str, name: str, part: str, problem: str) -> str:
         """What to write instead of a value that does not fit."""
@@ -194,15 +191,12 @@ class Editing:
         raise self.refused(name, f"{_shown(part)!r} {problem}")
 
     def _number(self, level: Level, vr: str, name: str, new: str, little: bool) -> bytes:
-        code = fits.NUMBERS.get(vr)
-        if code is None:
+        if vr not in binary.BINARY:
             raise self.refused(name, f"has VR {vr}, which takes no text")
-        sign = ">" if level.encoding.big and not little else "<"
-        kind = float if code in "fd" else int
         try:
-            return b"".join(struct.pack(sign + code, kind(part)) for part in new.split("\\") if part.strip())
-        except (ValueError, struct.error, OverflowError):
-            raise self.refused(name, f"{_shown(new)!r} is no number that {vr} takes") from None
+            return binary.encoded(new, vr, level.encoding.big and not little)
+        except binary.NoNumber as error:
+            raise self.refused(name, f"{_shown(new)!r} {error}") from None
 
     def changed(self, name: str, before: str | None, after: str | None) -> None:
         """Remember a change for people; of very many only the first ones."""
@@ -232,7 +226,6 @@ class Editing:
         return Refused(f"{self.label}: {name}: {why}")
 
 
-_ASCII = ("iso8859",)
 _NONE = Coercion("", (), ())
 
 

@@ -110,4 +110,4 @@ def top(data: bytes | memoryview, transfer_syntax: str) -> Elements:
     if syntax is None:
         raise Odd(f"nobody knows how transfer syntax {transfer_syntax} encodes elements")
     view = memoryview(data)
-    return Elements(Level(view, actual_encoding(view, syntax.encoding), None))
+    return Elements(Level(view, actual_encoding(view, syntax.encoding), b""))

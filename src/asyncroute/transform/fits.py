@@ -1,13 +1,15 @@
 """Which text a value representation takes: lengths and characters of PS3.5 §6.2, table 6.2-1.
 
 Guarantees: `problem` says in a few words what is wrong with one value (of several between backslashes), or None.
-`cut` gives the longest beginning that is not too long. Private, binary and unknown VRs take everything.
+`cut` gives the longest beginning that is not too long, of descriptive text only: a code, a number or a UID that was cut
+is another one. Unknown VRs take everything.
 Failures: none.
 """
 
 from __future__ import annotations
 
 import re
+from datetime import date
 from functools import lru_cache
 
 LENGTHS = {
@@ -23,33 +25,35 @@ LOCAL = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 TEXT = PLAIN | LOCAL
 SINGLE = frozenset({"LT", "ST", "UR", "UT"})
 """A backslash is a character there, not a delimiter."""
-NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
-"""Binary numbers, by their codes in `struct`."""
+CUT = frozenset({"LO", "LT", "PN", "SH", "ST"})
+"""Descriptive text: may be cut."""
 
 _GROUPS = 3  # of a person name
 _PATTERNS = {
-    "AE": r"[ -\[\]-~]*",
+    "AE": r"(?! +\Z)[ -\[\]-~]*",
     "AS": r"(?:\d{3}[DWMY])?",
     "CS": r"[A-Z0-9_ ]*",
     "DA": r"(?:\d{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))?",
     "DS": r"(?: *[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)? *)?",
     "DT": r"(?:\d{4}(?:(?:0[1-9]|1[0-2])(?:(?:0[1-9]|[12]\d|3[01])(?:(?:[01]\d|2[0-3])(?:[0-5]\d"
-    r"(?:(?:[0-5]\d|60)(?:\.\d{1,6})?)?)?)?)?)?(?:[+-](?:0\d|1[0-4])[0-5]\d)?)?",
+    r"(?:(?:[0-5]\d|60)(?:\.\d{1,6})?)?)?)?)?)?(?:\+(?:(?:0\d|1[0-3])[0-5]\d|1400)|-(?!0000)(?:(?:0\d|1[01])[0-5]\d|1200))?)?",
     "IS": r"(?: *[+-]?\d+ *)?",
     "TM": r"(?:(?:[01]\d|2[0-3])(?:[0-5]\d(?:(?:[0-5]\d|60)(?:\.\d{1,6})?)?)? *)?",
     "UI": r"(?:(?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*))*)?",
-    "UR": r"[!-~]*",
-    "LO": r"[^\x00-\x1a\x1c-\x1f\x7f\\]*",
-    "SH": r"[^\x00-\x1a\x1c-\x1f\x7f\\]*",
-    "PN": r"[^\x00-\x1a\x1c-\x1f\x7f\\]*",
-    "UC": r"[^\x00-\x1a\x1c-\x1f\x7f\\]*",
-    "LT": r"[^\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]*",
-    "ST": r"[^\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]*",
-    "UT": r"[^\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]*",
+    "UR": r"[A-Za-z0-9_:/?#\[\]@!$&'()*+,;=%.~-]*",
+    "LO": r"[^\x00-\x1f\x7f-\x9f\\]*",
+    "SH": r"[^\x00-\x1f\x7f-\x9f\\]*",
+    "PN": r"[^\x00-\x1f\x7f-\x9f\\]*",
+    "UC": r"[^\x00-\x1f\x7f-\x9f\\]*",
+    "LT": r"[^\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]*",
+    "ST": r"[^\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]*",
+    "UT": r"[^\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]*",
 }
+_DAYS = frozenset({"DA", "DT"})
 _VALID = {vr: re.compile(pattern, re.ASCII).fullmatch for vr, pattern in _PATTERNS.items()}
 _WORDS = {
-    "AS": "an age such as 045Y", "CS": "capital letters, digits, spaces and underscores", "DA": "a date, YYYYMMDD",
+    "AE": "an AE title", "AS": "an age such as 045Y",
+    "CS": "capital letters, digits, spaces and underscores", "DA": "a date, YYYYMMDD",
     "DS": "a decimal number", "DT": "a date and time", "IS": "a whole number", "TM": "a time, HHMMSS", "UI": "a UID",
     "UR": "a URI",
 }  # fmt: skip
@@ -65,7 +69,7 @@ def _wrong(vr: str, text: str) -> str | None:
     valid = _VALID.get(vr)
     if valid is None:
         return None
-    if not valid(text):
+    if not valid(text) or (vr in _DAYS and text and not _is_day(text)):
         return f"is not {_WORDS[vr]} ({vr})" if vr in _WORDS else f"has characters that {vr} does not allow"
     if vr == "IS" and text.strip() and not -(2**31) <= int(text) < 2**31:
         return "is beyond the numbers that IS allows"
@@ -74,6 +78,16 @@ def _wrong(vr: str, text: str) -> str | None:
     if vr == "PN" and any(group.count("^") > 4 for group in text.split("=")):
         return "has more than five components (PN)"
     return None
+
+
+def _is_day(text: str) -> bool:
+    """Whether the calendar has the day with which a valid pattern begins; a date and time may end earlier."""
+    day = re.split(r"[+-]", text)[0]
+    try:
+        date(int(day[:4]), int(day[4:6] or 1), int(day[6:8] or 1))
+    except ValueError:
+        return False
+    return True
 
 
 def too_long(vr: str, text: str) -> str | None:
@@ -88,10 +102,8 @@ def too_long(vr: str, text: str) -> str | None:
 
 
 def cut(vr: str, text: str) -> str:
-    """As much from the beginning as is not too long."""
-    most = LENGTHS.get(vr)
-    if most is None:
+    """As much from the beginning as is not too long, of a name: of each component group; all where not in `CUT`."""
+    if vr not in CUT:
         return text
-    if vr == "PN":
-        return "=".join(group[:most].rstrip(" ^") for group in text.split("="))
-    return text[:most].rstrip(" .") if vr == "UI" else text[:most]
+    most = LENGTHS[vr]
+    return "=".join(group[:most] for group in text.split("=")) if vr == "PN" else text[:most]

@@ -42,15 +42,17 @@ class Entry(NamedTuple):
 
 
 class Level:
-    """See module. `codecs`: of its text; `top`: whether it is the data set itself."""
+    """See module. `character_set`: the raw Specific Character Set in force, of an enclosing level if it has none."""
 
-    __slots__ = ("_entries", "_sequences", "_starts", "_tags", "codecs", "depth", "edits", "encoding", "view")
+    __slots__ = (
+        "_entries", "_sequences", "_starts", "_tags", "character_set", "codecs", "depth", "edits", "encoding", "view",
+    )  # fmt: skip
 
     def __init__(
         self,
         view: memoryview,
         encoding: Encoding,
-        codecs: tuple[str, ...] | None,
+        character_set: bytes,
         last: int = END,
         depth: int = 0,
         shapes: Shapes | None = None,
@@ -62,10 +64,9 @@ class Level:
         self._entries: dict[int, Entry | None] = {}
         self._sequences: dict[int, Sequence | None] = {}
         self._tags, self._starts = indexed(view, encoding, last, shapes)
-        self.codecs: tuple[str, ...] = codecs or ()
         own = self.get(CHARACTER_SET)
-        if own is not None or not codecs:
-            self.codecs = charset.codecs_of(own.value if own else b"")
+        self.character_set = character_set if own is None else own.value
+        self.codecs = charset.codecs_of(self.character_set)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -210,6 +211,7 @@ class Level:
         self.edits[tag] = entry
         self._sequences.pop(tag, None)
         if tag == CHARACTER_SET:
+            self.character_set = entry.value
             self.codecs = charset.codecs_of(entry.value)
 
     def drop(self, tag: int) -> None:
@@ -362,7 +364,7 @@ class Sequence:
             end, tail = start + length, b""
             if end > len(view):
                 raise Odd("an item that is longer than its sequence")
-        level = Level(view[start:end], encoding, parent.codecs, END, parent.depth + 1)
+        level = Level(view[start:end], encoding, parent.character_set, END, parent.depth + 1)
         self.items.append(Item(bytes(view[pos:start]), level, tail))
         return end + len(tail)
 

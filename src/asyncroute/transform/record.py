@@ -71,6 +71,10 @@ def _item(top: Level, body: bytes) -> bytes:
 
 
 def _text(top: Level, value: str) -> bytes:
-    """What the character set lacks becomes a question mark: these are our own words."""
-    raw = text.encoded(text.replaced(value, top.codecs), top.codecs, False)[:64]
+    """Cut, and with question marks where the character set lacks something: these are our own words."""
+    value = value[:64]
+    try:
+        raw = text.encoded(value, top.character_set, False)
+    except text.Unrepresentable:
+        raw = value.replace("\x1b", "?").encode("ascii", "replace")
     return raw + b" " * (len(raw) & 1)

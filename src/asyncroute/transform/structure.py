@@ -44,7 +44,7 @@ def _transfer(e: Editing, spec: Transfer, source: Place, entry: Entry, target: P
     if entry == old:
         return
     if vr in (entry.vr, given) or "UN" in (vr, entry.vr):
-        same = source[0].encoding is level.encoding and source[0].codecs == level.codecs
+        same = source[0].encoding is level.encoding and source[0].character_set == level.character_set
         if same or (given != "SQ" and entry.value.isascii() and b"\x1b" not in entry.value):
             level.put(tag, entry if not level.encoding.implicit else entry._replace(vr=vr))
             e.changed(name, e.show(level, tag, old), e.show(level, tag, entry))

@@ -68,8 +68,8 @@ def affix_step(spec: Affix) -> Run:
 
 
 def _spliced(entry: Entry, affix: str, front: bool) -> bytes | None:
-    """The value with its own bytes kept; None where code extensions are in force at its end."""
-    if not affix.isascii() or (b"\x1b" in entry.value and not front):
+    """The value with its own bytes kept; None where code extensions are in force at its end, or come."""
+    if not affix.isascii() or "\x1b" in affix or (b"\x1b" in entry.value and not front):
         return None
     raw = entry.value.rstrip(b" \0")
     return affix.encode("ascii") + raw.lstrip(b" ") if front else raw + affix.encode("ascii")

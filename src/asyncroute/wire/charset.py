@@ -12,7 +12,7 @@ import re
 from functools import lru_cache
 
 _LATIN = "latin_1"
-_ALONE = frozenset({"UTF8", "GB18030", "GBK"})  # no code extensions with these: PS3.3 §C.12.1.1.2
+ALONE = frozenset({"UTF8", "GB18030", "GBK"})  # no code extensions with these: PS3.3 §C.12.1.1.2
 _STATEFUL = frozenset({"iso2022_jp", "iso2022_jp_2"})  # codecs that want to see the escape sequence
 _PLACE = re.compile(r"ISO[ _-]*(2022)?[ _-]*IR[ _-]*(\d+)")
 _ALIASES = {"UTF-8": "UTF8", "UTF8": "UTF8", "UTF_8": "UTF8", "LATIN1": _LATIN, "ASCII": _LATIN}
@@ -30,25 +30,31 @@ def codecs_of(specific_character_set: bytes) -> tuple[str, ...]:
 
 @lru_cache(maxsize=256)
 def _codecs_of(raw: bytes) -> tuple[str, ...]:
-    codecs = [_codec(term.strip(" \0")) for term in raw.decode(_LATIN).split("\\")]
-    if codecs[0] in _ALONE:
+    codecs = [codec_of(term) or _LATIN for term in terms_of(raw)]
+    if codecs[0] in ALONE:
         return (codecs[0],)
-    return tuple(codec for codec in codecs if codec not in _ALONE)
+    return tuple(codec for codec in codecs if codec not in ALONE)
 
 
-def _codec(term: str) -> str:
-    """The Python codec of one defined term, common misspellings included."""
+def terms_of(specific_character_set: bytes) -> list[str]:
+    """The values of (0008,0005), at least one; an empty one is the default repertoire or that of value 1."""
+    return [term.strip(" \0") for term in specific_character_set[:_MAX_TERMS].decode(_LATIN).split("\\")]
+
+
+@lru_cache(maxsize=256)
+def codec_of(term: str) -> str | None:
+    """The Python codec of one defined term, common misspellings included; None if nobody knows the term."""
     from pydicom.charset import python_encoding
 
     found = python_encoding.get(term)
     if found is None and (match := _PLACE.fullmatch(term.upper())):
         found = python_encoding.get(f"{'ISO 2022 IR' if match[1] else 'ISO_IR'} {match[2]}")
-    return found or _ALIASES.get(term.upper(), _LATIN)
+    return found or _ALIASES.get(term.upper())
 
 
 def decode(value: bytes, codecs: tuple[str, ...], *, name: bool = False) -> str:
     """The text of `value`; `name`: it is a person name, where ^ and = also reset the character set. Never raises."""
-    if b"\x1b" not in value or codecs[0] in _ALONE:
+    if b"\x1b" not in value or codecs[0] in ALONE:
         return value.decode("ascii" if value.isascii() else codecs[0], "replace")
     reset = _NAME_RESET if name else _TEXT_RESET
     return "".join(_segment(part, codecs[0], reset) for part in _SEGMENT.findall(value))
