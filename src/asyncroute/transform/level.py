@@ -17,8 +17,8 @@ from typing import NamedTuple
 from asyncroute.transform.index import END, indexed, item_end
 from asyncroute.transform.shapes import Shapes
 from asyncroute.wire import charset
-from asyncroute.wire.elements import UNDEFINED, Odd, tag_text
-from asyncroute.wire.syntax import EXPLICIT_LE, IMPLICIT_BE, IMPLICIT_LE, UN_CONTENT, Encoding
+from asyncroute.wire.elements import UNDEFINED, Odd, item_encoding, tag_text
+from asyncroute.wire.syntax import UN_CONTENT, Encoding
 from asyncroute.wire.values import dictionary_vr
 
 MAX_DEPTH = 64  # sequences in sequences
@@ -45,7 +45,8 @@ class Level:
     """See module. `character_set`: the raw Specific Character Set in force, of an enclosing level if it has none."""
 
     __slots__ = (
-        "_entries", "_sequences", "_starts", "_tags", "character_set", "codecs", "depth", "edits", "encoding", "view",
+        "_entries", "_outer", "_sequences", "_starts", "_tags", "character_set", "codecs", "depth",
+        "edits", "encoding", "view",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +66,7 @@ class Level:
         self._sequences: dict[int, Sequence | None] = {}
         self._tags, self._starts = indexed(view, encoding, last, shapes)
         own = self.get(CHARACTER_SET)
+        self._outer = character_set
         self.character_set = character_set if own is None else own.value
         self.codecs = charset.codecs_of(self.character_set)
 
@@ -211,8 +213,7 @@ class Level:
         self.edits[tag] = entry
         self._sequences.pop(tag, None)
         if tag == CHARACTER_SET:
-            self.character_set = entry.value
-            self.codecs = charset.codecs_of(entry.value)
+            self._read_as(entry.value)
 
     def drop(self, tag: int) -> None:
         """Remove an element, if it is there."""
@@ -221,6 +222,18 @@ class Level:
             self.edits[tag] = None
         else:
             self.edits.pop(tag, None)
+        if tag == CHARACTER_SET:
+            self._read_as(self._outer)
+
+    def _read_as(self, character_set: bytes) -> None:
+        """From now on, also in the items that are known already and have none of their own."""
+        self.character_set = character_set
+        self.codecs = charset.codecs_of(character_set)
+        for sequence in self._sequences.values():
+            for item in sequence.items if sequence is not None else ():
+                item.level._outer = character_set
+                if item.level.get(CHARACTER_SET) is None:
+                    item.level._read_as(character_set)
 
     @property
     def dirty(self) -> bool:
@@ -379,12 +392,7 @@ class Sequence:
 
 
 def _item_encoding(view: memoryview, pos: int, content: Encoding) -> Encoding:
-    """How an item is encoded: some writers switch inside explicit VR data sets."""
-    if (content.implicit and not content.mixed) or pos + 8 > len(view):
+    """How an item is encoded, an empty one as what is around it."""
+    if pos + 8 > len(view) or content.item(view, pos)[:2] == _ITEM_END_PARTS:
         return content
-    letters = content.forms[int.from_bytes(view[pos + 4 : pos + 6], "big" if content.big else "little")] != 0
-    if content.mixed:
-        return EXPLICIT_LE if letters else content
-    if letters or content.item(view, pos)[:2] == _ITEM_END_PARTS:
-        return content
-    return IMPLICIT_BE if content.big else IMPLICIT_LE
+    return item_encoding(view, pos, content)

@@ -42,6 +42,7 @@ def edit_dataset(editing: Editing, function: Callable[[Dataset], Dataset]) -> No
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            warnings.filterwarnings("error", "Failed to encode value")  # else written with question marks
             _splice(editing, top, before, after, "", _codecs(after, None))
     except (Refused, Odd):
         raise

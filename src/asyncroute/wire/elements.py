@@ -240,15 +240,15 @@ def _skip_items(walk: Walk, pos: int, stack: list[Encoding]) -> int:
         if length == UNDEFINED:
             if pos + 8 > limit:
                 return limit + 1
-            stack.append(item_encoding(walk, pos, content))
+            stack.append(item_encoding(view, pos, content))
             return pos
         pos += length
     raise _too_many()
 
 
-def item_encoding(walk: Walk, pos: int, content: Encoding) -> Encoding:
+def item_encoding(view: memoryview, pos: int, content: Encoding) -> Encoding:
     """How the item whose first element is at `pos` is encoded: some writers switch inside explicit VR data sets."""
-    number = int.from_bytes(walk.view[pos + 4 : pos + 6], "big" if content.big else "little")
+    number = int.from_bytes(view[pos + 4 : pos + 6], "big" if content.big else "little")
     letters = content.forms[number] != 0
     if content.mixed:
         return EXPLICIT_LE if letters else content

@@ -184,7 +184,9 @@ def _items(walk: Walk, sequence: _Element, only: int | None) -> Iterator[Iterato
         if tag != _ITEM:
             raise Odd(f"{tag_text(tag)} instead of an item at offset {pos}")
         pos += 8
-        encoding = item_encoding(walk, pos, sequence.content) if length and pos + 8 <= walk.limit else sequence.content
+        encoding = sequence.content
+        if length and pos + 8 <= walk.limit:
+            encoding = item_encoding(walk.view, pos, encoding)
         after = skip_item(walk, pos, encoding) if length == UNDEFINED else pos + length
         if after > sequence.end:
             raise Odd(f"an item that is longer than its sequence at offset {pos}")

@@ -11,7 +11,7 @@ from asyncroute.transform.base import Refused
 from asyncroute.transform.text import Unrepresentable, encoded
 from asyncroute.wire import charset
 from tests.support.coercing import ENCODINGS, edited, read
-from tests.support.encoding import EXPLICIT, element
+from tests.support.encoding import EXPLICIT, element, sequence
 
 SETS = sorted(term for term in python_encoding if term and term != "ISO 2022 58")
 SAMPLES = {
@@ -116,3 +116,36 @@ def test_misfits_are_held_cut_or_passed(syntax: str) -> None:
         edited(header, '{ set = "StudyDate", to = "today" }', 'misfit = "truncate"', syntax)
     with pytest.raises(Refused, match="'a' is no number that US takes"):
         edited(header, '{ set = "Rows", to = "a" }', 'misfit = "pass"', syntax)
+
+
+ITEM = sequence(0x00081140, element(0x00100020, "LO", b"P1"))
+INSIDE = '{ suffix = "ReferencedImageSequence.0.PatientID", with = "1" }'
+
+
+@pytest.mark.parametrize(
+    ("steps", "text"),
+    [
+        ('{ delete = "SpecificCharacterSet" }', None),
+        ('{ set = "SpecificCharacterSet", to = "ISO_IR 192" }', "é".encode()),
+        ('{ set = "SpecificCharacterSet", to = "ISO_IR 100" }', b"\xe9"),
+    ],
+)
+@pytest.mark.parametrize("place", ["PatientID", "ReferencedImageSequence.0.PatientID"])
+def test_text_is_written_in_the_character_set_that_the_steps_before_declare(
+    steps: str, text: bytes | None, place: str
+) -> None:
+    terms = element(0x00080005, "CS", b"ISO_IR 101")
+    header = terms + ITEM + element(0x00100020, "LO", b"P1")
+    all_steps = f'{INSIDE}, {steps}, {{ suffix = "{place}", with = "é" }}'
+    if text is None:
+        with pytest.raises(Refused, match=r"'é' cannot be written in the image's character set \(ISO_IR 6\)"):
+            edited(header, all_steps)
+    else:
+        assert text in bytes(edited(header, all_steps).data)
+
+
+def test_an_item_keeps_the_character_set_of_its_own() -> None:
+    own = sequence(0x00081140, element(0x00080005, "CS", b"ISO_IR 192") + element(0x00100020, "LO", b"P1"))
+    steps = f'{INSIDE}, {{ delete = "SpecificCharacterSet" }}, {INSIDE.replace(chr(34) + "1", chr(34) + "é")}'
+    result = bytes(edited(element(0x00080005, "CS", b"ISO_IR 101") + own, steps).data)
+    assert "P1é".encode() in result

@@ -123,6 +123,7 @@ def drop(header, facts): raise Drop("a test image")
 def wrong(header, facts): return header.Nope
 def nothing(header, facts): pass
 def pixels(header, facts): header.PixelData = b"ab"; return header
+def beyond(header, facts): header.InstitutionName = "山"; return header
 """
 
 
@@ -168,6 +169,11 @@ def test_a_function_that_only_looks_changes_no_byte(syntax: str, users: Path) ->
 def test_a_new_character_set_writes_text_anew(users: Path) -> None:
     found = read(bytes(edited(write(image(), EXPLICIT), step("utf"), folder=users).data), EXPLICIT)
     assert found.get_item("PatientName").value == "Müller^X".encode() + b" "
+
+
+def test_what_a_function_writes_is_never_replaced(users: Path) -> None:
+    with pytest.raises(Refused, match=r"header: cannot be written: UserWarning: Failed to encode value with encodings"):
+        edited(write(image(), EXPLICIT), step("beyond"), folder=users)
 
 
 def test_a_function_may_add_items(users: Path) -> None:
