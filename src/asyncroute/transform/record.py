@@ -4,7 +4,7 @@ One item for each image and all steps together: the original elements as they we
 empty, private ones with their creators; of sequences the whole original. Appended to the items that are there.
 Guarantees: the same for the same header and facts: the time is that of reception, so that an image which is sent again
 is the same.
-Failures: none of its own.
+Failures: `Refused` where what is there already is no sequence.
 """
 
 from __future__ import annotations
@@ -39,12 +39,15 @@ def record(editing: Editing, system: str) -> None:
         0x04000565: ("CS", _REASON),
     }
     item = _item(top, b"".join(encode(tag, Entry(*it), top.encoding) for tag, it in sorted(parts.items())))
-    top.put(ORIGINAL_ATTRIBUTES, _appended(top.get(ORIGINAL_ATTRIBUTES), item))
+    top.put(ORIGINAL_ATTRIBUTES, _appended(editing, item))
 
 
-def _appended(old: Entry | None, item: bytes) -> Entry:
-    if old is None or old.vr != "SQ":
+def _appended(editing: Editing, item: bytes) -> Entry:
+    old = editing.top.get(ORIGINAL_ATTRIBUTES)
+    if old is None or not old.value:
         return Entry("SQ", item)
+    if old.vr != "SQ" or editing.top.sequence(ORIGINAL_ATTRIBUTES) is None:
+        raise editing.refused("OriginalAttributesSequence", f"has VR {old.vr}: nothing can be added to it")
     if old.undefined:
         cut = len(old.value) - _DELIMITER
         return old._replace(value=old.value[:cut] + item + old.value[cut:])

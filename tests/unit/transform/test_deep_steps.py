@@ -14,9 +14,12 @@ from pydicom.sequence import Sequence
 
 from asyncroute.transform.base import Refused
 from asyncroute.transform.dates import days_of, shifted
-from asyncroute.transform.editing import new_uid
+from asyncroute.transform.editing import Editing, new_uid
+from asyncroute.transform.level import Entry, Level
+from asyncroute.transform.record import record
 from asyncroute.transform.uids import keeps
-from tests.support.coercing import ENCODINGS, FACTS, SECRET, edited, elements, read, write
+from asyncroute.wire.syntax import EXPLICIT_LE
+from tests.support.coercing import ENCODINGS, FACTS, SECRET, edited, elements, header, read, write
 from tests.support.encoding import EXPLICIT, IMPLICIT, element, sequence
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -207,6 +210,31 @@ def test_a_file_that_is_no_python_is_told(users: Path) -> None:
     (users / "site_a.py").write_text("def change(:\n")
     with pytest.raises(Refused, match=r"site_a\.py:change: cannot be loaded: SyntaxError"):
         edited(write(image(), EXPLICIT), step("change"), folder=users)
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        element(0x04000561, "UN", b"\xfe\xff\x00\xe0\x00\x00\x00\x00"),
+        element(0x04000561, "SQ", b"\xfe\xff\x00\xe0\x08\x00\x00\x00"),
+        element(0x04000561, "SQ", b"what is this"),
+    ],
+)
+def test_a_record_is_not_added_to_what_is_no_sequence(there: bytes) -> None:
+    with pytest.raises(Refused):
+        edited(there + element(0x00100020, "LO", b"P1"), '{ prefix = "PatientID", with = "A" }', "record = true")
+
+
+@pytest.mark.parametrize("terms", [b"ISO_IR 192", b"\\ISO 2022 IR 87 "])
+def test_names_in_a_record_are_cut_between_characters(terms: bytes) -> None:
+    data = element(0x00080005, "CS", terms) + element(0x00100020, "LO", b"P1")
+    system = "x" * 62 + "山田太郎"
+    with memoryview(data) as view:
+        top = Level(view, EXPLICIT_LE, b"")
+        top.put(0x00100020, Entry("LO", b"A1"))
+        record(Editing(top, FACTS, header(data)), system)
+        (item,) = read(bytes(top.encoded()), EXPLICIT).OriginalAttributesSequence
+    assert item.ModifyingSystem == system[:64]
 
 
 @all_encodings
