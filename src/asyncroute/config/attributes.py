@@ -21,10 +21,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pydicom import datadict
-from pydicom._dicom_dict import DicomDictionary
-from pydicom._uid_dict import UID_dictionary
-
+from asyncroute.config import dictionary
 from asyncroute.config.words import Invalid, did_you_mean, quote
 from asyncroute.core.paths import Key, Path, Step, key_of
 
@@ -127,7 +124,9 @@ def _step(part: str, also: Iterable[str]) -> tuple[Step, str]:
     if not tag >> 16 & 1 or not creator:
         raise Invalid(f"{part} is no private attribute: its group must be odd, its creator not empty")
     try:
-        return Step(tag, creator), str(datadict.private_dictionary_VR(tag | 0x1000, creator))
+        from pydicom.datadict import private_dictionary_VR
+
+        return Step(tag, creator), str(private_dictionary_VR(tag | 0x1000, creator))
     except KeyError:
         return Step(tag, creator), ""
 
@@ -136,21 +135,22 @@ def _tag(name: str, also: Iterable[str]) -> int:
     found = _TAG.fullmatch(name)
     if found:
         return int("".join(part for part in found.groups() if part), 16)
-    tag = (datadict.tag_for_keyword(name) if name else None) or 0  # retired elements have the keyword ""
+    tag = dictionary.keywords().get(name, 0)
     if not tag:
         raise Invalid(f"unknown attribute{did_you_mean(name, [*_keywords(), *also], _TAG_HINT)}")
     return tag
 
 
 def _vr(tag: int) -> str:
-    return datadict.dictionary_VR(tag) if datadict.dictionary_has_tag(tag) else ""
+    entry = dictionary.attributes().get(tag)
+    return entry[0] if entry is not None else ""
 
 
 _TAG_HINT = "; use a DICOM keyword such as Modality, or a tag such as (0008,0060)"
 
 
 def _keywords() -> list[str]:
-    return [entry[4] for entry in DicomDictionary.values() if entry[4] and entry[0] not in _OPAQUE]
+    return [entry[4] for entry in dictionary.attributes().values() if entry[4] and entry[0] not in _OPAQUE]
 
 
 def _refuse_opaque(attribute: Attribute) -> None:
@@ -172,7 +172,7 @@ def find_uid(name: str, kind: str | None = None) -> str:
     """The UID with this keyword, or `name` itself if it is one; `kind` limits keywords ("Transfer Syntax")."""
     if is_uid(name):
         return name
-    known = {entry[4]: uid for uid, entry in UID_dictionary.items() if entry[4] and kind in (None, entry[1])}
+    known = {entry[4]: uid for uid, entry in dictionary.uids().items() if entry[4] and kind in (None, entry[1])}
     if name in known:
         return known[name]
     what = f"the keyword of a {kind.lower()}" if kind else "a UID's keyword"

@@ -23,7 +23,7 @@ ONLY: dict[type[Any], Mapping[str, object]] = {}
 class Table(BaseModel):
     """One table of the file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     @field_validator("*")
     @classmethod
