@@ -394,4 +394,6 @@ def _instance(row: Row) -> Instance:
     source = Source(calling, called, listener, peer)
     routes = tuple(RouteHit(route, destination) for route, destination in json.loads(hits))
     stored = (sop_class, sop_instance, syntax, received_at, path, data_offset, size, unsigned(checksum))
-    return Instance(*(id_, source, *stored, *attributes, header), hits=routes)
+    made = Instance(*(id_, source, *stored, *attributes, header))
+    made.hits = routes
+    return made
