@@ -1,4 +1,5 @@
-"""The checks: ``nox`` runs lint, types and tests; ``nox -s long`` tests that take minutes; ``nox -s bench`` measures.
+"""The checks: ``nox`` runs lint, types and tests. Besides: ``nox -s deep`` (fuzzing, power cuts, soak), ``nox -s coverage``
+(what tests reach), ``nox -s long`` (tests that take minutes), ``nox -s bench`` (measures).
 
 Each session has an environment of its own (.nox), installed anew only when pyproject.toml or the Python changes. The
 real programs that the tests talk to (dcmtk, Orthanc) come from the system: bin/test installs them.
@@ -23,6 +24,9 @@ ROOT = Path(__file__).resolve().parent
 PYPROJECT = ROOT / "pyproject.toml"
 WORKERS = "3"
 """Test processes at a time: most tests wait for deadlines rather than for a processor."""
+
+DEEP = ("tests/fuzz", "tests/power", "tests/soak")
+"""Folders of `nox -s deep`: with them the usual run would take more than its twenty minutes on a slow machine."""
 
 
 def install(session: nox.Session, *requirements: str) -> None:
@@ -53,17 +57,34 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests but the long ones: many at a time with coverage, then those that want the machine for themselves.
+    """All tests but the long and the deep ones: many at a time, then those that want the machine for themselves.
 
-    A run of chosen tests is held to no coverage, and runs one test at a time.
+    A run of chosen tests runs one at a time.
     """
     install(session, "--editable", ".[test]")
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
     session.env["PYTHONDONTWRITEBYTECODE"] = ""  # else each of some thousand processes compiles all sources anew
+    rest = [f"--ignore={folder}" for folder in DEEP]
+    session.run("pytest", "-n", WORKERS, "--dist", "worksteal", "-m", "not long and not alone", *rest)
+    session.run("pytest", "-m", "alone and not long", *rest)
+
+
+@nox.session
+def deep(session: nox.Session) -> None:
+    """Fuzzing, power cuts, soak: the short forms, some five minutes."""
+    install(session, "--editable", ".[test]")
+    session.env["PYTHONDONTWRITEBYTECODE"] = ""
+    session.run("pytest", "-n", WORKERS, "--dist", "worksteal", "-m", "not long and not alone", *DEEP)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Which lines the usual tests reach in their own processes; fails below the bound."""
+    install(session, "--editable", ".[test]")
+    session.env["PYTHONDONTWRITEBYTECODE"] = ""
     session.run("pytest", "-n", WORKERS, "--dist", "worksteal", "--cov", "-m", "not long and not alone")
-    session.run("pytest", "-m", "alone and not long")
 
 
 @nox.session
