@@ -1,5 +1,7 @@
-"""The checks: ``nox`` runs lint, types and tests. Besides: ``nox -s deep`` (fuzzing, power cuts, soak), ``nox -s coverage``
-(what tests reach), ``nox -s long`` (tests that take minutes), ``nox -s bench`` (measures).
+"""The checks: ``nox`` runs lint, types and tests.
+
+Besides: ``nox -s deep`` (fuzzing, power cuts, soak), ``nox -s coverage`` (what tests reach), ``nox -s long`` (tests of
+minutes), ``nox -s bench`` (measures).
 
 Each session has an environment of its own (.nox), installed anew only when pyproject.toml or the Python changes. The
 real programs that the tests talk to (dcmtk, Orthanc) come from the system: bin/test installs them.
