@@ -20,6 +20,7 @@ import xxhash
 
 from asyncroute.core.errors import StorageFault
 from asyncroute.crashpoints import crash_point
+from asyncroute.durable import sync_folder
 from asyncroute.spool.base import Facts
 
 OWN = ".asyncroute"
@@ -271,15 +272,6 @@ def found(path: Path, durability: str) -> str:
         for folder in (path / OWN, path, path.parent):
             sync_folder(folder)
     return uid
-
-
-def sync_folder(folder: Path) -> None:
-    """fsync a folder."""
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def _link(other: Path, place: str) -> bool:

@@ -11,6 +11,7 @@ import stat
 from pathlib import Path
 
 from asyncroute.config.words import Invalid
+from asyncroute.durable import sync_folder
 
 BYTES = 32
 SHORTEST = 16
@@ -27,11 +28,7 @@ def create(path: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
-    folder = os.open(path.absolute().parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.absolute().parent)
 
 
 def read_private(path: Path) -> bytes:

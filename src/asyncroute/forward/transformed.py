@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from asyncroute.core.errors import StorageFault
+from asyncroute.durable import sync_folder
 
 FILE = "transformed-routes"
 
@@ -49,8 +50,4 @@ class TransformedRoutes:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self._path.parent)

@@ -34,8 +34,9 @@ from asyncroute.archive.base import (
     Wanted,
 )
 from asyncroute.core.errors import OurFault, StorageFault
+from asyncroute.durable import sync_folder
 from asyncroute.journal.faults import storage_fault
-from asyncroute.journal.place import make_private, refuse_network, sync_folder
+from asyncroute.journal.place import make_private, refuse_network
 from asyncroute.journal.sqlite import SYNCHRONOUS
 from asyncroute.journal.statements import load, script
 from asyncroute.journal.values import as_text, clean, signed, uid_key, unsigned

@@ -20,8 +20,8 @@ from typing import NamedTuple, Protocol
 from urllib.parse import quote
 
 from asyncroute.core.errors import OurFault, StorageFault
+from asyncroute.durable import sync_folder
 from asyncroute.journal.faults import storage_fault
-from asyncroute.journal.place import sync_folder
 from asyncroute.journal.statements import load
 
 FILE = "crosswalk.db"

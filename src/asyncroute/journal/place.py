@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 from asyncroute.core.errors import StorageFault
+from asyncroute.durable import sync_folder
 
 # fmt: off
 _NETWORK = frozenset(
@@ -101,15 +102,6 @@ def _sync_names(folder: Path) -> None:
             sync_folder(above)
         except PermissionError:  # not ours to read, so not made by us
             return
-
-
-def sync_folder(folder: Path) -> None:
-    """fsync a folder: the names in it are durable afterwards."""
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 class Lock:

@@ -23,11 +23,12 @@ from urllib.parse import quote
 from asyncroute.core.errors import StorageFault
 from asyncroute.core.groups import Move
 from asyncroute.crashpoints import crash_point
+from asyncroute.durable import sync_folder
 from asyncroute.journal import examine, migrate
 from asyncroute.journal.base import Action, Committed, Complete, Group, Unreleased
 from asyncroute.journal.clock import RunClock
 from asyncroute.journal.faults import ROW_FAULTS, damaged, is_fatal, storage_fault
-from asyncroute.journal.place import Lock, make_private, refuse_network, sync_folder
+from asyncroute.journal.place import Lock, make_private, refuse_network
 from asyncroute.journal.prune import Pruner
 from asyncroute.journal.reserve import Reserve
 from asyncroute.journal.statements import load

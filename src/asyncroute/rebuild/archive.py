@@ -27,8 +27,8 @@ from asyncroute.config import Config
 from asyncroute.core.archiving import Terms
 from asyncroute.core.errors import OurFault, StorageFault
 from asyncroute.core.rates import Rates
+from asyncroute.durable import sync_folder
 from asyncroute.journal.archive import FILE, ArchiveIndex
-from asyncroute.journal.place import sync_folder
 from asyncroute.rebuild.report import Evidence
 from asyncroute.spool.local import LocalSpool
 

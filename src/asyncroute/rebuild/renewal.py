@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from asyncroute.core.errors import StorageFault
-from asyncroute.journal import place
+from asyncroute.durable import sync_folder
 from asyncroute.journal.examine import DAMAGED_MARK, REBUILDING_MARK
 from asyncroute.journal.salvage import Salvage
 from asyncroute.journal.sqlite import FILE, SqliteJournal
@@ -47,12 +47,12 @@ class _Mark:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(self._path)
-        place.sync_folder(self._path.parent)
+        sync_folder(self._path.parent)
 
     def remove(self) -> None:
         """The new journal is in its place."""
         self._path.unlink()
-        place.sync_folder(self._path.parent)
+        sync_folder(self._path.parent)
 
 
 class Renewal:
@@ -92,8 +92,8 @@ class Renewal:
         for name in JOURNAL_FILES:
             if (self._data_dir / name).exists():
                 (self._data_dir / name).rename(evidence / name)
-        place.sync_folder(evidence)
-        place.sync_folder(self._data_dir)
+        sync_folder(evidence)
+        sync_folder(self._data_dir)
 
     def _build(self, evidence: Path) -> None:
         """A whole journal in a folder of its own; what an interrupted run left of one does not count."""
@@ -109,13 +109,13 @@ class Renewal:
         finally:
             journal.close()
         _sync(made / FILE)
-        place.sync_folder(made)
+        sync_folder(made)
 
     def _place(self, evidence: Path) -> None:
         made = evidence / "new"
         if (made / FILE).exists():
             (made / FILE).replace(self._data_dir / FILE)
-            place.sync_folder(self._data_dir)
+            sync_folder(self._data_dir)
         shutil.rmtree(made, ignore_errors=True)
 
 

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from asyncroute.journal import place
+from asyncroute.durable import sync_folder
 from asyncroute.spool.local import free_name
 
 SPOOL = "spool"
@@ -63,5 +63,5 @@ def new_evidence(data_dir: Path) -> Path:
     """A new folder ``damaged-<time>``."""
     found = free_name(data_dir, f"damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
     found.mkdir(mode=0o700)
-    place.sync_folder(data_dir)
+    sync_folder(data_dir)
     return found

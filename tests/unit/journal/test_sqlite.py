@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from asyncroute import durable
 from asyncroute.core.errors import StorageFault
-from asyncroute.journal import migrate, place, sqlite, statements
+from asyncroute.journal import migrate, sqlite, statements
 from asyncroute.journal.base import Group
 from asyncroute.journal.sqlite import CHECKPOINT_PAGES, SqliteJournal
 from tests.contract.made import T0, delivered, failed, image
@@ -62,7 +63,7 @@ def test_the_folder_is_synced_after_journal_and_log_are_in_it(tmp_path: Path, mo
 
     def sync(folder: Path) -> None:
         seen.append(set(os.listdir(folder)))
-        place.sync_folder(folder)
+        durable.sync_folder(folder)
 
     monkeypatch.setattr(sqlite, "sync_folder", sync)
     for _ in range(2):
