@@ -17,6 +17,7 @@ from tests.support.fixtures import MakeRouter
 from tests.support.images import write_part10
 from tests.support.ports import free_port
 from tests.support.router import Router, run_cli
+from tests.support.waiting import wait_until
 
 TOTALS = {"received", "delivered", "waiting", "held", "failed"}
 CHANNEL = {
@@ -252,6 +253,8 @@ def test_serve_prints_a_line_for_each_listener_and_destination(
         destination=[settings.dicom("end", end.port), settings.folder("shelf", tmp_path / "shelf")],
         route=[settings.route("all", ["end", "shelf"])],
     ).start()
+    # It says so once it listens; whoever calls may be there sooner.
+    wait_until(lambda: "shelf (" in router.log_tail(), 30, "its lines", router.log_tail)
     output = router.log_tail()
     for expected in (router.port, router.config["listener"][1]["port"], "SECOND", "end", "shelf", end.port):
         assert str(expected) in output, output
