@@ -71,12 +71,12 @@ class Node(Table):
     @classmethod
     def _private(cls, value: Path | None) -> Path | None:
         if value is not None:
-            secrets.read_private(value)
+            secrets.read(value, private=True)
         return value
 
     def crosswalk_key(self) -> bytes | None:
         """What the crosswalk is encrypted with, if it is. Raises ``Invalid``: its file has changed meanwhile."""
-        return secrets.read_private(self.crosswalk_key_file) if self.crosswalk_key_file is not None else None
+        return secrets.read(self.crosswalk_key_file, private=True) if self.crosswalk_key_file is not None else None
 
 
 class Route(Table):

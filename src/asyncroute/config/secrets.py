@@ -31,15 +31,15 @@ def create(path: Path) -> None:
     sync_folder(path.absolute().parent)
 
 
-def read_private(path: Path) -> bytes:
-    """The secret in a file that only its owner can read. Raises ``Invalid``."""
+def read(path: Path, private: bool = False) -> bytes:
+    """The secret in a file; ``private``: which only its owner can read. Raises ``Invalid``."""
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            secret = file.read(_LONGEST).strip()
+            secret = file.read(_LONGEST if private else -1).strip()
     except OSError as error:
         raise Invalid(f"cannot be read: {(error.strerror or str(error)).lower()}") from None
-    if mode & 0o077:
+    if private and mode & 0o077:
         raise Invalid(f"can be read by others (mode {mode:04o}), so it is no secret: chmod 600 {path}")
     if len(secret) < SHORTEST:
         raise Invalid(f"must have at least {SHORTEST} characters in it")

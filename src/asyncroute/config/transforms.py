@@ -8,6 +8,7 @@ Failures: ValueError or pydantic's ValidationError, told through `Problems`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,24 +24,13 @@ from asyncroute.config.words import Invalid, Loc, did_you_mean, one_of, quote, s
 from asyncroute.core import coercion
 
 STEPS: dict[str, type[Step]] = {**PLAIN, Deidentify.KIND: Deidentify}
-SHORTEST_SECRET = 16
 _NEED_SECRET = ("shift_dates", "new_uids")
 
 
 def _secret(value: object) -> str:
-    if len(text(value)) < SHORTEST_SECRET:
-        raise Invalid(f"must have at least {SHORTEST_SECRET} characters")
+    if len(text(value)) < secrets.SHORTEST:
+        raise Invalid(f"must have at least {secrets.SHORTEST} characters")
     return str(value)
-
-
-def _read_secret(path: Path) -> bytes:
-    try:
-        secret = path.read_bytes().strip()
-    except OSError as error:
-        raise Invalid(f"cannot be read: {(error.strerror or str(error)).lower()}") from None
-    if len(secret) < SHORTEST_SECRET:
-        raise Invalid(f"must have at least {SHORTEST_SECRET} characters in it")
-    return secret
 
 
 class Transform(Table):
@@ -58,7 +48,7 @@ class Transform(Table):
         if value is not None:
             if info.data.get("secret") is not None:
                 raise Invalid('has no meaning beside "secret"')
-            _read_secret(value)
+            secrets.read(value)
         return value
 
     @field_validator("steps", mode="before")
@@ -70,14 +60,18 @@ class Transform(Table):
             raise Invalid("must have at least one step")
         return value
 
+    @cached_property
+    def key(self) -> bytes:
+        """Its secret, read once; empty: it has none."""
+        if self.secret_file is not None:
+            return secrets.read(self.secret_file)
+        return self.secret.encode() if self.secret is not None else b""
+
     def coercion(self, name: str, system: str) -> coercion.Coercion:
         """What it is to the rest of the program. `system`: this router's name."""
-        secret = self.secret.encode() if self.secret is not None else b""
-        if self.secret_file is not None:
-            secret = _read_secret(self.secret_file)
         words = tuple(step.KIND for step in self.steps)
         specs = tuple(step.spec() for step in self.steps)
-        return coercion.Coercion(name, specs, words, self.misfit, self.record, system, secret)
+        return coercion.Coercion(name, specs, words, self.misfit, self.record, system, self.key)
 
 
 # --- Reading, each step by itself ------------------------------------------------------------------------------------
@@ -122,7 +116,7 @@ def _check_private(path: Path | None, loc: Loc, number: int, report: Report) -> 
         report((*loc, "steps", number, Deidentify.KIND), text)
         return
     try:
-        secrets.read_private(path)
+        secrets.read(path, private=True)
     except Invalid as invalid:
         report((*loc, "secret_file"), str(invalid))
 

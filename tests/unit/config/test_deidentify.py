@@ -90,7 +90,7 @@ def test_nothing_may_be_recorded_beside_it(secret: Path) -> None:
 
 def test_a_secret_is_made_once_and_for_its_owner_only(tmp_path: Path, secret: Path) -> None:
     assert stat.S_IMODE(secret.stat().st_mode) == 0o600
-    assert len(secrets.read_private(secret)) == 64
+    assert len(secrets.read(secret, private=True)) == 64
     with pytest.raises(FileExistsError):
         secrets.create(secret)
     other = tmp_path / "other"
@@ -98,6 +98,6 @@ def test_a_secret_is_made_once_and_for_its_owner_only(tmp_path: Path, secret: Pa
     assert other.read_bytes() != secret.read_bytes()
     other.write_bytes(b"short\n")
     with pytest.raises(Invalid, match="must have at least 16"):
-        secrets.read_private(other)
+        secrets.read(other, private=True)
     with pytest.raises(Invalid, match="cannot be read"):
-        secrets.read_private(tmp_path / "none")
+        secrets.read(tmp_path / "none", private=True)
