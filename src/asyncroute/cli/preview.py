@@ -26,7 +26,7 @@ from asyncroute.transform.base import Change, Facts, Header, Refused
 from asyncroute.transform.compiled import compiled
 from asyncroute.wire.header import header_end, inflate_header
 from asyncroute.wire.part10 import Meta, NotPart10, parse_meta
-from asyncroute.wire.syntax import EXPLICIT_LITTLE, syntax_of
+from asyncroute.wire.syntax import EXPLICIT_LITTLE, is_deflated
 
 _META = 1 << 20
 _PRIORITY_WORDS = {number: word for word, number in PRIORITIES.items()}
@@ -113,7 +113,7 @@ class Previewer:
         except Refused as refused:
             return Outcome(transform.name, subject, refused=refused.reason)
         sent = replace(instance, sop_class_uid=made.sop_class_uid, sop_instance_uid=made.sop_instance_uid)
-        if syntax_deflated(instance.transfer_syntax):
+        if is_deflated(instance.transfer_syntax):
             sent.transfer_syntax = EXPLICIT_LITTLE
         return Outcome(transform.name, Subject(sent, bytes(made.data), True, subject.name), tuple(made.changes))
 
@@ -172,19 +172,13 @@ class Previewer:
 def _header_of(subject: Subject) -> tuple[bytes, bool]:
     """All before the pixel data, inflated where it is deflated; whether that is all there is."""
     syntax = subject.instance.transfer_syntax
-    if syntax_deflated(syntax):
+    if is_deflated(syntax):
         data, whole = inflate_header(subject.head, subject.whole)
         syntax = EXPLICIT_LITTLE
     else:
         data, whole = subject.head, subject.whole
     end = header_end(data, syntax, whole)
     return data[:end], whole and end in (None, len(data))
-
-
-def syntax_deflated(uid: str) -> bool:
-    """Whether data sets of this transfer syntax are deflated."""
-    syntax = syntax_of(uid)
-    return syntax is not None and syntax.deflated
 
 
 def change_facts(change: Change) -> dict[str, Any]:

@@ -23,12 +23,13 @@ from asyncroute.core import outcomes
 from asyncroute.core.errors import AsyncrouteError, StorageFault
 from asyncroute.core.model import Delivery, Sent, watch_of
 from asyncroute.core.outcomes import Kind, Outcome
-from asyncroute.forward.heads import Head, head_of, is_deflated, stored_head
+from asyncroute.forward.heads import Head, head_of, stored_head
 from asyncroute.forward.reading import Readers, unreadable
 from asyncroute.forward.rewritten import RewrittenReading, Writing, measured, writing
 from asyncroute.forward.sent import sent_as
 from asyncroute.link.processes import Call, Failed, NotStarted, Processes
 from asyncroute.transform.base import Edited, Facts, Header, Link, Refused, Tail, Transform
+from asyncroute.wire.syntax import is_deflated
 
 log = logging.getLogger(__name__)
 

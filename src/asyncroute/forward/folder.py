@@ -36,13 +36,12 @@ from asyncroute.forward.base import FIRST, Key, Reports
 from asyncroute.forward.coercion import Coercions, Rewrite
 from asyncroute.forward.conversions import Conversions, Converted
 from asyncroute.forward.exchange import told_of
-from asyncroute.forward.heads import is_deflated
 from asyncroute.forward.reading import Data, unreadable
 from asyncroute.spool.base import Spool, check_sum
 from asyncroute.transform.base import Refused
 from asyncroute.wire.header import HeaderScanner
 from asyncroute.wire.part10 import build_meta, parse_meta
-from asyncroute.wire.syntax import EXPLICIT_LITTLE
+from asyncroute.wire.syntax import EXPLICIT_LITTLE, is_deflated
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from asyncroute.spool.base import Spool
 from asyncroute.transform.base import Refused
 from asyncroute.wire.elements import MAX_NESTED, PIXELS, Odd, Walk
 from asyncroute.wire.lenient import actual_encoding
-from asyncroute.wire.syntax import EXPLICIT_LE, Encoding, syntax_of
+from asyncroute.wire.syntax import EXPLICIT_LE, Encoding, is_deflated, syntax_of
 
 MOST_HEADER = 64 << 20
 """Bytes of a header that may be changed: an image with a longer one is held."""
@@ -41,12 +41,6 @@ class Head:
     start: Data
     skip: int
     parts: Sequence[memoryview] | None = None
-
-
-def is_deflated(transfer_syntax: str) -> bool:
-    """Whether a data set of this transfer syntax is one deflated stream."""
-    syntax = syntax_of(transfer_syntax)
-    return syntax is not None and syntax.deflated
 
 
 def head_of(parts: Sequence[memoryview], transfer_syntax: str, known: int = 0) -> Head:

@@ -15,10 +15,11 @@ import xxhash
 
 from asyncroute.core.errors import AsyncrouteError
 from asyncroute.core.model import Delivery
-from asyncroute.forward.heads import Head, is_deflated, pieces_of
+from asyncroute.forward.heads import Head, pieces_of
 from asyncroute.forward.reading import PIECE, WHOLE, Data, Done, Readers
 from asyncroute.spool.base import Spool, check_sum
 from asyncroute.transform.base import Edited, Header, Tail, Transform
+from asyncroute.wire.syntax import is_deflated
 
 
 class Writing:

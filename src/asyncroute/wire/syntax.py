@@ -108,6 +108,12 @@ def syntax_of(uid: str) -> Syntax | None:
     return None
 
 
+def is_deflated(uid: str) -> bool:
+    """Whether a data set of this transfer syntax is one deflated stream (PS3.5 §A.5)."""
+    syntax = syntax_of(uid)
+    return syntax is not None and syntax.deflated
+
+
 def _registered(uid: str) -> bool:
     from pydicom.config import IGNORE
     from pydicom.uid import UID
