@@ -136,7 +136,6 @@ class DicomLane:
         self._exchange = Exchange(forwarder.means.conversions, forwarder.policy.wish, self._exchanged)
         self._reading: Reading | RewrittenReading | None = None
         self._piece: Data | None = None
-        self._fetching = False
         self._loop = asyncio.get_running_loop()
 
     # ---- forward.base.Lane
@@ -353,7 +352,6 @@ class DicomLane:
         further = reading.further
         if further and not self._reports.spend(further, partial(self._fetch_later, reading)):
             return
-        self._fetching = True
         reading.next(lambda data, fault: self._fetched(reading, data, fault))
 
     def _fetch_later(self, reading: Reading | RewrittenReading) -> None:
@@ -364,7 +362,6 @@ class DicomLane:
         delivery = self._delivery
         if self._reading is not reading or delivery is None:
             return
-        self._fetching = False
         association = self._association
         if association is None or association.ended:
             return
@@ -448,7 +445,6 @@ class DicomLane:
 
     def _report(self, outcome: Outcome) -> None:
         delivery, self._delivery = self._delivery, None
-        self._fetching = False
         self._piece = self._reading = None
         if self._substitute.used:
             self._substitute.clear()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import date, timedelta
 
 from asyncroute.core.coercion import ShiftDates
-from asyncroute.transform.editing import Editing, digest, name_of
+from asyncroute.transform.editing import Editing, digest
 from asyncroute.wire.values import texts_of
 
 _PATIENT_ID = 0x00100020
@@ -26,18 +26,7 @@ def dates_step(spec: ShiftDates) -> Callable[[Editing], None]:
 
     def run(e: Editing) -> None:
         by = days_of(_patient(e), e.coercion.secret, spec.days)
-        for level in list(e.top.levels()):
-            for tag in level.tags():
-                if level.vr(tag) not in ("DA", "DT"):
-                    continue
-                entry = level.get(tag)
-                if entry is None or not entry.value.strip(b"\0 "):
-                    continue
-                name = name_of(tag) if level is e.top else f"...{name_of(tag)}"
-                before = e.text(level, tag, entry, name)
-                new = "\\".join([_earlier(e, name, value, by) for value in before.split("\\")])
-                if new != before:
-                    e.write(level, tag, name, new, "DA", (entry, before))
+        e.rewrite(lambda tag, vr: vr in ("DA", "DT"), lambda name, value: _earlier(e, name, value, by))
 
     return run
 

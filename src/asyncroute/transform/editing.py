@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from asyncroute.core.coercion import Coercion, Fact, Function, Target, Template
 from asyncroute.core.paths import Path
 from asyncroute.transform import binary, fits, text
 from asyncroute.transform.base import Change, Facts, Header, Link, Refused
 from asyncroute.transform.level import Entry, Level
+from asyncroute.transform.pseudonyms import uid_of
 from asyncroute.wire.elements import tag_text
 from asyncroute.wire.values import dictionary_vr, texts_of
 
@@ -32,7 +33,7 @@ class Editing:
     """One header on its way through all steps. `label`: the step that runs, for people."""
 
     __slots__ = (
-        *("anonymous", "big", "changes", "coercion", "facts", "header", "label", "links", "omitted"),
+        *("anonymous", "big", "changes", "coercion", "facts", "header", "label", "links"),
         *("sop_instance_uid", "top", "transfer_syntax"),
     )
 
@@ -48,7 +49,6 @@ class Editing:
         self.coercion = _NONE
         self.label = ""
         self.changes: list[Change] = []
-        self.omitted = 0
 
     # --- places -------------------------------------------------------------------------------------------------------
 
@@ -133,6 +133,19 @@ class Editing:
             return new_uid(value, self.coercion.secret)
         return digest(value, self.coercion.secret).hex().upper()[: function.size]
 
+    def rewrite(self, wanted: Callable[[int, str], bool], change: Callable[[str, str], str]) -> None:
+        """Change every value of all elements that are ``wanted`` (tag, VR), at any depth: ``change(name, value)``."""
+        for level in list(self.top.levels()):
+            for tag in level.tags():
+                entry = level.get(tag) if wanted(tag, level.vr(tag)) else None
+                if entry is None or not entry.value.strip(b"\0 "):
+                    continue
+                name = name_of(tag) if level is self.top else f"...{name_of(tag)}"
+                before = self.text(level, tag, entry, name)
+                new = "\\".join([change(name, value) for value in before.split("\\")])
+                if new != before:
+                    self.write(level, tag, name, new, entry.vr, (entry, before))
+
     # --- writing ------------------------------------------------------------------------------------------------------
 
     def write(
@@ -209,8 +222,6 @@ class Editing:
                     self.label,
                 )
             )
-        else:
-            self.omitted += 1
 
     def show(self, level: Level, tag: int, entry: Entry | None) -> str | None:
         """An element's value for people, whatever it is."""
@@ -270,11 +281,8 @@ def digest(value: str, secret: bytes) -> bytes:
 
 
 def new_uid(uid: str, secret: bytes) -> str:
-    """A UID made of another one, always the same: a UUID of version 8 under 2.25 (PS3.5 §B.2, RFC 9562)."""
-    bits = int.from_bytes(digest(uid, secret)[:16], "big")
-    bits = bits & ~(0xF << 76) | 8 << 76
-    bits = bits & ~(0x3 << 62) | 2 << 62
-    return f"2.25.{bits}"
+    """A UID made of another one, always the same."""
+    return uid_of(digest(uid, secret))
 
 
 def _bare(vr: str, value: str) -> str:

@@ -13,7 +13,8 @@ from functools import lru_cache
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # without I, L, O and U, which people misread
 _CHARACTERS = 16  # as many as SH takes
-_STANDARD = "1.2.840.10008."
+REGISTERED = "1.2.840.10008."
+"""How UIDs begin that DICOM itself has registered."""
 
 
 class Pseudonyms:
@@ -31,15 +32,18 @@ class Pseudonyms:
 
     def uid(self, uid: str) -> str:
         """A UID below 2.25 (PS3.5 §B.2); those of the standard itself stay as they are."""
-        if not uid or uid.startswith(_STANDARD):
-            return uid
-        number = int.from_bytes(_digest(self._secret, "uid", uid)[:16], "big")
-        number = number & ~(0xF << 76) | 8 << 76  # a UUID that its maker has made in its own way (RFC 9562, version 8)
-        return f"2.25.{number & ~(3 << 62) | 2 << 62}"
+        return uid if not uid or uid.startswith(REGISTERED) else uid_of(_digest(self._secret, "uid", uid))
 
     def days(self, patient: str, most: int) -> int:
         """By how many days, 1 to ``most``, this patient's dates move into the past."""
         return 1 + int.from_bytes(_digest(self._secret, "days", patient)[:8], "big") % most
+
+
+def uid_of(digest: bytes) -> str:
+    """A UID of 16 bytes, as a UUID below 2.25 (PS3.5 §B.2); made in its maker's own way (RFC 9562, version 8)."""
+    number = int.from_bytes(digest[:16], "big")
+    number = number & ~(0xF << 76) | 8 << 76
+    return f"2.25.{number & ~(3 << 62) | 2 << 62}"
 
 
 @lru_cache(8192)

@@ -1,7 +1,7 @@
 """Which class of step is run by what.
 
 A step is a frozen dataclass (see `core.coercion`) and a function of its family that turns it into ``run(editing)``.
-`register` takes further ones: ``register(Deidentify, Kind(deidentify_step, deep=True))``. What a step may do:
+Another one is a line in `KINDS`. What a step may do:
 
 - read and write elements of ``editing.top`` (a `Level`), by ``get``, ``put``, ``drop``, ``levels``; text by
   ``editing.text`` and ``editing.write``;
@@ -48,8 +48,3 @@ KINDS: dict[type[Any], Kind] = {
     coercion.Python: Kind(python.python_step, deep=True),
     Deidentify: Kind(deidentify.deidentify_step, deep=True, drops=deidentify.dropped_behind),
 }
-
-
-def register(step: type[Any], kind: Kind) -> None:
-    """Let transforms have steps of this class."""
-    KINDS[step] = kind

@@ -14,8 +14,8 @@ from functools import lru_cache
 
 from asyncroute.core.coercion import NewUids
 from asyncroute.transform.editing import Editing, name_of, new_uid
+from asyncroute.transform.pseudonyms import REGISTERED
 
-_REGISTERED = "1.2.840.10008."
 _KEPT = ("SOPClass", "TransferSyntax", "CodingScheme", "ContextUID", "ContextGroup", "MappingResource", "Template",
          "DeviceClass", "DICOMStandard", "ContextIdentifierUID", "ApplicationUID", "Privatecreator")  # fmt: skip
 
@@ -25,25 +25,16 @@ def uids_step(spec: NewUids) -> Callable[[Editing], None]:
     del spec
 
     def run(e: Editing) -> None:
-        for level in list(e.top.levels()):
-            for tag in level.tags():
-                vr = level.vr(tag)
-                if vr != "UI" or keeps(tag):
-                    continue
-                entry = level.get(tag)
-                if entry is None or not entry.value.strip(b"\0 "):
-                    continue
-                name = name_of(tag) if level is e.top else f"...{name_of(tag)}"
-                before = e.text(level, tag, entry, name)
-                new = "\\".join([_other(uid, e.coercion.secret) for uid in before.split("\\")])
-                if new != before:
-                    e.write(level, tag, name, new, "UI", (entry, before))
+        e.rewrite(
+            lambda tag, vr: vr == "UI" and not keeps(tag),
+            lambda name, uid: _other(uid, e.coercion.secret),
+        )
 
     return run
 
 
 def _other(uid: str, secret: bytes) -> str:
-    return uid if not uid or uid.startswith(_REGISTERED) else new_uid(uid, secret)
+    return uid if not uid or uid.startswith(REGISTERED) else new_uid(uid, secret)
 
 
 @lru_cache(maxsize=1024)
