@@ -51,6 +51,7 @@ def test_folders_that_are_dropped_are_delivered(
     router.wait_drained()
     assert len(batches(router)) == 2
     assert received(end).total() == len(images) + len(later)
+    assert "changes detected" not in router.log_file.read_text(), "what the library says of every event"
 
 
 def told(router: Router, *arguments: object, status: int = 0) -> str:

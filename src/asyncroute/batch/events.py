@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable
 
 log = logging.getLogger(__name__)
+logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells of every change as if it were ours
 
 AGAIN = 10.0
 """Seconds until a folder that cannot be watched is tried again."""
