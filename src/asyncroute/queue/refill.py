@@ -167,10 +167,15 @@ class Refill:
         return await self._reader.next_due(name, now, frozenset(self._holder.known))
 
     def _judge_arrivals(self) -> None:
-        """What arrived meanwhile is taken, unless its own are before it in a backlog: then it waits there."""
+        """What arrived meanwhile is taken, unless its own are before it in a backlog: then it waits there.
+
+        The journal's answer may have brought it, too, and it may be over by now.
+        """
         arrivals, self.arrivals = self.arrivals, []
         for delivery in arrivals:
-            if not self.behind or self.passes(delivery):
+            if delivery.instance_id in self._settled:
+                self._ledger.finished_with(delivery)
+            elif not self.behind or self.passes(delivery):
                 self._holder.take_in((delivery,))
             else:
                 self._leave(delivery)

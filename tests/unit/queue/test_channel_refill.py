@@ -139,6 +139,43 @@ def test_a_result_that_comes_while_the_journal_is_read(tmp_path: Path) -> None:
     body()
 
 
+def test_an_arrival_that_is_over_before_the_reading_ends_is_not_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim brought it, too; it was sent while the question what is due was slow."""
+    monkeypatch.setattr(module, "FIRST_MOST", 0)
+
+    @on_loop
+    async def body() -> None:
+        async with queueing(tmp_path) as queue:
+            pacs, channel = queue.channel(lanes=1), queue.scheduler.channels["pacs"]
+            await queue.begin()
+            queue.admit([1])
+            queue.reader.before.clear()
+            queue.reader.due.clear()
+            asked = queue.reader.asked
+            channel.look_again()
+            await until(lambda: queue.reader.claims == 2, "a refill")
+            (made,) = queue.write([2])
+            bytes_ = image(queue)
+            queue.memory.keep_for_sending(2, bytes_)
+            queue.scheduler.admitted(made, bytes_)
+            assert [it.instance_id for it in channel._refill.arrivals] == [2]
+            queue.reader.before.set()
+            await until(lambda: queue.reader.asked > asked, "the question what is due")
+            pacs.finish(1)
+            await until(lambda: pacs.sending == [2], "what the claim brought")
+            pacs.finish(2)
+            await queue.settled(2)
+            queue.reader.go_on()
+            await until(queue.idle, "no refill")
+            await settle_loop(20)
+            assert pacs.log == [1, 2]
+            assert not bytes_.alive
+
+    body()
+
+
 def test_a_journal_that_cannot_be_read_is_asked_again_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "READER_RETRY", 0.1)
 
