@@ -229,9 +229,9 @@ class TlsStream(Stream):
         Raises:
             ssl.SSLError, OSError: no.
         """
+        if self._ssl.server_side:
+            await self._first_byte()
         while True:
-            if self.silent:
-                self._listen()
             try:
                 self._ssl.do_handshake()
                 return
@@ -249,15 +249,16 @@ class TlsStream(Stream):
         with contextlib.suppress(OSError):
             socket.socket.send(self._ssl, _ALERT)
 
-    def _listen(self) -> None:
-        """Notice the peer's first byte, which stays where it is (the end of the stream is none).
-
-        OpenSSL may have read a ClientHello that came just after the last look.
-        """
-        self.silent = not self._ssl.shared_ciphers()
-        if self.silent:
-            with contextlib.suppress(OSError):
-                self.silent = not socket.socket.recv(self._ssl, 1, socket.MSG_PEEK)
+    async def _first_byte(self) -> None:
+        """Wait until the peer says something, which stays where it is (the end of the stream is nothing): OpenSSL does
+        not tell afterwards whether it has read a byte."""
+        with contextlib.suppress(ConnectionError):
+            while True:
+                try:
+                    self.silent = not socket.socket.recv(self._ssl, 1, socket.MSG_PEEK)
+                    return
+                except BlockingIOError:
+                    await self._ready(self._loop.add_reader, self._loop.remove_reader)
 
     @property
     def certificate(self) -> Certificate | None:
