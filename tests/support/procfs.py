@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,10 @@ def reset_peak(pid: int) -> None:
 
 
 def descriptors(pid: int) -> list[str]:
-    """What each descriptor is, for a failure text."""
+    """What each descriptor is, but those that are closed while this looks."""
     folder = Path("/proc") / str(pid) / "fd"
-    return sorted(os.readlink(folder / name) for name in os.listdir(folder) if (folder / name).is_symlink())
+    found = []
+    for name in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(folder / name))
+    return sorted(found)
