@@ -17,7 +17,7 @@ from asyncroute.core.model import Instance, RouteHit
 from asyncroute.crashpoints import crash_point
 from asyncroute.link.buffers import ImageBytes, Memory
 from asyncroute.receive.base import Received, StreamWatcher
-from asyncroute.route import Router
+from asyncroute.route import UNROUTED, Router
 from asyncroute.spool.base import Spool
 from asyncroute.streaming import StreamWriter
 from asyncroute.wire import command as dimse
@@ -116,7 +116,7 @@ class Admission:
         if received.instance.hold_reason:
             return True
         if self.unrouted == "hold":
-            received.instance.hold_reason = "no route matches"
+            received.instance.hold_reason = UNROUTED
             return True
         if self.unrouted == "reject":
             self._turn_away(received, NOT_AUTHORIZED, "no route for this image")

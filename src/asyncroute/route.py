@@ -34,6 +34,9 @@ FULL_HEADER = 4 << 20
 """Bytes of a data set that are looked at when its routing attributes do not lie at its very beginning."""
 
 
+UNROUTED = "no route matches"
+"""Why such an image is held."""
+
 UNDECIDABLE = "routes cannot be decided, the header cannot be read: "
 """How the reason begins for which such images are held."""
 

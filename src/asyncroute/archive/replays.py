@@ -25,6 +25,7 @@ from asyncroute.archive.tier import Digest, FactsOf, Folder, pieces_of
 from asyncroute.core.errors import AsyncrouteError, StorageFault
 from asyncroute.core.model import Instance
 from asyncroute.receive.base import Received
+from asyncroute.route import UNROUTED
 from asyncroute.spool.base import Facts, Spool
 from asyncroute.streaming import HEAD
 from asyncroute.wire import command as dimse
@@ -178,7 +179,7 @@ class Replays:
             log.warning("archived image %d waits to be sent again: %s", order.image, comment)
             raise Wait
         if status != dimse.SUCCESS or not (instance.hits or instance.hold_reason):
-            raise Unsendable(comment or "no route matches")
+            raise Unsendable(comment or UNROUTED)
         only = f", only to {order.target}" if order.target else ""
         self._record(number, f"out of the archive, at a person's word{only}")
 

@@ -21,7 +21,7 @@ from asyncroute.core.priority import PRIORITIES
 from asyncroute.core.rules import RouteTable
 from asyncroute.core.titles import WrongTitle
 from asyncroute.core.trace import Verdict, trace
-from asyncroute.route import FULL_HEADER, Router
+from asyncroute.route import FULL_HEADER, UNROUTED, Router
 from asyncroute.transform.base import Change, Facts, Header, Refused
 from asyncroute.transform.compiled import compiled
 from asyncroute.wire.header import header_end, inflate_header
@@ -84,7 +84,7 @@ class Previewer:
         """Why it would be held."""
         if subject.instance.hold_reason:
             return subject.instance.hold_reason
-        return "no route matches" if not hits and self.config.node.unrouted == "hold" else ""
+        return UNROUTED if not hits and self.config.node.unrouted == "hold" else ""
 
     def look(self, subject: Subject) -> Preview:
         """All that can be said of it."""

@@ -18,7 +18,7 @@ from asyncroute.core.states import PENDING, DeliveryState
 from asyncroute.journal.base import Action, FileLost, Group, Writer
 from asyncroute.journal.salvage import Salvage
 from asyncroute.rebuild.report import SPOOL, Report
-from asyncroute.route import FULL_HEADER, Router
+from asyncroute.route import FULL_HEADER, UNROUTED, Router
 from asyncroute.spool.base import Facts, Found
 from asyncroute.spool.local import LocalSpool
 
@@ -27,8 +27,6 @@ TOGETHER = 200
 
 HEADS = (64 << 10, FULL_HEADER)
 """Bytes that are looked at for the routes; more where the first are not enough."""
-
-UNROUTED = "no route matches"
 
 
 def instance_of(facts: Facts, path: str) -> Instance:
