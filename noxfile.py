@@ -75,10 +75,12 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def deep(session: nox.Session) -> None:
-    """Fuzzing, power cuts, soak: the short forms, some five minutes."""
+    """Fuzzing, power cuts, soak: the short forms, some five minutes. And new examples for every property."""
     install(session, "--editable", ".[test]")
     session.env["PYTHONDONTWRITEBYTECODE"] = ""
+    session.env["HYPOTHESIS_PROFILE"] = "explore"
     session.run("pytest", "-n", WORKERS, "--dist", "worksteal", "-m", "not long and not alone", *DEEP)
+    session.run("pytest", "-n", WORKERS, "--dist", "worksteal", "-m", "hypothesis", "tests/unit")
 
 
 @nox.session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import hypothesis
@@ -12,9 +13,11 @@ MARKED_FOLDERS = ("interop", "crash", "faults")
 FIRST = ("soak", "power", "crash", "faults", "interop", "fuzz")
 """Folders with tests that take long: where many run at a time, none of these should be the last."""
 
-# No deadline: a noisy machine is no failure. The blob lets a failure of another machine be repeated here.
-hypothesis.settings.register_profile("asyncroute", deadline=None, print_blob=True)
-hypothesis.settings.load_profile("asyncroute")
+# No deadline: a noisy machine is no failure. The usual run tries the same examples everywhere, so that it says
+# something of the change and not of the dice; HYPOTHESIS_PROFILE=explore (`nox -s deep`) looks for new ones.
+hypothesis.settings.register_profile("asyncroute", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "asyncroute"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

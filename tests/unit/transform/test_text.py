@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from functools import cache
 from io import BytesIO
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.charset import convert_encodings
+from pydicom.config import IGNORE
 from pydicom.multival import MultiValue
 from pydicom.valuerep import PersonName
 
@@ -51,6 +53,7 @@ def characters(place: int) -> str:
 EXTENSIONS = [6, 13, 58, 87, 149, 159, *PARTS]
 FIRST = [6, 13, *PARTS]
 TAGS = {"LO": (0x0008, 0x0080), "PN": (0x0010, 0x0010), "LT": (0x0010, 0x4000)}
+TWO_BYTES = re.compile(rb"\x1b\$(?:B|\(D)([!-~]*)")  # characters of two bytes that may be those of delimiters
 LEFT = "\x1b$)A"  # the escape sequence of IR 58, which pydicom leaves in the text
 
 
@@ -68,6 +71,7 @@ def read(vr: str, value: bytes, character_set: bytes) -> str:
     """What pydicom's reader makes of a data set with this value.
 
     Of a name, what its class for names makes of the bytes: the reader encodes names again, which pydicom cannot always.
+    Nor is it asked how long names may be: it counts bytes, escape sequences included.
     """
     data = b""
     padded = character_set + b" " * (len(character_set) & 1)
@@ -77,9 +81,14 @@ def read(vr: str, value: bytes, character_set: bytes) -> str:
     if vr == "PN":
         terms = found.get("SpecificCharacterSet") or ""
         encodings = convert_encodings([terms] if isinstance(terms, str) else list(terms))
-        return str(PersonName(value, encodings)).rstrip(" ").replace(LEFT, "")
+        return str(PersonName(value, encodings, validation_mode=IGNORE)).rstrip(" ").replace(LEFT, "")
     read = found[TAGS[vr]].value
     return ("\\".join(map(str, read)) if isinstance(read, MultiValue) else str(read)).replace(LEFT, "")
+
+
+def hides_delimiters(value: bytes) -> bool:
+    """Whether pydicom takes half of a character for a delimiter of names: it splits them before it decodes them."""
+    return any(set(run) & set(b"\\^=") for run in TWO_BYTES.findall(value))
 
 
 def ours(vr: str, value: bytes, character_set: bytes) -> str:
@@ -121,7 +130,8 @@ def test_code_extensions(data: st.DataObject, first: int, more: list[int], vr: s
     value = encode(text, vr, raw_set)
     assert len(value) % 2 == 0
     assert ours(vr, value, raw_set) == text
-    assert read(vr, value, raw_set) == text
+    if vr != "PN" or not hides_delimiters(value):
+        assert read(vr, value, raw_set) == text
 
 
 @settings(max_examples=150, deadline=None)
