@@ -7,11 +7,14 @@ Failures: ``OurFault`` where TLS files cannot be used.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from asyncroute.config import Config, Destination, DicomDestination, FolderDestination
+from asyncroute.config.destinations import TlsClient
+from asyncroute.config.peers import Peer
 from asyncroute.config.titles import titles_of
 from asyncroute.forward.association import Target
 from asyncroute.forward.base import Forwarder
@@ -134,9 +137,12 @@ class Outlets:
         return terms, [d.name for d in config.destinations if d.name not in terms]
 
     def peers(self, config: Config) -> dict[str, Tell]:
-        """How to report to senders that have a ``[[peer]]``."""
-        targets = {peer.ae_title: Target(peer.host, peer.port, peer.ae_title) for peer in config.peers}
-        return {title: partial(tell, target, self._means.shared) for title, target in targets.items()}
+        """How to report to senders that have a ``[[peer]]``.
+
+        Raises:
+            OurFault: the TLS files of one cannot be used.
+        """
+        return {peer.ae_title: partial(tell, _target_of_peer(peer), self._means.shared) for peer in config.peers}
 
     def _terms(self, config: Config, d: DicomDestination) -> Terms:
         target, shared, commits = target_of(d), self._means.shared, d.verify == "commit"
@@ -171,9 +177,20 @@ def target_of(d: DicomDestination) -> Target:
     Raises:
         OurFault: its TLS files cannot be used.
     """
-    context = tls.client_context(d.tls.ca, d.tls.certificate, d.tls.key) if d.tls else None
-    name = d.tls.server_name if d.tls else None
+    context, name = _client(d.tls)
     return Target(d.host, d.port, d.ae_title, d.connect_timeout, d.response_timeout, d.max_pdu, context, name)
+
+
+def _target_of_peer(peer: Peer) -> Target:
+    context, name = _client(peer.tls)
+    return Target(peer.host, peer.port, peer.ae_title, tls=context, server_name=name)
+
+
+def _client(table: TlsClient | None) -> tuple[ssl.SSLContext | None, str | None]:
+    """How to call with TLS, and the name to expect; None: without."""
+    if table is None:
+        return None, None
+    return tls.client_context(table.ca, table.certificate, table.key), table.server_name
 
 
 def _gap(d: Destination) -> float:

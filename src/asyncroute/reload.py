@@ -47,7 +47,7 @@ def reload(app: App) -> list[str]:
         if getattr(new.node, key) != getattr(app.config.node, key):
             raise OurFault(f"{app.config.path}: node.{key}: cannot change while the router runs; restart it")
     forwarders = {d.name: app.outlets.forwarder(d, new) for d in new.destinations}
-    proof = app.outlets.proof_terms(new)
+    proof, peers = app.outlets.proof_terms(new), app.outlets.peers(new)
     transforms = app.outlets.transforms(new)
     table = compile_routes(new)
     changes = _named_changes(app.config, new)
@@ -69,7 +69,7 @@ def reload(app: App) -> list[str]:
     _change_destinations(app, new, forwarders, renewed)
     app.waiting.change(app.patience(new))
     app.proofs.change(*proof)
-    app.pledges.change(app.outlets.peers(new))
+    app.pledges.change(peers)
     app.batches.change([watch.terms for watch in new.watches])
     app.stamps, app.certificates = seen, validities
     app.admission.router = Router(table, app.groups.addressed)

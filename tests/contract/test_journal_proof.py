@@ -22,7 +22,7 @@ from asyncroute.core.proof import (
     Waive,
 )
 from asyncroute.core.states import DeliveryState as S
-from asyncroute.journal.base import Discard, Group, Retry
+from asyncroute.journal.base import Discard, Group, Redirect, Retry
 from tests.contract.journals import NOW, Journal
 from tests.contract.made import CT, delivered, image, path_of
 
@@ -227,10 +227,27 @@ def test_what_became_of_an_instance(journal: Journal) -> None:
         Kept(None, False, 0, 0, 0, 0),
         Kept(CT, False, 0, 0, 0, 0),
         Kept(CT, True, 0, 0, 0, 0),
-        Kept(CT, False, 2, 2, 1, 0),
+        Kept(CT, False, 2, 1, 1, 0),
         Kept(CT, False, 2, 1, 0, 0),
         Kept(CT, False, 2, 0, 0, 1),
     ]
+
+
+def test_a_delivery_that_was_rerouted_is_none_that_was_given_up(journal: Journal) -> None:
+    journal.writer.commit(Group([image(1, "a")]))
+    asked = [Reference(CT, "1.2.3.4.1")]
+    journal.writer.commit(Group(actions=[Redirect(Selection(states=(S.READY,), destination="a"), "b")]))
+    assert journal.proofs(lambda proofs: proofs.kept(asked)) == [Kept(CT, False, 2, 1, 0, 0)]
+    journal.writer.commit(Group(settlements=[delivered(1, "b")]))
+    assert journal.proofs(lambda proofs: proofs.kept(asked)) == [Kept(CT, False, 2, 0, 0, 0)]
+
+
+def test_what_is_discarded_after_it_was_rerouted_is_given_up(journal: Journal) -> None:
+    journal.writer.commit(Group([image(1, "a")]))
+    ready = Selection(states=(S.READY,))
+    journal.writer.commit(Group(actions=[Redirect(ready, "b"), Redirect(ready, "a"), Discard(ready)]))
+    (kept,) = journal.proofs(lambda proofs: proofs.kept([Reference(CT, "1.2.3.4.1")]))
+    assert kept == Kept(CT, False, 2, 0, 1, 0)
 
 
 def test_the_latest_copy_of_an_instance_counts(journal: Journal) -> None:

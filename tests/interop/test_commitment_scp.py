@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support import corpus, settings, synthetic
+from tests.support.certs import Authority
 from tests.support.committing import Archive, Modality, ask_on
 from tests.support.exact_sender import send_all
 from tests.support.fixtures import MakeRouter
@@ -105,6 +106,48 @@ def test_a_destination_that_is_down_and_a_restart(make_router: MakeRouter, tmp_p
     assert not modality.reports
     assert run_cli("queue", "release", "copy", "-c", router.config_file).returncode == 0
     assert modality.wait_report() == (uids(images), {})
+
+
+def test_what_a_person_rerouted_is_committed_where_it_went(
+    make_router: MakeRouter, tmp_path: Path, modality: Modality
+) -> None:
+    router = make_router(
+        listener=[settings.listener()],
+        destination=[settings.folder("copy", tmp_path / "copy"), settings.folder("other", tmp_path / "other")],
+        route=[settings.route("all", ["copy"]), settings.route("none", ["other"], match={"calling_aet": "NOBODY"})],
+        peer=[peer(modality)],
+    ).start()
+    for held in ("copy", "other"):
+        assert run_cli("queue", "hold", held, "-c", router.config_file).returncode == 0
+    images = synthetic.series("rerouted", 2, KIND)
+    send_all(router.caller("CT"), images)
+    assert modality.ask(router.port, "2.25.10", named(images)) == 0
+    moved = run_cli("queue", "reroute", "other", "--to", "copy", "--state", "ready", "-c", router.config_file)
+    assert moved.returncode == 0, moved.stderr
+    assert not modality.reports
+    assert run_cli("queue", "release", "other", "-c", router.config_file).returncode == 0
+    assert modality.wait_report() == (uids(images), {})
+
+
+def test_a_report_goes_with_tls(make_router: MakeRouter, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    with Modality(tls=authority.server_context(authority.issue("ct"))) as modality:
+        strange = Authority(tmp_path / "other", "Other CA")
+        router = routed(make_router, tmp_path, {**peer(modality), "tls": {"ca": str(strange.ca)}})
+        images = synthetic.series("tls", 1, KIND)
+        send_all(router.caller("CT"), images)
+        assert modality.ask(router.port, "2.25.11", named(images)) == 0
+        wait_until(lambda: "CT: commitment report not delivered: TLS" in router.log_tail(), 20, "no trust")
+        router.config["peer"] = [{**peer(modality), "tls": {"ca": str(authority.ca)}}]
+        router.write_config()
+        assert "peer CT: changed" in run_cli("reload", "-c", router.config_file).stdout
+        assert modality.wait_report() == (uids(images), {})
+        strange.ca.unlink()
+        router.config["peer"] = [{**peer(modality), "tls": {"ca": str(strange.ca)}}]
+        router.write_config()
+        refused = run_cli("reload", "-c", router.config_file)
+        assert refused.returncode != 0
+        assert str(strange.ca) in refused.stderr
 
 
 def test_a_report_that_is_refused_is_made_again(make_router: MakeRouter, tmp_path: Path, modality: Modality) -> None:

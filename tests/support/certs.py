@@ -55,6 +55,12 @@ class Authority:
             context.load_cert_chain(identity.certificate, identity.key)
         return context
 
+    def server_context(self, identity: Identity) -> ssl.SSLContext:
+        """A server's context that shows ``identity``."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(identity.certificate, identity.key)
+        return context
+
     def _self_signed(self) -> x509.Certificate:
         constraints = x509.BasicConstraints(ca=True, path_length=0)
         builder = self._builder(self._name, self._key, 30).add_extension(constraints, critical=True)

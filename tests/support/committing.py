@@ -5,6 +5,7 @@ Made of pynetdicom, which knows nothing of ours.
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -145,8 +146,9 @@ class Archive:
 class Modality:
     """A sender that asks us to commit, and takes reports where it listens. ``answer``: status of its answers."""
 
-    def __init__(self, title: str = "CT") -> None:
-        self.title, self.port = title, free_port()
+    def __init__(self, title: str = "CT", tls: ssl.SSLContext | None = None) -> None:
+        """``tls``: it takes reports with TLS only."""
+        self.title, self.port, self._tls = title, free_port(), tls
         self.answer = 0
         self.reports: list[Dataset] = []
         self._ae = AE(ae_title=title)
@@ -155,7 +157,8 @@ class Modality:
         self._sockets: list[Any] = []
 
     def __enter__(self) -> Modality:
-        self._server = self._ae.start_server((HOST, self.port), block=False, evt_handlers=self._handlers())
+        where = (HOST, self.port)
+        self._server = self._ae.start_server(where, False, evt_handlers=self._handlers(), ssl_context=self._tls)
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -69,6 +69,7 @@ def _wrong(error: AsyncrouteError, as_json: bool) -> None:
 
 def _check_tls(config: Config) -> None:
     """Whether the files of TLS and users can be used, which loading a configuration does not try. Raises OurFault."""
+    from asyncroute.config.destinations import TlsClient
     from asyncroute.link import tls, users
 
     for listener in config.listeners:
@@ -76,8 +77,8 @@ def _check_tls(config: Config) -> None:
             tls.server_context(server.certificate, server.key, server.client_ca, server.require_client)
         if listener.user_identity is not None:
             users.load(listener.user_identity.users_file)
-    for destination in config.destinations:
-        if destination.kind == "dicom" and (client := destination.tls) is not None:
+    for _, client in config.secrets:
+        if isinstance(client, TlsClient):
             tls.client_context(client.ca, client.certificate, client.key)
 
 

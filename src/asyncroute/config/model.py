@@ -155,6 +155,7 @@ class Config(Table):
         for each in self.destinations:
             if isinstance(each, DicomDestination) and each.tls:
                 yield f"destination {each.name}", each.tls
+        yield from ((f"peer {peer.ae_title}", peer.tls) for peer in self.peers if peer.tls)
 
     @property
     def certificates(self) -> Iterator[tuple[str, Path]]:

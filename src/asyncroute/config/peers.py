@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncroute.config.destinations import TlsClient
 from asyncroute.config.fields import AeTitle, Host, Port
 from asyncroute.config.table import Table
 
@@ -12,3 +13,4 @@ class Peer(Table):
     ae_title: AeTitle
     host: Host
     port: Port
+    tls: TlsClient | None = None

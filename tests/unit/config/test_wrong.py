@@ -64,6 +64,10 @@ WRONG = [
         "[[peer]]\nae_title = 'CT'\nhost = 'h'\nport = 104\n" * 2,
         'x.toml:15: peer[1].ae_title: "CT" is already the AE title of peer[0]',
     ),
+    (
+        "[[peer]]\nae_title = 'CT'\nhost = 'h'\nport = 2762\ntls = { key = 'ct.key' }",
+        'x.toml:14: peer[0].tls: needs both "certificate" and "key", or neither',
+    ),
     ("[peer]\nae_title = 'CT'", "x.toml:10: peer: must be written [[peer]], with double brackets"),
     (
         DICOM + 'verify = "commit"',

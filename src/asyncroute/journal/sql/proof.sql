@@ -129,12 +129,16 @@ SELECT id FROM pledge ORDER BY id;
 SELECT id, transaction_uid, calling_aet, called_aet, until, images FROM pledge WHERE id = ?;
 
 -- The latest copy of each of a JSON list of (key of the UID, UID): its class, whether it is held, how many deliveries it
--- has, how many are not delivered, how many were discarded, and how many wait for proof.
+-- has, how many are not delivered, how many were discarded, and how many wait for proof. Of a delivery that was rerouted
+-- the other destination's counts.
 -- name: kept
 SELECT i.sop_class_uid, i.hold_reason IS NOT NULL,
     (SELECT count(*) FROM delivery WHERE instance = i.id),
-    (SELECT count(*) FROM delivery WHERE instance = i.id AND state NOT IN (3, 4)),
-    (SELECT count(*) FROM delivery WHERE instance = i.id AND state = 6),
+    (SELECT count(*) FROM delivery WHERE instance = i.id AND state NOT IN (3, 4, 6)),
+    (SELECT count(*) FROM delivery AS d WHERE d.instance = i.id AND d.state = 6 AND coalesce((
+        SELECT e.kind FROM event AS e WHERE e.instance = i.id AND e.kind IN ('rerouted', 'discarded')
+        AND e.destination = (SELECT name FROM destination WHERE id = d.destination) ORDER BY e.id DESC LIMIT 1
+    ), 'discarded') = 'discarded'),
     (SELECT count(*) FROM proof WHERE instance = i.id)
 FROM json_each(?) AS j LEFT JOIN instance AS i ON i.id = (
     SELECT max(id) FROM instance
