@@ -6,9 +6,6 @@ each command several times, a new process each time, as a person would. Prints t
 
 from __future__ import annotations
 
-import os
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,8 +17,8 @@ from asyncroute.core.model import Source
 from asyncroute.journal.archive import ArchiveIndex
 from asyncroute.journal.sqlite import SqliteJournal
 from asyncroute.spool.base import Facts
+from benchmarks.commands import measure
 
-RUNS = 5
 CONFIG = """\
 [node]
 data_dir = "{folder}/data"
@@ -60,20 +57,6 @@ def fill(folder: Path, studies: int, images: int) -> None:
     index.close()
 
 
-def measure(config: Path, words: list[str]) -> tuple[float, float]:
-    """Median seconds of processor and of wall time of a command."""
-    cpu, wall = [], []
-    for _ in range(RUNS):
-        before, began = os.times(), time.monotonic()
-        subprocess.run(
-            [sys.executable, "-m", "asyncroute", *words, "-c", config], stdout=subprocess.DEVNULL, check=False
-        )
-        wall.append(time.monotonic() - began)
-        after = os.times()
-        cpu.append(after.children_user + after.children_system - before.children_user - before.children_system)
-    return statistics.median(cpu), statistics.median(wall)
-
-
 def main(studies: int = 10_000, images: int = 50) -> None:
     """See module."""
     middle = f"1.2.826.{studies // 2}"
@@ -87,6 +70,7 @@ def main(studies: int = 10_000, images: int = 50) -> None:
         ["archive", "move"],
         ["replay", middle, "--to", "out"],
         ["status"],
+        ["queue", "list"],
     ]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -94,9 +78,7 @@ def main(studies: int = 10_000, images: int = 50) -> None:
         fill(folder, studies, images)
         size = (folder / "data" / "archive.db").stat().st_size
         print(f"{studies} studies of {images} images; the index has {size / 1e6:.0f} MB")
-        for words in commands:
-            cpu, wall = measure(folder / "asyncroute.toml", words)
-            print(f"asyncroute {' '.join(words):45} {cpu:6.2f} s CPU  {wall:6.2f} s")
+        measure(folder / "asyncroute.toml", commands)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncroute.config import load
+from asyncroute.config import load, outline
 from asyncroute.rebuild import archive
 from tests.support import settings, synthetic
 from tests.support.archiving import digests_in, files_in, tiers
@@ -89,7 +89,7 @@ def test_each_image_is_kept_once(
     assert len(there) == len(set(there)), "no image is there twice"
     assert {image.sha256 for image in acknowledged} <= set(there)
     assert acknowledged
-    *_, report = archive.verify(load(router.config_file), None, None, False)
+    *_, report = archive.verify(outline.of(load(router.config_file)), None, None, False)
     assert (report.images, report.damaged, report.missing, report.unknown_files) == (len(there), 0, 0, 0)
     assert not [path for tier in (first, second) for path in (tier / ".asyncroute" / "part").glob("*")]
 

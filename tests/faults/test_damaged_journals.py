@@ -12,7 +12,7 @@ import pytest
 
 from asyncroute.core.errors import StorageFault
 from asyncroute.journal.sqlite import FILE
-from asyncroute.rebuild import rebuild
+from asyncroute.rebuild.journal import rebuild
 from tests.support import stored
 from tests.support.stored import Expected, Stored
 

@@ -107,7 +107,7 @@ SWITCHES: dict[str, Callable[[], None]] = {
     "new-folder": new_folder,
     "spool-folder": lambda: replace(Tree, "_sync_parents", nothing),
     "data-folder": data_folder,
-    "journal": lambda: sqlite.SYNCHRONOUS.update({"power-loss": sqlite.SYNCHRONOUS["process-crash"]}),
+    "journal": lambda: place.SYNCHRONOUS.update({"power-loss": place.SYNCHRONOUS["process-crash"]}),
     "written-file": lambda: replace(folder, "os", Without(os, "fdatasync")),
     "written-name": written_name,
     "written-folder": written_folder,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from asyncroute.administer import Administrator, selection, states_of
+from asyncroute.administer import Administrator
 from asyncroute.app import App
 from asyncroute.config import load
 from asyncroute.core import outcomes
@@ -29,6 +29,7 @@ from asyncroute.queue.channel import Channel
 from asyncroute.queue.limits import Backlog, Outbound
 from asyncroute.queue.scheduler import Scheduler
 from asyncroute.route import Router
+from asyncroute.status.asked import selection, states_of
 from tests.support import synthetic
 from tests.unit.parts import files_in, instance, on_loop, settle_loop, states, until
 from tests.unit.queueing import Site

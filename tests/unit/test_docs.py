@@ -25,7 +25,7 @@ from asyncroute.core.errors import ConfigError
 from asyncroute.core.model import Source
 from asyncroute.queue import breaker
 from asyncroute.queue.verdict import Verdict
-from asyncroute.status import render, snapshot
+from asyncroute.status import attention, render
 from tests.unit.pages import DOCS, FENCED, PAGES, ROOT, Block, blocks, codes, page, rows, section, toml
 
 EXAMPLES = ROOT / "examples"
@@ -189,7 +189,7 @@ def test_every_state_of_a_channel_is_documented() -> None:
     words = {word for word in constants if isinstance(word, str)} | {"stopped", "removed"}
     documented = {codes(cells[0])[0] for cells in rows(section("operations.md", "What status shows"))}
     assert documented == words
-    assert documented >= snapshot.ATTENTION
+    assert documented >= attention.ATTENTION
 
 
 def test_the_status_that_is_shown_has_the_columns_of_today() -> None:
@@ -232,7 +232,7 @@ LINES = sorted(set(command_lines()))
 
 
 def resolve(words: list[str]) -> tuple[Command, list[str]]:
-    command: Command = typer.main.get_command(root.app)
+    command: Command = typer.main.get_command(root.application())
     while words and words[0] in getattr(command, "commands", {}):
         command, words = command.commands[words[0]], words[1:]
     return command, words
@@ -255,7 +255,7 @@ def visible(group: Command, prefix: str = "") -> Iterator[tuple[str, Command]]:
             yield f"{prefix}{name}", command
 
 
-COMMANDS = dict(visible(typer.main.get_command(root.app)))
+COMMANDS = dict(visible(typer.main.get_command(root.application())))
 
 
 def test_every_command_is_documented_and_no_other() -> None:

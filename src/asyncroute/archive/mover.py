@@ -77,7 +77,7 @@ class Mover:
 
     def _fill(self, before: Shelf, after: Shelf) -> None:
         """Move into the tier ``after`` what fits its ``move_in``."""
-        source, target, terms = before.look(), after.look(), after.terms.move_in
+        source, target, terms = before.look(), after.look(), after.move_in
         if source is None or target is None or terms is None:
             return
         self._throttle.rates = terms.rates

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from time import monotonic
 from typing import Any
 
-from asyncroute.archive.base import Index, Total
+from asyncroute.archive.base import Index
+from asyncroute.archive.described import described
 from asyncroute.archive.intake import Intake, Releasable
 from asyncroute.archive.mover import Mover
-from asyncroute.archive.shelves import Shelf, Shelves
+from asyncroute.archive.shelves import Shelves
 from asyncroute.archive.throttle import Halted
 from asyncroute.archive.tier import Folder
 from asyncroute.core.archiving import Terms
@@ -145,24 +146,3 @@ class Archive:
         self.halt.set()
         if wait and self._thread.is_alive():
             self._thread.join(5)
-
-
-def described(shelf: Shelf, totals: Mapping[int, Total], states: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """A tier, for ``status``; ``states``: what is done there, by its number in the index."""
-    folder, number = shelf.look(), shelf.folder.id if shelf.folder is not None else 0
-    total, doing = totals.get(number, Total(number, 0, 0, 0, 0.0, 0)), states.get(number, {})
-    return {
-        "path": str(shelf.terms.path),
-        "state": doing.get("state", "ok") if folder is not None else "missing",
-        "why": shelf.why or doing.get("why", ""),
-        "studies": total.studies,
-        "images": total.images,
-        "bytes": total.bytes,
-        "wrong": total.wrong,
-        "unindexed": shelf.unindexed,
-        "oldest": total.oldest or None,
-        "free_bytes": folder.free() if folder is not None else None,
-        "moving": doing.get("moving"),
-        "next": doing.get("next"),
-        "closed_until": doing.get("until"),
-    }

@@ -6,19 +6,25 @@ Guarantees: a folder becomes a tier only where there was none; where one was, it
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from asyncroute.archive import tier
 from asyncroute.archive.base import Index
-from asyncroute.archive.header import Headers
 from asyncroute.archive.tier import Folder
-from asyncroute.core.archiving import Terms, TierTerms
 from asyncroute.core.errors import StorageFault
+
+if TYPE_CHECKING:
+    from asyncroute.core.archiving import MoveIn, Terms
 
 
 class Shelf:
     """One configured tier. ``folder`` None: it is not known which one it is; ``why``: why nothing can be done there."""
 
-    def __init__(self, terms: TierTerms) -> None:
-        self.terms = terms
+    def __init__(self, path: Path, move_in: MoveIn | None = None) -> None:
+        self.path = path
+        self.move_in = move_in
         self.folder: Folder | None = None
         self.why = ""
         self.unindexed = False
@@ -41,9 +47,11 @@ class Shelves:
     """The tiers of one configuration. In threads that work on them, under the archive's ``turn``."""
 
     def __init__(self, terms: Terms, index: Index, durability: str) -> None:
+        from asyncroute.archive.header import Headers  # who only looks at tiers needs no headers
+
         self.terms = terms
         self.headers = Headers(terms.layout)
-        self.all = [Shelf(each) for each in terms.tiers]
+        self.all = [Shelf(each.path, each.move_in) for each in terms.tiers]
         self._index = index
         self._durability = durability
 
@@ -58,18 +66,18 @@ class Shelves:
                 try:
                     shelf.folder = self._open(shelf)
                 except OSError as error:
-                    shelf.why = f"missing: {shelf.terms.path} cannot be used: {error.strerror or error}"
+                    shelf.why = f"missing: {shelf.path} cannot be used: {error.strerror or error}"
 
     def _open(self, shelf: Shelf) -> Folder | None:
         known = {row.uid: row for row in self._index.tiers()}
-        path, uid = shelf.terms.path, tier.marker(shelf.terms.path)
+        path, uid = shelf.path, tier.marker(shelf.path)
         before = next((row for row in known.values() if row.path == str(path)), None)
         if uid is None and before is not None:  # it was a tier, and its folder is not there
             shelf.unindexed = before.unindexed
             return Folder(before.id, path, before.uid, self._durability)
         twin = next((s for s in self.all if s.folder is not None and s.folder.uid == uid), None)
         if twin is not None:
-            shelf.why = f"it has the same {tier.OWN}/tier as {twin.terms.path}: one is a copy of the other"
+            shelf.why = f"it has the same {tier.OWN}/tier as {twin.path}: one is a copy of the other"
             return None
         new = uid is None
         uid = uid or tier.found(path, self._durability)
@@ -77,19 +85,25 @@ class Shelves:
         shelf.unindexed = row.unindexed
         return Folder(row.id, path, row.uid, self._durability)
 
-    def recognize(self) -> None:
-        """The same for whoever only looks: nothing becomes a tier."""
-        known = self._index.tiers()
-        for shelf in self.all:
-            path, uid = shelf.terms.path, tier.marker(shelf.terms.path)
-            row = next((r for r in known if r.uid == uid), None)
-            row = row or next((r for r in known if r.path == str(path)), None)
-            if row is None:
-                shelf.why = "no router has run with this tier yet"
-            else:
-                shelf.folder, shelf.unindexed = Folder(row.id, path, row.uid, self._durability), row.unindexed
-
     def by_number(self, number: int) -> Folder | None:
         """A tier that is there, by its number in the index."""
         shelf = next((s for s in self.all if s.folder is not None and s.folder.id == number), None)
         return shelf.look() if shelf is not None else None
+
+
+def recognized(paths: Iterable[Path], index: Index, durability: str) -> list[Shelf]:
+    """The tiers of these paths, as far as the index knows them, for whoever only looks: nothing becomes a tier.
+
+    Raises:
+        StorageFault: the index cannot tell.
+    """
+    known, found = index.tiers(), []
+    for path in paths:
+        shelf, uid = Shelf(path), tier.marker(path)
+        row = next((r for r in known if r.uid == uid), None) or next((r for r in known if r.path == str(path)), None)
+        if row is None:
+            shelf.why = "no router has run with this tier yet"
+        else:
+            shelf.folder, shelf.unindexed = Folder(row.id, path, row.uid, durability), row.unindexed
+        found.append(shelf)
+    return found

@@ -1,7 +1,8 @@
 """The command line: one file per group of commands.
 
-A command's module imports at its top only what every command needs (typer, words); what it works with is imported when
-it runs, so that ``asyncroute --help`` and ``asyncroute status`` answer at once.
+Only the module of the command that is called is imported. At its top it imports what every command needs (typer,
+words); what it works with is imported when it runs, so that ``asyncroute --help`` and ``asyncroute status`` answer at
+once.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from asyncroute.status.client import Client
 if TYPE_CHECKING:
     from asyncroute.archive.base import FoundStudy
     from asyncroute.archive.verify import Verified
-    from asyncroute.config import Config
+    from asyncroute.config.outline import Outline
 
 LIMIT = 100
 TOLD = 20
@@ -61,13 +61,13 @@ def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
 
     Exit status: 0 all is well, 1 something needs a person (a tier is missing or full, files are missing or damaged).
     """
-    loaded = settings.load(config)
+    outline = settings.outline(config)
 
     from asyncroute.rebuild import archive
 
-    archive.terms_of(loaded)
+    archive.need(outline)
     found = router.ask(config, _running, archive.status)
-    found = found | {"replays": [it._asdict() for it in archive.replays(loaded)]}
+    found = found | {"replays": [it._asdict() for it in archive.replays(outline)]}
     if as_json:
         output.facts(found)
     else:
@@ -137,12 +137,12 @@ def find(
 
     Exit status: 0 something was found, 1 nothing.
     """
-    loaded = settings.load(config)
+    outline = settings.outline(config)
 
     from asyncroute.archive.base import Wanted
     from asyncroute.rebuild import archive
 
-    found = archive.find(loaded, Wanted(study, accession, patient, _date(date)), limit)
+    found = archive.find(outline, Wanted(study, accession, patient, _date(date)), limit)
     if as_json:
         output.facts([asdict(it) for it in found])
     elif found:
@@ -188,16 +188,16 @@ def move(
     as_json: AsJson = False,
 ) -> None:
     """Move everything that is there now to the next tier, as if its time had come; within its hours and bandwidth."""
-    loaded = settings.load(config)
+    outline = settings.outline(config)
 
     from asyncroute.rebuild import archive
 
-    paths = archive.order_move(loaded, tier)
+    paths = archive.order_move(outline, tier)
     if as_json:
         output.facts({"tiers": paths})
         return
     for path in paths:
-        output.say(f"ordered: everything moves to {path}{_later(loaded)}")
+        output.say(f"ordered: everything moves to {path}{_later(outline)}")
 
 
 def replay(
@@ -219,26 +219,24 @@ def replay(
     """
     if not studies and since is None:
         raise typer.BadParameter("name a study, an accession number, or a time: --since 2026-06-01")
-    loaded = settings.load(config)
+    outline = settings.outline(config)
 
     from asyncroute.rebuild import archive
 
     times = (f"--since {since}" if since else "", f"--until {until}" if until else "")
     words = " ".join(filter(None, (*(studies or ()), *times)))
-    order = archive.order_replay(loaded, studies or [], to or "", _time(since), _time(until), words)
+    order = archive.order_replay(outline, studies or [], to or "", _time(since), _time(until), words)
     if as_json:
         output.facts(order._asdict())
     elif order.images:
-        output.say(f"ordered: {order.images} images are sent again{f' to {to}' if to else ''}{_later(loaded)}")
+        output.say(f"ordered: {order.images} images are sent again{f' to {to}' if to else ''}{_later(outline)}")
     else:
         output.complain("no archived image is meant by this")
     raise typer.Exit(output.OK if order.images else output.FAILED)
 
 
-def _later(config: Config) -> str:
-    from asyncroute.cli import stopped
-
-    return "" if stopped.locked(config.node.data_dir) else ", when a router runs"
+def _later(outline: Outline) -> str:
+    return "" if router.locked(outline.data_dir) else ", when a router runs"
 
 
 def _time(text: str | None) -> float | None:
@@ -276,12 +274,12 @@ def verify(
     What is wrong is noted, so that status tells it; what is right again is noted, too. No file is changed. Works beside
     a running router. Exit status: 0 all is sound, 1 something is not.
     """
-    loaded, rate = settings.load(config), _rate(bandwidth)
+    outline, rate = settings.outline(config), _rate(bandwidth)
 
     from asyncroute.rebuild import archive
 
     report, told = None, time.monotonic()
-    for report in archive.verify(loaded, tier, rate, quick):
+    for report in archive.verify(outline, tier, rate, quick):
         if sys.stderr.isatty() and time.monotonic() - told > 1:
             told = time.monotonic()
             print(f"\r{report.images} images, {render.size(report.bytes)} ", end="", file=sys.stderr, flush=True)

@@ -19,7 +19,7 @@ from asyncroute.core.errors import OurFault
 from asyncroute.status import render
 
 if TYPE_CHECKING:
-    from asyncroute.config import Config
+    from asyncroute.config.outline import Outline
 
 LIMIT = 100
 MOST = 100_000
@@ -221,17 +221,17 @@ def _cell(value: object) -> object:
 
 
 def _ask(config: Path | None, path: str, what: dict[str, Any]) -> Any:
-    def when_stopped(loaded: Config) -> Any:
-        raise OurFault(f"no router is running in {loaded.node.data_dir}")
+    def when_stopped(outline: Outline) -> Any:
+        raise OurFault(f"no router is running in {outline.data_dir}")
 
     return router.ask(config, lambda client: client.ask(path, what), when_stopped)
 
 
 def _read(config: Path | None, verb: str, what: dict[str, Any]) -> Any:
-    def when_stopped(loaded: Config) -> Any:
+    def when_stopped(outline: Outline) -> Any:
         from asyncroute.cli import stopped
 
-        return stopped.batches(loaded, verb, what)
+        return stopped.batches(outline, verb, what)
 
     return router.ask(config, lambda client: client.ask(f"/batch/{verb}", what), when_stopped)
 

@@ -18,7 +18,7 @@ from asyncroute.core.errors import OurFault
 from asyncroute.status import render
 
 if TYPE_CHECKING:
-    from asyncroute.config import Config
+    from asyncroute.config.outline import Outline
 
 LIMIT = 1000
 
@@ -244,10 +244,10 @@ def _rows(config: Path | None, what: dict[str, Any], limit: int) -> list[dict[st
     """See ``status.control.Administration.queue_list``."""
     asked = what | {"limit": limit}
 
-    def when_stopped(loaded: Config) -> list[dict[str, Any]]:
+    def when_stopped(outline: Outline) -> list[dict[str, Any]]:
         from asyncroute.cli import stopped
 
-        return stopped.queue_list(loaded, asked)
+        return stopped.queue_list(outline, asked)
 
     return router.ask(config, lambda client: client.queue_list(asked), when_stopped)
 
@@ -255,10 +255,10 @@ def _rows(config: Path | None, what: dict[str, Any], limit: int) -> list[dict[st
 def _act(config: Path | None, verb: str, what: dict[str, Any]) -> dict[str, int]:
     """See ``status.control.Administration``."""
 
-    def when_stopped(loaded: Config) -> dict[str, int]:
+    def when_stopped(outline: Outline) -> dict[str, int]:
         from asyncroute.cli import stopped
 
-        return stopped.queue_act(loaded, verb, what)
+        return stopped.queue_act(outline, verb, what)
 
     return router.ask(config, lambda client: client.queue_act(verb, what), when_stopped)
 

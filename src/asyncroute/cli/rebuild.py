@@ -11,7 +11,7 @@ from asyncroute.cli import output, settings
 from asyncroute.cli.options import AsJson, ConfigFile, example
 
 if TYPE_CHECKING:
-    from asyncroute.rebuild import Report
+    from asyncroute.rebuild.report import Report
 
 
 def add_to(app: typer.Typer) -> None:
@@ -37,7 +37,7 @@ def rebuild(
     """
     loaded = settings.load(config)
 
-    from asyncroute.rebuild import rebuild as work
+    from asyncroute.rebuild.journal import rebuild as work
 
     report = work(loaded, anew)
     if as_json:

@@ -13,7 +13,7 @@ from asyncroute.core.errors import OurFault
 from asyncroute.status.client import Client
 
 if TYPE_CHECKING:
-    from asyncroute.config import Config
+    from asyncroute.config.outline import Outline
 
 
 def add_to(app: typer.Typer) -> None:
@@ -37,5 +37,5 @@ def reload(config: ConfigFile = None, as_json: AsJson = False) -> None:
         output.say(change)
 
 
-def _not_running(config: Config) -> list[str]:
-    raise OurFault(f"no router is running in {config.node.data_dir}")
+def _not_running(outline: Outline) -> list[str]:
+    raise OurFault(f"no router is running in {outline.data_dir}")

@@ -7,66 +7,58 @@ one line per problem), and the exit status is not 0.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 
 from asyncroute import __version__
-from asyncroute.cli import (
-    archive,
-    batches,
-    check,
-    demo,
-    echo,
-    explain,
-    init,
-    output,
-    plan,
-    queue,
-    rebuild,
-    reidentify,
-    reload,
-    secret,
-    send,
-    serve,
-    status,
-    user,
-    why,
-)
+from asyncroute.cli import output
 from asyncroute.core.errors import AsyncrouteError
 
 # Typer brings its own copy of click or uses the installed one, depending on its version.
 _ClickException: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
-app = typer.Typer(
-    help="A DICOM router: receives images from many senders, keeps them safe, delivers them in parallel.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-for module in (
-    serve,
-    status,
-    why,
-    reload,
-    rebuild,
-    check,
-    explain,
-    plan,
-    init,
-    echo,
-    send,
-    demo,
-    secret,
-    reidentify,
-):
-    module.add_to(app)
-queue.add_to(app)
-archive.add_to(app)
-user.add_to(app)
-batches.add_to(app)
+MODULES: Mapping[str, tuple[str, ...]] = {
+    "serve": ("serve",),
+    "status": ("status",),
+    "why": ("why",),
+    "reload": ("reload",),
+    "rebuild": ("rebuild",),
+    "check": ("check",),
+    "explain": ("explain",),
+    "plan": ("plan",),
+    "init": ("init",),
+    "echo": ("echo",),
+    "send": ("send",),
+    "demo": ("demo",),
+    "secret": ("secret",),
+    "reidentify": ("reidentify",),
+    "queue": ("queue",),
+    "archive": ("archive", "replay"),
+    "user": ("user",),
+    "batches": ("watch", "batch"),
+}
+"""Which module of this folder has which commands, in the order of the help."""
+
+
+def application(word: str = "") -> typer.Typer:
+    """The command line with the commands of the one module that knows ``word``; if none does, with all of them.
+
+    To make what typer needs of all commands takes longer than most commands take.
+    """
+    made = typer.Typer(
+        help="A DICOM router: receives images from many senders, keeps them safe, delivers them in parallel.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    made.callback()(_root)
+    for name in [name for name, words in MODULES.items() if word in words] or MODULES:
+        import_module(f"asyncroute.cli.{name}").add_to(made)
+    return made
 
 
 def _show_version(wanted: bool) -> None:
@@ -75,7 +67,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     _: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
@@ -102,6 +93,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    app = application(arguments[0] if arguments else "")
     status = app(args=arguments, prog_name=output.PROGRAM, standalone_mode=False)
     sys.stdout.flush()
     if status == output.INTERRUPTED:  # as some versions of typer tell of Ctrl-C

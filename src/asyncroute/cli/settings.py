@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from asyncroute.config import Config
+    from asyncroute.config.outline import Outline
 
 DEFAULT_FILE = "asyncroute.toml"
 _USUAL = "/var/lib/asyncroute"
@@ -23,6 +24,16 @@ def load(path: Path | None) -> Config:
     from asyncroute.config import find
 
     return find(path)
+
+
+def outline(path: Path | None) -> Outline:
+    """What a command needs that looks at what a router left. Raises ConfigError.
+
+    Only if it is not written plainly is the whole configuration loaded, and everything in it checked.
+    """
+    from asyncroute.config.outline import of, read
+
+    return (read((path or Path(DEFAULT_FILE)).absolute()) if given(path) else None) or of(load(path))
 
 
 def given(path: Path | None) -> bool:

@@ -13,11 +13,11 @@ from asyncroute.cli import output, router
 from asyncroute.cli.options import AsJson, ConfigFile, example
 from asyncroute.core.errors import AsyncrouteError
 from asyncroute.status import render
+from asyncroute.status.attention import needs_person
 from asyncroute.status.client import Client
-from asyncroute.status.snapshot import needs_person
 
 if TYPE_CHECKING:
-    from asyncroute.config import Config
+    from asyncroute.config.outline import Outline
 
 PERIOD = 1.0
 """Seconds between two looks with ``--watch``."""
@@ -51,10 +51,10 @@ def look(config: Path | None) -> dict[str, Any]:
     return found | {"needs_person": needs_person(found)}
 
 
-def _stopped(config: Config) -> dict[str, Any]:
+def _stopped(outline: Outline) -> dict[str, Any]:
     from asyncroute.cli import stopped
 
-    return stopped.status(config)
+    return stopped.status(outline)
 
 
 def _show(config: Path | None, as_json: bool) -> int:

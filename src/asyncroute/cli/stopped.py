@@ -9,22 +9,20 @@ Failures: ``StorageFault`` (no journal, damage, in use), ``OurFault`` for what o
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from asyncroute import administer
 from asyncroute.batch import telling
+from asyncroute.cli.router import locked
 from asyncroute.core.errors import OurFault
 from asyncroute.core.states import DeliveryState
 from asyncroute.journal.base import Action, Discard, Group, Hold, Reader, Redirect, Release, Retry, SendNow
-from asyncroute.status import local, story
+from asyncroute.status import asked, local, story
 
 if TYPE_CHECKING:
-    from asyncroute.config import Config
+    from asyncroute.config.outline import Outline
     from asyncroute.core.model import Instance
     from asyncroute.journal.reader import SqliteReader
 
@@ -32,60 +30,41 @@ Answer = TypeVar("Answer")
 What = dict[str, Any]
 
 
-def status(config: Config) -> dict[str, Any]:
+def status(outline: Outline) -> dict[str, Any]:
     """See ``status.snapshot.stopped``; whether somebody holds the journal all the same is told as trouble."""
-    node = config.node
-    destinations = {destination.name: destination.kind for destination in config.destinations}
-    found = _reading(node.data_dir, lambda reader: local.read(reader, node.name, destinations, node.data_dir))
-    if locked(node.data_dir):
-        found["trouble"] = [f"a router holds {node.data_dir}, but does not answer: it is starting or stopping"]
+    folder = outline.data_dir
+    found = _reading(folder, lambda reader: local.read(reader, outline.name, dict(outline.destinations), folder))
+    if locked(folder):
+        found["trouble"] = [f"a router holds {folder}, but does not answer: it is starting or stopping"]
     return found
 
 
-def locked(data_dir: Path) -> bool:
-    """Whether a process holds the journal (``journal.place.Lock``)."""
-    try:
-        number = os.open(data_dir / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(number)
-    return False
-
-
-def queue_list(config: Config, what: What) -> list[dict[str, Any]]:
+def queue_list(outline: Outline, what: What) -> list[dict[str, Any]]:
     """See ``status.control.Administration.queue_list``."""
-    return _reading(config.node.data_dir, lambda reader: _rows(reader, what))
+    return _reading(outline.data_dir, lambda reader: _rows(reader, what))
 
 
 async def _rows(reader: Reader, what: What) -> list[dict[str, Any]]:
     state, limit = what.get("state"), int(what.get("limit", 1000))
     rows = []
     if state != "held":
-        rows += await reader.rows(administer.selection(what, administer.states_of(what, ())), limit)
+        rows += await reader.rows(asked.selection(what, asked.states_of(what, ())), limit)
     if state in (None, "held") and not what.get("to"):
-        rows += await reader.rows(administer.selection(what, ()), limit, held=True)
+        rows += await reader.rows(asked.selection(what, ()), limit, held=True)
     return [asdict(row) for row in rows[:limit]]
 
 
-def batches(config: Config, verb: str, what: What) -> Any:
+def batches(outline: Outline, verb: str, what: What) -> Any:
     """``verb``: list, show or days, of ``batch.telling``."""
     calls = {"list": telling.listed, "show": telling.shown, "days": telling.days}
-    return _reading(config.node.data_dir, lambda reader: calls[verb](reader.batches, what))
+    return _reading(outline.data_dir, lambda reader: calls[verb](reader.batches, what))
 
 
-def why(config: Config, what: What) -> dict[str, Any]:
+def why(outline: Outline, what: What) -> dict[str, Any]:
     """See ``status.control.Administration.why``."""
-    found = _reading(config.node.data_dir, lambda reader: story.tell(reader, what, config.node.history))
-    known = {destination.name for destination in config.destinations}
+    found = _reading(outline.data_dir, lambda reader: story.tell(reader, what, outline.history))
     found["destinations"] = {
-        name: {"state": "stopped" if name in known else "removed", "last_error": "", "again_s": None}
+        name: {"state": "stopped" if name in outline.destinations else "removed", "last_error": "", "again_s": None}
         for name in sorted(story.destinations(found))
     }
     return found
@@ -101,77 +80,73 @@ def replay(data_dir: Path, since: float, limit: int, tell: Callable[[list[Instan
     _reading(data_dir, walk)
 
 
-def queue_act(config: Config, verb: str, what: What) -> dict[str, int]:
+def queue_act(outline: Outline, verb: str, what: What) -> dict[str, int]:
     """See ``status.control.Administration``; Held images cannot be retried here."""
     acts = {"retry": _retry, "discard": _discard, "reroute": _reroute, "hold": _hold, "release": _release}
-    return acts[verb](config, what)
+    return acts[verb](outline, what)
 
 
-def _hold(config: Config, what: What) -> dict[str, int]:
-    name = administer.name_of(what)
-    if config.destination(name) is None:
-        raise administer.unknown(name, _names(config))
-    return {"destinations": _commit(config, [Hold(name)])[0]}
+def _hold(outline: Outline, what: What) -> dict[str, int]:
+    name = asked.name_of(what)
+    if name not in outline.destinations:
+        raise asked.unknown(name, list(outline.destinations))
+    return {"destinations": _commit(outline, [Hold(name)])[0]}
 
 
-def _release(config: Config, what: What) -> dict[str, int]:
+def _release(outline: Outline, what: What) -> dict[str, int]:
     if what.get("waiting"):
-        return {"deliveries": _commit(config, [SendNow(administer.selection(what, ()))])[0]}
-    name = administer.name_of(what)
-    (changed,) = _commit(config, [Release(name)])
-    if not changed and config.destination(name) is None:
-        raise administer.unknown(name, _names(config))
+        return {"deliveries": _commit(outline, [SendNow(asked.selection(what, ()))])[0]}
+    name = asked.name_of(what)
+    (changed,) = _commit(outline, [Release(name)])
+    if not changed and name not in outline.destinations:
+        raise asked.unknown(name, list(outline.destinations))
     return {"destinations": changed}
 
 
-def _names(config: Config) -> list[str]:
-    return [destination.name for destination in config.destinations]
-
-
-def _retry(config: Config, what: What) -> dict[str, int]:
+def _retry(outline: Outline, what: What) -> dict[str, int]:
     state = what.get("state")
     if state == "held":
         raise OurFault("held images are routed again by a running router only; start it first (asyncroute serve)")
     if state not in (None, "failed"):
         raise OurFault(f"only failed deliveries and held images can be retried, not {state} ones")
-    actions: list[Action] = [Retry(administer.selection(what, (DeliveryState.FAILED,)))]
+    actions: list[Action] = [Retry(asked.selection(what, (DeliveryState.FAILED,)))]
     if state is None:
-        actions.append(SendNow(administer.selection(what, ()), late=True))
-    return {"deliveries": sum(_commit(config, actions)), "images": 0}
+        actions.append(SendNow(asked.selection(what, ()), late=True))
+    return {"deliveries": sum(_commit(outline, actions)), "images": 0}
 
 
-def _discard(config: Config, what: What) -> dict[str, int]:
+def _discard(outline: Outline, what: What) -> dict[str, int]:
     state = what.get("state")
     actions: list[Action] = []
     if state != "held":
-        states = administer.states_of(what, (DeliveryState.FAILED,))
-        actions.append(Discard(administer.selection(what, states)))
+        states = asked.states_of(what, (DeliveryState.FAILED,))
+        actions.append(Discard(asked.selection(what, states)))
     if state == "held" or (state is None and not what.get("to")):
-        actions.append(Discard(administer.selection(what, ()), held=True))
+        actions.append(Discard(asked.selection(what, ()), held=True))
     done = {"deliveries": 0, "images": 0}
-    for action, touched in zip(actions, _commit(config, actions), strict=True):
+    for action, touched in zip(actions, _commit(outline, actions), strict=True):
         done["images" if isinstance(action, Discard) and action.held else "deliveries"] += touched
     return done
 
 
-def _reroute(config: Config, what: What) -> dict[str, int]:
-    state, target = what.get("state"), administer.name_of(what, "target")
-    if config.destination(target) is None:
-        raise administer.unknown(target, _names(config))
+def _reroute(outline: Outline, what: What) -> dict[str, int]:
+    state, target = what.get("state"), asked.name_of(what, "target")
+    if target not in outline.destinations:
+        raise asked.unknown(target, list(outline.destinations))
     if state == "held":
         raise OurFault("held images are sent elsewhere by a running router only; start it first (asyncroute serve)")
-    states = administer.states_of(what, (DeliveryState.FAILED,))
-    (deliveries,) = _commit(config, [Redirect(administer.selection(what, states), target)])
+    states = asked.states_of(what, (DeliveryState.FAILED,))
+    (deliveries,) = _commit(outline, [Redirect(asked.selection(what, states), target)])
     return {"deliveries": deliveries, "images": 0}
 
 
-def _commit(config: Config, actions: list[Action]) -> list[int]:
+def _commit(outline: Outline, actions: list[Action]) -> list[int]:
     """The number of deliveries or images that each action touched."""
     from asyncroute.journal.sqlite import FILE, SqliteJournal
 
-    if not (config.node.data_dir / FILE).exists():
-        raise OurFault(f"{config.node.data_dir}: there is no journal here")
-    journal = SqliteJournal.open(config.node.data_dir, config.node.durability)
+    if not (outline.data_dir / FILE).exists():
+        raise OurFault(f"{outline.data_dir}: there is no journal here")
+    journal = SqliteJournal.open(outline.data_dir, outline.durability)
     try:
         return journal.commit(Group(actions=actions)).acted
     finally:

@@ -10,7 +10,7 @@ from asyncroute.cli import output, router
 from asyncroute.cli.options import AsJson, ConfigFile, example
 
 if TYPE_CHECKING:
-    from asyncroute.config import Config
+    from asyncroute.config.outline import Outline
 
 LIMIT = 10
 
@@ -40,10 +40,10 @@ def why(
     """
     asked = {"name": name, "limit": limit}
 
-    def when_stopped(loaded: Config) -> dict[str, Any]:
+    def when_stopped(outline: Outline) -> dict[str, Any]:
         from asyncroute.cli import stopped
 
-        return stopped.why(loaded, asked)
+        return stopped.why(outline, asked)
 
     found = router.ask(config, lambda client: client.why(asked), when_stopped)
     if as_json:

@@ -3,22 +3,28 @@
 `load`, `loads`, `find` and `embedded_default` give a `Config`; `compile_routes` gives its route table.
 """
 
-from asyncroute.config.conditions import compile_routes
-from asyncroute.config.destinations import (
-    Association,
-    Backlog,
-    Destination,
-    DicomDestination,
-    FolderDestination,
-    Retry,
-    TlsClient,
-)
-from asyncroute.config.groups import Group
-from asyncroute.config.listeners import Listener, TlsServer
-from asyncroute.config.load import embedded_default, find, load, loads
-from asyncroute.config.model import Config, Node, Route
-from asyncroute.config.watching import Watch
-from asyncroute.core.errors import ConfigError
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asyncroute.config.conditions import compile_routes
+    from asyncroute.config.destinations import (
+        Association,
+        Backlog,
+        Destination,
+        DicomDestination,
+        FolderDestination,
+        Retry,
+        TlsClient,
+    )
+    from asyncroute.config.groups import Group
+    from asyncroute.config.listeners import Listener, TlsServer
+    from asyncroute.config.load import embedded_default, find, load, loads
+    from asyncroute.config.model import Config, Node, Route
+    from asyncroute.config.watching import Watch
+    from asyncroute.core.errors import ConfigError
 
 __all__ = [
     "Association",
@@ -42,3 +48,35 @@ __all__ = [
     "load",
     "loads",
 ]
+
+_FROM = {
+    "Association": "asyncroute.config.destinations",
+    "Backlog": "asyncroute.config.destinations",
+    "Config": "asyncroute.config.model",
+    "ConfigError": "asyncroute.core.errors",
+    "Destination": "asyncroute.config.destinations",
+    "DicomDestination": "asyncroute.config.destinations",
+    "FolderDestination": "asyncroute.config.destinations",
+    "Group": "asyncroute.config.groups",
+    "Listener": "asyncroute.config.listeners",
+    "Node": "asyncroute.config.model",
+    "Retry": "asyncroute.config.destinations",
+    "Route": "asyncroute.config.model",
+    "TlsClient": "asyncroute.config.destinations",
+    "TlsServer": "asyncroute.config.listeners",
+    "Watch": "asyncroute.config.watching",
+    "compile_routes": "asyncroute.config.conditions",
+    "embedded_default": "asyncroute.config.load",
+    "find": "asyncroute.config.load",
+    "load": "asyncroute.config.load",
+    "loads": "asyncroute.config.load",
+}
+
+
+def __getattr__(name: str) -> object:
+    """What is asked for is imported then: many a command needs one small module of this package only."""
+    if name not in _FROM:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(_FROM[name]), name)
+    globals()[name] = found
+    return found

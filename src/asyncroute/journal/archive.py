@@ -36,8 +36,7 @@ from asyncroute.archive.base import (
 from asyncroute.core.errors import OurFault, StorageFault
 from asyncroute.durable import sync_folder
 from asyncroute.journal.faults import storage_fault
-from asyncroute.journal.place import make_private, refuse_network
-from asyncroute.journal.sqlite import SYNCHRONOUS
+from asyncroute.journal.place import SYNCHRONOUS, make_private, refuse_network
 from asyncroute.journal.statements import load, script
 from asyncroute.journal.values import as_text, clean, signed, uid_key, unsigned
 from asyncroute.spool.base import Facts

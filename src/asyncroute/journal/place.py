@@ -15,6 +15,9 @@ from pathlib import Path
 from asyncroute.core.errors import StorageFault
 from asyncroute.durable import sync_folder
 
+SYNCHRONOUS = {"power-loss": ("FULL", 2), "process-crash": ("NORMAL", 1)}
+"""SQLite's word and number for each ``durability``."""
+
 # fmt: off
 _NETWORK = frozenset(
     {

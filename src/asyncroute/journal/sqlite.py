@@ -28,7 +28,7 @@ from asyncroute.journal import examine, migrate
 from asyncroute.journal.base import Action, Committed, Complete, Group, Unreleased
 from asyncroute.journal.clock import RunClock
 from asyncroute.journal.faults import ROW_FAULTS, damaged, is_fatal, storage_fault
-from asyncroute.journal.place import Lock, make_private, refuse_network
+from asyncroute.journal.place import SYNCHRONOUS, Lock, make_private, refuse_network
 from asyncroute.journal.prune import Pruner
 from asyncroute.journal.reserve import Reserve
 from asyncroute.journal.statements import load
@@ -36,7 +36,6 @@ from asyncroute.journal.values import as_text, signed
 from asyncroute.journal.write import GroupWriter
 
 FILE = "journal.db"
-SYNCHRONOUS = {"power-loss": ("FULL", 2), "process-crash": ("NORMAL", 1)}
 OLDEST_SQLITE = (3, 37, 0)
 CHECKPOINT_PAGES = 4000
 LOCK_WAIT = 5.0

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from asyncroute.status.snapshot import needs_person
+from asyncroute.status.attention import needs_person
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from asyncroute import __version__
@@ -57,7 +58,7 @@ def test_help_names_every_command_that_there_is(cli: Cli) -> None:
 
 @pytest.mark.parametrize("name", EVERY, ids=" ".join)
 def test_each_command_has_help_with_an_example(name: tuple[str, ...]) -> None:
-    result = CliRunner().invoke(root.app, [*name, "--help"], prog_name="asyncroute")
+    result = CliRunner().invoke(root.application(), [*name, "--help"], prog_name="asyncroute")
     assert result.exit_code == 0
     assert f"\n    asyncroute {' '.join(name)}" in result.output
 
@@ -187,3 +188,10 @@ def test_help_and_status_load_no_dicom_library(tmp_path: Path) -> None:
             check=True,
         )
         assert done.stderr == "[]\n"
+
+
+def test_each_command_is_looked_for_in_the_module_that_has_it() -> None:
+    for name, words in root.MODULES.items():
+        for word in words:
+            found = typer.main.get_command(root.application(word))
+            assert set(getattr(found, "commands")) == set(words), name  # noqa: B009 - of either copy of click

@@ -38,7 +38,8 @@ def test_add_list_remove(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_passcode_is_asked_for_twice_and_not_shown(tmp_path: Path) -> None:
     file = tmp_path / "users"
-    result = CliRunner().invoke(root.app, ["user", "add", str(file), "anna"], input="secret\nother\nsecret\nsecret\n")
+    given = "secret\nother\nsecret\nsecret\n"
+    result = CliRunner().invoke(root.application(), ["user", "add", str(file), "anna"], input=given)
     assert result.exit_code == 0
     assert "secret" not in result.output
     assert users.load(file).verify("anna", b"secret")

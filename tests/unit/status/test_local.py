@@ -12,7 +12,7 @@ from asyncroute.journal.base import Group
 from asyncroute.journal.reader import read_stopped
 from asyncroute.journal.sqlite import SqliteJournal
 from asyncroute.status import local
-from asyncroute.status.snapshot import needs_person
+from asyncroute.status.attention import needs_person
 from tests.unit.parts import instance
 
 

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from asyncroute.status import render
+from asyncroute.status.attention import needs_person
 from asyncroute.status.render import Table, clean, moment, plain, size, span
-from asyncroute.status.snapshot import needs_person
 
 HOSTILE = "EVIL\x1b[2J\x1b]0;owned\x07\r\nfake: line\u202e\u2028[bold red]x[/]:smile:\x9b31m\x00"
 
