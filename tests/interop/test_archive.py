@@ -113,6 +113,14 @@ def test_move_find_verify_and_send_again(make_router: MakeRouter, receivers: Rec
     router.stop()
     assert archive(router, "find", study["study_uid"])[0]["images"] == 5
     assert [tier["images"] for tier in archive(router, "status")["tiers"]] == [5, 4]
+    assert [tier["images"] for tier in router.cli_status()["archive"]["tiers"]] == [5, 4]
+    files_in(raid)[0].unlink()
+    archive(router, "verify", exits=1)
+    raid.rename(tmp_path / "away")
+    left = run_cli("status", "-c", router.config_file)
+    assert (left.returncode, f"{raid}  missing" in left.stdout) == (1, True)
+    assert f"  archive: tier 2: missing: there is no folder {raid}\n" in left.stdout
+    assert "  archive: tier 2: 1 files are missing or damaged (asyncroute archive verify)" in left.stdout
 
 
 def test_what_changes_by_hand_is_told(make_router: MakeRouter, receivers: ReceiverHost, tmp_path: Path) -> None:

@@ -95,6 +95,13 @@ def test_what_becomes_of_the_source(make_router: MakeRouter, receivers: Receiver
     assert_exactly(end, [*images[0], *images[1], *images[3]])
     shown = json.loads(told(router, "batch", "show", "held/c", "--json"))
     assert (shown["now"]["held"], shown["reason"]) == (2, "2 images are held")
+    running = json.loads(told(router, "status", "--json", status=1))
+    router.stop()
+    stopped = json.loads(told(router, "status", "--json", status=1))
+    assert [it["errors"] for it in stopped["watches"]] == [0, 0, 1]
+    assert [it | {"settling": 0} for it in running["watches"]] == stopped["watches"]
+    assert stopped["trouble"] == running["trouble"]
+    assert "watch held: 1 batches ended in error" in told(router, "status", status=1)
 
 
 def test_batches_by_hand(make_router: MakeRouter, receivers: ReceiverHost, tmp_path: Path) -> None:
@@ -125,6 +132,11 @@ def test_batches_by_hand(make_router: MakeRouter, receivers: ReceiverHost, tmp_p
     assert "queued again" in told(router, "batch", "retry", "s")
     router.stop()
     assert "research/s" in told(router, "batch", "list", "--state", "queued")
+    (left,) = json.loads(told(router, "status", "--json"))["watches"]
+    assert (left["name"], left["mode"], left["stopped"], left["queued"], left["errors"]) == (
+        *("research", "batch", True, 1, 0),
+    )
+    assert (left["paths"], [it["name"] for it in left["last"]]) == ([*map(str, bases)], ["r", "p", "q"])
     router.start()
     assert json.loads(told(router, "watch", "status", "--json"))[0]["stopped"]
     told(router, "watch", "start")

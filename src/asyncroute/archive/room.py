@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Any
 
 from asyncroute.archive.base import Index
-from asyncroute.archive.described import described
+from asyncroute.archive.described import described, problems
 from asyncroute.archive.intake import Intake, Releasable
 from asyncroute.archive.mover import Mover
 from asyncroute.archive.shelves import Shelves
@@ -27,7 +27,6 @@ from asyncroute.spool.base import Spool
 
 log = logging.getLogger(__name__)
 
-TROUBLED = frozenset({"missing", "full", "failed"})
 EVERY = 1.0
 """Seconds between two looks at the tiers."""
 
@@ -123,13 +122,7 @@ class Archive:
             yield f"archive: {self._broken}"
         if self._intake.trouble:
             yield f"archive: nothing is taken in, images stay in the spool: {self._intake.trouble}"
-        for n, each in enumerate(told, 1):
-            if each["state"] in TROUBLED and each["why"] != self._intake.trouble:
-                yield f"archive: tier {n}: {each['why']}"
-            if each["wrong"]:
-                yield f"archive: tier {n}: {each['wrong']} files are missing or damaged (asyncroute archive verify)"
-            if each["unindexed"]:
-                yield f"archive: tier {n}: it has files that are not known here (stop the router: asyncroute rebuild)"
+        yield from problems(told, self._intake.trouble)
 
     # ---- for people
 

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from asyncroute.batch import telling
 from asyncroute.batch.carry import Carry
 from asyncroute.batch.means import Means
 from asyncroute.batch.watch import Watch
@@ -110,13 +111,7 @@ class BatchRoom:
 
     def trouble(self) -> list[str]:
         """What a person should know, one line each."""
-        found = [f"watch {watch.terms.name}: {watch.trouble}" for watch in self.watches.values() if watch.trouble]
-        return found + [
-            f"watch {watch.terms.name}: {watch.errors} batches ended in error "
-            f"(asyncroute batch list --watch {watch.terms.name} --state error)"
-            for watch in self.watches.values()
-            if watch.errors
-        ]
+        return telling.trouble(self.facts())
 
 
 def _facts(watch: Watch) -> dict[str, Any]:
@@ -131,7 +126,7 @@ def _facts(watch: Watch) -> dict[str, Any]:
         **{state.word: watch.open.get(state, 0) for state in OPEN},
         "errors": watch.errors,
         "carried": [carried(carry) for carry in watch.carries.values()],
-        "last": [{"id": b.id, "name": b.name, "run": b.run, "state": b.state.word} for b in watch.recent],
+        "last": [telling.ended(batch) for batch in watch.recent],
     }
 
 

@@ -5,15 +5,20 @@ For a running router and a stopped one. Failures: ``OurFault`` for what a person
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from asyncroute.batch.base import Batches, BatchFilter
-from asyncroute.core.batches import MOST_PROBLEMS, Batch, BatchState, Leftover
+from asyncroute.core.batches import MOST_PROBLEMS, OPEN, Batch, BatchState, Leftover
 from asyncroute.core.errors import OurFault
 
 What = dict[str, Any]
 MOST = 1000
+REMEMBERED = 10
+"""Batches that ended last, for status."""
+
+REMOVED = "it is no longer in the configuration"
 _FAILURES = 100
 _SOURCES = {Leftover.LEFT: "left", Leftover.OWED: "owed", Leftover.GONE: "gone"}
 
@@ -40,6 +45,51 @@ async def shown(journal: Batches, what: What) -> What:
 async def days(journal: Batches, what: What) -> list[What]:
     """Figures by day and watch."""
     return list(await journal.days(_text(what, "watch"), _since(what)))
+
+
+async def watches(journal: Batches, configured: Sequence[tuple[str, str, Sequence[str]]]) -> list[What]:
+    """What a router that does not run has left of its watches, as ``batches.BatchRoom.facts`` has it.
+
+    ``configured``: (name, mode, paths). Watches that are not, but have batches that are not over, come last.
+    """
+    stopped, open_, errors = await journal.stopped(), await journal.open(), await journal.errors()
+    known = {name for name, _, _ in configured}
+    gone = sorted(({name for name, _ in open_} | set(errors)) - known)
+    found = []
+    for name, mode, paths in [*configured, *((name, "", ()) for name in gone)]:
+        counts = {state.word: open_.get((name, state), 0) for state in OPEN}
+        last = [it for it in await journal.list(BatchFilter(watch=name), REMEMBERED) if it.state not in OPEN]
+        found.append(
+            {
+                "name": name,
+                "mode": mode,
+                "paths": list(paths),
+                "stopped": name in stopped,
+                "trouble": "" if mode else REMOVED,
+                "settling": 0,
+                **counts,
+                "errors": errors.get(name, 0),
+                "carried": [],
+                "last": [ended(it) for it in sorted(last, key=lambda it: it.ended_at or 0)],
+            }
+        )
+    return found
+
+
+def ended(batch: Batch) -> What:
+    """One that is over, in short."""
+    return {"id": batch.id, "name": batch.name, "run": batch.run, "state": batch.state.word}
+
+
+def trouble(watched: Sequence[What]) -> list[str]:
+    """What of watches a person should know, one line each."""
+    found = [f"watch {it['name']}: {it['trouble']}" for it in watched if it["trouble"]]
+    return found + [
+        f"watch {it['name']}: {it['errors']} batches ended in error "
+        f"(asyncroute batch list --watch {it['name']} --state error)"
+        for it in watched
+        if it["errors"]
+    ]
 
 
 async def named(journal: Batches, what: What) -> Batch:

@@ -20,13 +20,11 @@ from asyncroute.batch.carry import Carry
 from asyncroute.batch.events import Events
 from asyncroute.batch.finding import Finder, listing
 from asyncroute.batch.means import Means
+from asyncroute.batch.telling import REMEMBERED
 from asyncroute.core.batches import Batch, BatchState, Enqueue, Entry, Leftover, Terms
 from asyncroute.core.errors import AsyncrouteError, OurFault
 
 log = logging.getLogger(__name__)
-
-REMEMBERED = 10
-"""Batches that ended last, for status."""
 
 NETWORK_POLL = 5.0
 """Seconds between two looks at a folder without events."""

@@ -26,8 +26,6 @@ LIMIT = 100
 TOLD = 20
 """Files that are told one by one."""
 _DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
-NEEDS = frozenset({"missing", "full", "failed"})
-"""States of a tier that need a person."""
 
 
 def _option(*names: str, metavar: str, words: str) -> Any:
@@ -63,6 +61,7 @@ def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """
     outline = settings.outline(config)
 
+    from asyncroute.archive.described import TROUBLED
     from asyncroute.rebuild import archive
 
     archive.need(outline)
@@ -72,7 +71,7 @@ def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
         output.facts(found)
     else:
         _print_status(found)
-    needs = any(t["state"] in NEEDS or t["wrong"] or t["unindexed"] for t in found["tiers"])
+    needs = any(t["state"] in TROUBLED or t["wrong"] or t["unindexed"] for t in found["tiers"])
     raise typer.Exit(output.FAILED if needs else output.OK)
 
 
@@ -86,28 +85,11 @@ def _running(client: Client) -> dict[str, Any]:
 
 
 def _print_status(found: Mapping[str, Any]) -> None:
-    columns = ("tier", "path", "state", "studies", "images", "size", "free", "oldest", "next", "because")
-    rows = [_tier(number, tier) for number, tier in enumerate(found["tiers"], 1)]
-    output.table(render.Table("", columns, rows, frozenset({0, 3, 4, 5, 6})))
+    output.table(render.archive(found))
     if found["waiting"]:
         output.say(f"{found['waiting']} images are delivered and wait in the spool to be archived")
     for it in found["replays"][:TOLD]:
         output.say(_order(it))
-
-
-def _tier(number: int, tier: Mapping[str, Any]) -> tuple[str, ...]:
-    state = f"moving {tier['moving']}" if tier["moving"] else str(tier["state"])
-    if tier["closed_until"] is not None and tier["state"] == "closed":
-        state = f"closed until {render.moment(tier['closed_until'])}"
-    wrong = f"{tier['wrong']} files are missing or damaged" if tier["wrong"] else ""
-    unknown = "it has files that are not known here" if tier["unindexed"] else ""
-    return (
-        *(str(number), tier["path"], state, str(tier["studies"]), str(tier["images"]), render.size(tier["bytes"])),
-        render.size(tier["free_bytes"]) if tier["free_bytes"] is not None else "",
-        render.moment(tier["oldest"]) if tier["oldest"] is not None else "",
-        render.moment(tier["next"]) if tier["next"] is not None else "",
-        "; ".join(filter(None, (tier["why"], wrong, unknown))),
-    )
 
 
 def _order(it: Mapping[str, Any]) -> str:

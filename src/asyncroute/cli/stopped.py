@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from asyncroute.batch import telling
 from asyncroute.cli.router import locked
-from asyncroute.core.errors import OurFault
+from asyncroute.core.errors import OurFault, StorageFault
 from asyncroute.core.states import DeliveryState
 from asyncroute.journal.base import Action, Discard, Group, Hold, Reader, Redirect, Release, Retry, SendNow
 from asyncroute.status import asked, local, story
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from asyncroute.core.model import Instance
     from asyncroute.journal.reader import SqliteReader
 
+ARCHIVE = "archive.db"
+
 Answer = TypeVar("Answer")
 What = dict[str, Any]
 
@@ -33,10 +35,32 @@ What = dict[str, Any]
 def status(outline: Outline) -> dict[str, Any]:
     """See ``status.snapshot.stopped``; whether somebody holds the journal all the same is told as trouble."""
     folder = outline.data_dir
-    found = _reading(folder, lambda reader: local.read(reader, outline.name, dict(outline.destinations), folder))
+
+    async def look(reader: SqliteReader) -> dict[str, Any]:
+        found = await local.read(reader, outline.name, dict(outline.destinations), folder)
+        return found | {"watches": await telling.watches(reader.batches, outline.watches)}
+
+    found = _reading(folder, look)
+    found["trouble"] += telling.trouble(found["watches"])
+    found["archive"], troubles = _archive(outline)
+    found["trouble"] += troubles
     if locked(folder):
-        found["trouble"] = [f"a router holds {folder}, but does not answer: it is starting or stopping"]
+        found["trouble"] += [f"a router holds {folder}, but does not answer: it is starting or stopping"]
     return found
+
+
+def _archive(outline: Outline) -> tuple[dict[str, Any] | None, list[str]]:
+    """Its tiers, and what is wrong with them; None: there is none, or no router has run with it yet."""
+    if not outline.tiers or not (outline.data_dir / ARCHIVE).exists():
+        return None, []
+    from asyncroute.archive.described import problems
+    from asyncroute.rebuild import archive
+
+    try:
+        found = archive.status(outline)
+    except StorageFault as fault:
+        return None, [f"archive: {fault}"]
+    return found, list(problems(found["tiers"]))
 
 
 def queue_list(outline: Outline, what: What) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from time import time
 from typing import Any
+from urllib.parse import quote
 
 from asyncroute.archive.base import (
     Arrival,
@@ -101,6 +102,24 @@ class ArchiveIndex:
         if not (data_dir / FILE).exists():
             raise OurFault(f"{data_dir}: there is no archive here yet")
         return cls.open(data_dir, durability)
+
+    @classmethod
+    def looking(cls, data_dir: Path) -> ArchiveIndex:
+        """The same for whoever only looks, and may not be allowed more; nothing is made or changed.
+
+        Raises:
+            OurFault: there is none. StorageFault: it cannot be read.
+        """
+        path = data_dir / FILE
+        if not path.exists():
+            raise OurFault(f"{data_dir}: there is no archive here yet")
+        try:
+            return cls(path, _look(path, "mode=ro"))
+        except StorageFault:
+            wal = path.with_name(f"{FILE}-wal")
+            if os.access(data_dir, os.W_OK) or (wal.exists() and wal.stat().st_size):
+                raise
+            return cls(path, _look(path, "mode=ro&immutable=1"))
 
     # ---- tiers
 
@@ -385,6 +404,27 @@ class ArchiveIndex:
                 run(_SQL[name], row)
 
 
+def _look(path: Path, mode: str) -> sqlite3.Connection:
+    connection: sqlite3.Connection | None = None
+    try:
+        uri = f"file:{quote(os.fsencode(path))}?{mode}"
+        connection = sqlite3.connect(uri, timeout=LOCK_WAIT, isolation_level=None, check_same_thread=False, uri=True)
+        connection.text_factory = as_text
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.Error as error:
+        if connection is not None:
+            connection.close()
+        raise _fault(error, path) from error
+    if version > VERSION:
+        connection.close()
+        raise _newer(path, version)
+    return connection
+
+
+def _newer(path: Path, version: int) -> StorageFault:
+    return StorageFault(f"{path}: written by a newer asyncroute (schema {version}); use that version again")
+
+
 def _set_up(connection: sqlite3.Connection, path: Path, durability: str) -> None:
     connection.text_factory = as_text
     version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -392,7 +432,7 @@ def _set_up(connection: sqlite3.Connection, path: Path, durability: str) -> None
     if version and owner != APPLICATION_ID:
         raise StorageFault(f"{path}: this is another program's database")
     if version > VERSION:
-        raise StorageFault(f"{path}: written by a newer asyncroute (schema {version}); use that version again")
+        raise _newer(path, version)
     connection.execute("PRAGMA journal_mode = WAL").fetchall()
     connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS[durability][0]}")
     connection.execute("PRAGMA foreign_keys = ON")

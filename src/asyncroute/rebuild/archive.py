@@ -33,32 +33,36 @@ def need(outline: Outline) -> None:
 
 
 @contextmanager
-def _open(outline: Outline) -> Iterator[tuple[ArchiveIndex, list[Shelf]]]:
+def _open(outline: Outline, only_look: bool = False) -> Iterator[tuple[ArchiveIndex, list[Shelf]]]:
     """The index, and the tiers as far as they are known."""
     need(outline)
-    index = ArchiveIndex.existing(outline.data_dir, outline.durability)
+    folder, durability = outline.data_dir, outline.durability
+    index = ArchiveIndex.looking(folder) if only_look else ArchiveIndex.existing(folder, durability)
     try:
-        yield index, recognized(outline.tiers, index, outline.durability)
+        yield index, recognized(outline.tiers, index, durability)
     finally:
         index.close()
 
 
 def status(outline: Outline) -> dict[str, Any]:
-    """What a router that does not run has left; see ``archive.room.Archive.describe``."""
-    with _open(outline) as (index, shelves):
+    """What a router that does not run has left; see ``archive.room.Archive.describe``.
+
+    How many images wait in the spool to be archived is not known.
+    """
+    with _open(outline, only_look=True) as (index, shelves):
         totals = {total.tier: total for total in index.totals()}
-        return {"waiting": 0, "tiers": [described(shelf, totals, {}) for shelf in shelves]}
+        return {"waiting": None, "tiers": [described(shelf, totals, {}) for shelf in shelves]}
 
 
 def replays(outline: Outline) -> list[Request]:
     """The last orders to send images again."""
-    with _open(outline) as (index, _):
+    with _open(outline, only_look=True) as (index, _):
         return index.requests()
 
 
 def find(outline: Outline, wanted: Wanted, limit: int) -> list[FoundStudy]:
     """Studies, the last archived first."""
-    with _open(outline) as (index, _):
+    with _open(outline, only_look=True) as (index, _):
         return index.find(wanted, limit)
 
 

@@ -188,6 +188,7 @@ def tables(snapshot: Mapping[str, Any]) -> list[Table]:
         _limited(snapshot["channels"]),
         _completions(snapshot.get("incomplete")),
         *watches(snapshot.get("watches", ())),
+        archive(snapshot.get("archive"), "archive"),
         _inbound(associations["inbound"]),
         _outbound(associations["outbound"]),
     ]
@@ -239,6 +240,28 @@ def watches(watched: Iterable[Mapping[str, Any]]) -> list[Table]:
         ),
     ]
     return [table for table in made if table.rows]
+
+
+def archive(facts: Mapping[str, Any] | None, title: str = "") -> Table:
+    """The archive's tiers."""
+    rows = [_tier(number, tier) for number, tier in enumerate(facts["tiers"], 1)] if facts else []
+    columns = ("tier", "path", "state", "studies", "images", "size", "free", "oldest", "next", "because")
+    return Table(title, columns, rows, frozenset({0, 3, 4, 5, 6}))
+
+
+def _tier(number: int, tier: Mapping[str, Any]) -> tuple[str, ...]:
+    state = f"moving {tier['moving']}" if tier["moving"] else str(tier["state"])
+    if tier["closed_until"] is not None and tier["state"] == "closed":
+        state = f"closed until {moment(tier['closed_until'])}"
+    wrong = f"{tier['wrong']} files are missing or damaged" if tier["wrong"] else ""
+    unknown = "it has files that are not known here" if tier["unindexed"] else ""
+    return (
+        *(str(number), tier["path"], state, str(tier["studies"]), str(tier["images"]), size(tier["bytes"])),
+        size(tier["free_bytes"]) if tier["free_bytes"] is not None else "",
+        moment(tier["oldest"]) if tier["oldest"] is not None else "",
+        moment(tier["next"]) if tier["next"] is not None else "",
+        "; ".join(filter(None, (tier["why"], wrong, unknown))),
+    )
 
 
 def _completions(facts: Mapping[str, Any] | None) -> Table:
