@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import xxhash
@@ -82,7 +83,7 @@ class Walk:
 
     def next(self, number: int) -> list[Found]:
         """Up to ``number`` more of them; empty: that was all. Blocks. Raises OSError."""
-        return [file for file, _ in zip(self._files, range(number), strict=False)]
+        return list(islice(self._files, number))
 
 
 def _walk(root: str, prefix: str, name: str) -> Iterator[Found]:

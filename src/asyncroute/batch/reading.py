@@ -102,6 +102,7 @@ class Reading:
         else:
             self._tell("", "kept changing while it was read; what came last may be missing", error=True)
         await self._look_at_all()
+        self._balance()
         await self._means.act(BatchRead(self._batch.id, self.counts, self.troubles, before))
         self._batch.counts, self._batch.signature = self.counts, before
         crash_point("batch-read")
@@ -392,6 +393,13 @@ class Reading:
             self.counts.warnings += 1
         if len(self.troubles) < MOST_PROBLEMS:
             self.troubles.append(Trouble(file, text, error))
+
+    def _balance(self) -> None:
+        """Each file was taken, or it is known why not: else the source must not go."""
+        it = self.counts
+        lost = it.files - it.images - it.not_dicom - it.skipped - it.duplicates - it.discarded - it.bad
+        if lost:
+            self._tell("", f"{lost} files are not accounted for", error=True)
 
     async def _look_at_all(self) -> None:
         """Note what the images of one batch should have in common."""

@@ -70,6 +70,28 @@ def test_a_batch_is_walked_through_without_leaving_it(tmp_path: Path) -> None:
     ]
 
 
+def test_every_file_is_found_however_many_are_asked_for_at_a_time(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for number in range(50):
+            (tmp_path / folder / f"{number:03d}").touch()
+    for together in (1, 7, 100, 101):
+        walk, found = Walk(str(tmp_path)), []
+        while some := walk.next(together):
+            found += [it.name for it in some]
+        assert found == sorted(f"{path.parent.name}/{path.name}" for path in tmp_path.glob("*/*"))
+
+
+def test_a_change_of_any_file_changes_the_signature(tmp_path: Path) -> None:
+    for number in range(300):
+        (tmp_path / f"{number:03d}").touch()
+    before = signature(str(tmp_path))
+    for path in sorted(tmp_path.iterdir())[250:260]:
+        path.write_text("more")
+        before, last = signature(str(tmp_path)), before
+        assert before != last, path.name
+
+
 def test_the_bytes_of_the_data_set_are_what_is_read(tmp_path: Path) -> None:
     file = write_part10(IMAGE, tmp_path)
     (tmp_path / "z.txt").write_text("hello")
