@@ -143,6 +143,7 @@ class Administrator:
             if what.get("to") in (None, name):
                 channel.verdict.resume()
                 channel.look_again()
+        self._app.batches.wake()
         return {"deliveries": deliveries, "images": images}
 
     async def queue_discard(self, what: dict[str, Any]) -> dict[str, Any]:
@@ -156,6 +157,7 @@ class Administrator:
             action = Discard(selection(what, ()), held=True)
             images = await self._app.committer.act(action)
             self._app.scheduler.held -= images
+        self._app.batches.wake()
         return {"deliveries": deliveries, "images": images}
 
     async def queue_reroute(self, what: dict[str, Any]) -> dict[str, Any]:
@@ -171,6 +173,7 @@ class Administrator:
         if word == "held" or (word is None and not what.get("to")):
             images = await self._retry_held(what, (RouteHit(BY_HAND, target),))
         self._app.scheduler.channels[target].look_again()
+        self._app.batches.wake()
         return {"deliveries": deliveries, "images": images}
 
     async def queue_hold(self, what: dict[str, Any]) -> dict[str, Any]:

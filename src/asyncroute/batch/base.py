@@ -60,6 +60,10 @@ class Batches(Protocol):
         """How many ended in error and wait for a person, by watch."""
         ...
 
+    async def unfinished(self) -> set[str]:
+        """The names of watches that have batches which are not over, or ended in error."""
+        ...
+
     async def one(self, batch: int) -> Batch | None:
         """One of them."""
         ...
@@ -93,8 +97,8 @@ class Batches(Protocol):
         """Of how many patients, studies and accession numbers its images are."""
         ...
 
-    async def unwell(self, batch: int, limit: int) -> tuple[Sequence[int], Sequence[int]]:
-        """Up to ``limit`` images that are held, and that have dead letters."""
+    async def unwell(self, batch: int, after: int, limit: int) -> tuple[Sequence[int], Sequence[int]]:
+        """The next ``limit`` images after this one that are held, and that have dead letters."""
         ...
 
     async def failures(self, batch: int, limit: int) -> Sequence[tuple[str, str, str]]:

@@ -25,32 +25,47 @@ class BatchRoom:
     def __init__(self, means: Means) -> None:
         self.watches: dict[str, Watch] = {}
         self._means = means
-        self._leaving: list[Watch] = []
+        self._leaving: dict[str, Watch] = {}
+        self._stopped: set[str] = set()
 
     async def begin(self, terms: Iterable[Terms]) -> None:
         """Watch, and go on with what was under way. Raises StorageFault."""
-        stopped = await self._means.journal.stopped()
+        self._stopped = await self._means.journal.stopped()
         for each in terms:
-            self.watches[each.name] = Watch(self._means, each, each.name in stopped)
+            self.watches[each.name] = self._made(each)
+        for name in sorted(await self._means.journal.unfinished() - self.watches.keys()):
+            self._leaving[name] = self._made(Terms(name, stream=False, bases=()), left=True)
+
+    def _made(self, terms: Terms, left: bool = False) -> Watch:
+        return Watch(self._means, terms, terms.name in self._stopped, left)
 
     async def stop(self) -> None:
         """End at once. Idempotent."""
-        watches = [*self.watches.values(), *self._leaving]
-        await asyncio.gather(*(watch.stop() for watch in watches))
+        await asyncio.gather(*(watch.stop() for watch in self._all()))
 
     def change(self, terms: Sequence[Terms]) -> None:
         """A new configuration."""
         names = {each.name for each in terms}
         for name in self.watches.keys() - names:
-            watch = self.watches.pop(name)
-            watch.stopped = True
-            self._leaving.append(watch)
+            self._leaving[name] = watch = self.watches.pop(name)
+            watch.change(watch.terms, left=True)
         for each in terms:
-            known = self.watches.get(each.name)
-            if known is None:
-                self.watches[each.name] = Watch(self._means, each, False)
-            elif known.terms != each:
-                known.change(each)
+            if each.name in self._leaving:
+                self.watches[each.name] = watch = self._leaving.pop(each.name)
+                watch.change(each)
+            elif each.name not in self.watches:
+                self.watches[each.name] = self._made(each)
+            elif self.watches[each.name].terms != each:
+                self.watches[each.name].change(each)
+        self.watches = {each.name: self.watches[each.name] for each in terms}  # in the order of the file
+
+    def _all(self) -> list[Watch]:
+        return [*self.watches.values(), *self._leaving.values()]
+
+    def wake(self) -> None:
+        """A person has changed what becomes of images: of batches that ended in error, perhaps."""
+        for watch in self._all():
+            watch.wake()
 
     def settled(self, _: Sequence[Settlement]) -> None:
         """Results of deliveries are durable."""
@@ -71,6 +86,7 @@ class BatchRoom:
         changed = []
         for watch in [self.watch(name) for name in names or sorted(self.watches)]:
             await self._means.act(SetWatch(watch.terms.name, stopped))
+            (self._stopped.add if stopped else self._stopped.discard)(watch.terms.name)
             if watch.stopped != stopped:
                 watch.stopped = stopped
                 changed.append(watch.terms.name)
@@ -88,7 +104,7 @@ class BatchRoom:
         """What became of it, in a word. Raises OurFault, StorageFault."""
         if not await self._means.act(CancelBatch(batch.id)):
             raise OurFault(f"{batch.label} is {batch.state.word}: there is nothing to cancel")
-        watch = self.watches.get(batch.watch)
+        watch = self.watches.get(batch.watch) or self._leaving.get(batch.watch)
         carry = watch.carries.get(batch.id) if watch is not None else None
         if carry is not None:
             carry.cancel()
@@ -100,11 +116,12 @@ class BatchRoom:
 
     def facts(self) -> list[dict[str, Any]]:
         """Each watch, with what it carries; for ``status --json``."""
-        return [_facts(watch) for watch in self.watches.values()]
+        left = (watch for watch in self._leaving.values() if watch.open or watch.errors)
+        return [*map(_facts, self.watches.values()), *map(_left, left)]
 
     def progress(self, batch: int) -> dict[str, Any] | None:
         """Of a batch that is carried now."""
-        for watch in self.watches.values():
+        for watch in self._all():
             if batch in watch.carries:
                 return carried(watch.carries[batch])
         return None
@@ -128,6 +145,11 @@ def _facts(watch: Watch) -> dict[str, Any]:
         "carried": [carried(carry) for carry in watch.carries.values()],
         "last": [telling.ended(batch) for batch in watch.recent],
     }
+
+
+def _left(watch: Watch) -> dict[str, Any]:
+    reading = sum(carry.batch.state is BatchState.READING for carry in watch.carries.values())
+    return _facts(watch) | telling.removed(watch.open, reading)
 
 
 def carried(carry: Carry) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class Carry:
         self.reading = Reading(means, terms, batch)
         self.trouble = ""
         self._means = means
-        self._broken = "cancelled by a person" if batch.cancelled and batch.state is BatchState.PROCESSING else ""
+        self._broken = ""
 
     @property
     def waits(self) -> str:
@@ -64,6 +64,8 @@ class Carry:
     async def run(self) -> None:
         """To its end."""
         batch = self.batch
+        if batch.state is BatchState.PROCESSING:
+            await self._storing(self._remember)
         if batch.state in (BatchState.QUEUED, BatchState.READING):
             batch.state = BatchState.READING
             try:
@@ -105,6 +107,11 @@ class Carry:
         await self._means.act(BeginBatch(batch.id, batch.stamp))  # it may not have come so far
         await self._means.act(BatchRead(batch.id, reading.counts, troubles, 0))
         batch.counts = reading.counts
+
+    async def _remember(self) -> None:
+        """Why reading ended early, from before a restart, or before a person sent some of its images again."""
+        found = await self._means.journal.troubles(self.batch.id, 1)
+        self._broken = next((it.text for it in found if it.error and not it.file), "")
 
     # ---- delivering
 

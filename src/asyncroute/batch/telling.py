@@ -5,7 +5,7 @@ For a running router and a stopped one. Failures: ``OurFault`` for what a person
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,8 +17,6 @@ What = dict[str, Any]
 MOST = 1000
 REMEMBERED = 10
 """Batches that ended last, for status."""
-
-REMOVED = "it is no longer in the configuration"
 _FAILURES = 100
 _SOURCES = {Leftover.LEFT: "left", Leftover.OWED: "owed", Leftover.GONE: "gone"}
 
@@ -65,15 +63,26 @@ async def watches(journal: Batches, configured: Sequence[tuple[str, str, Sequenc
                 "mode": mode,
                 "paths": list(paths),
                 "stopped": name in stopped,
-                "trouble": "" if mode else REMOVED,
+                "trouble": "",
                 "settling": 0,
                 **counts,
                 "errors": errors.get(name, 0),
                 "carried": [],
                 "last": [ended(it) for it in sorted(last, key=lambda it: it.ended_at or 0)],
             }
+            | (removed({state: n for (watch, state), n in open_.items() if watch == name}) if not mode else {})
         )
     return found
+
+
+def removed(open_: Mapping[BatchState, int], reading: int = 0) -> What:
+    """What to tell of a watch that is not in the configuration any more.
+
+    ``open_``: its batches that are not over, of which so many are just being read.
+    """
+    unread = open_.get(BatchState.QUEUED, 0) + open_.get(BatchState.READING, 0) - reading
+    words = f"it is no longer in the configuration, and {unread} batches of it are not read" if unread else ""
+    return {"mode": "", "paths": [], "trouble": words}
 
 
 def ended(batch: Batch) -> What:

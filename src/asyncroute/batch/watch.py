@@ -36,9 +36,11 @@ QUEUED_TOGETHER = 500
 class Watch:
     """See module. The loop's thread only."""
 
-    def __init__(self, means: Means, terms: Terms, stopped: bool) -> None:
+    def __init__(self, means: Means, terms: Terms, stopped: bool, left: bool = False) -> None:
+        """``stopped``: by a person. ``left``: it is not in the configuration; what is under way goes to its end."""
         self.terms = terms
         self.stopped = stopped
+        self.left = left
         self.trouble = ""
         self.carries: dict[int, Carry] = {}
         self.recent: deque[Batch] = deque(maxlen=REMEMBERED)
@@ -69,9 +71,10 @@ class Watch:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def change(self, terms: Terms) -> None:
-        """New terms; batches that are under way end under the old ones."""
+    def change(self, terms: Terms, left: bool = False) -> None:
+        """New terms, or none any more (``left``); batches that are under way end under the old ones."""
         self.terms = terms
+        self.left = left
         self._finder = None
         self.wake()
 
@@ -141,30 +144,39 @@ class Watch:
 
     async def _find(self) -> None:
         """Queue what is finished."""
-        if not self.terms.stream or self.stopped:
+        if not self.terms.stream or self.stopped or self.left:
             self.settling = 0
+            await self._look_no_more()
             return
         if self._finder is None:
             await self._look_anew()
-        assert self._finder is not None
+        finder = self._finder
+        assert finder is not None
         try:
-            found = await self._means.blocking(self._finder.look)
+            found = await self._means.blocking(finder.look)
         except OSError as error:
             self._tell(f"{error.filename}: cannot be read: {(error.strerror or str(error)).lower()}")
             return
+        if finder is not self._finder:  # new terms meanwhile
+            self.wake()
+            return
         self._tell("")
-        self.settling = self._finder.settling
+        self.settling = finder.settling
         carried = {carry.batch.path for carry in self.carries.values()}
         await self._enqueue([entry for entry in found if entry.path not in carried], None)
 
     async def _look_anew(self) -> None:
         bases = tuple(str(base) for base in self.terms.bases)
+        await self._look_no_more()
         self._finder = Finder(bases, self.terms.settle, self._known)
-        if self._events is not None:
-            await self._events.stop()
-            self._events = None
         if not any([await self._means.blocking(self._means.on_network, base) for base in bases]):
             self._events = Events(bases, self.wake)
+
+    async def _look_no_more(self) -> None:
+        self._finder = None
+        events, self._events = self._events, None
+        if events is not None:
+            await events.stop()
 
     def _tell(self, trouble: str) -> None:
         if trouble and trouble != self.trouble:
@@ -196,8 +208,13 @@ class Watch:
         if room <= 0:
             return
         for batch in await self._means.journal.next(self.terms.name, self.carries.keys(), room):
-            if batch.state is not BatchState.QUEUED or not self.stopped:
+            if self._may_carry(batch):
                 self._carry(batch)
+
+    def _may_carry(self, batch: Batch) -> bool:
+        if self.left:  # how to read on is not known any more
+            return batch.state is BatchState.PROCESSING or batch.cancelled
+        return batch.state is not BatchState.QUEUED or not self.stopped
 
     def _carry(self, batch: Batch) -> None:
         self.carries[batch.id] = carry = Carry(self._means, self.terms, batch)
@@ -216,6 +233,7 @@ class Watch:
             carry.trouble = f"unexpected error: {error!r}"
             return
         del self.carries[batch.id]
+        self.recent = deque((it for it in self.recent if it.id != batch.id), REMEMBERED)
         self.recent.append(batch)
         if batch.leftover is Leftover.GONE:
             self._known.pop(batch.path, None)

@@ -11,7 +11,6 @@ from typing import Any
 from asyncroute.batch import telling
 from asyncroute.batch.base import Batches
 from asyncroute.batch.batches import BatchRoom
-from asyncroute.core.batches import BatchState
 from asyncroute.core.errors import OurFault
 
 What = dict[str, Any]
@@ -72,12 +71,13 @@ class Words:
     async def retry(self, what: What) -> What:
         """One that ended in error: what failed goes again, what was not taken is read."""
         batch = await telling.named(self._journal, what)
-        if batch.state is BatchState.ERROR:
-            held, failed = await self._journal.unwell(batch.id, AT_ONCE)
+        await self._room.retry(batch)
+        held, failed = await self._journal.unwell(batch.id, 0, AT_ONCE)
+        while held or failed:
             for ids, state in ((failed, "failed"), (held, "held")):
                 if ids:
                     await self._again({"ids": list(ids), "state": state})
-        await self._room.retry(batch)
+            held, failed = await self._journal.unwell(batch.id, max((*held, *failed)), AT_ONCE)
         return {"batch": batch.label}
 
     async def cancel(self, what: What) -> What:

@@ -107,11 +107,13 @@ class Acts(Work):
         if touched:
             values = {"at": self._at, "kind": kind, "text": text, "touched": json.dumps(touched)}
             self._connection.execute(SQL["insert_words"], values)
+            batches.reopen(self._connection, (instance for instance, _ in touched))
         return len(touched)
 
     def _note_held(self, kind: str, text: str, ids: Sequence[int]) -> None:
         values = {"at": self._at, "kind": kind, "text": text, "ids": json_ids(ids)}
         self._connection.execute(SQL["insert_words_held"], values)
+        batches.reopen(self._connection, ids)
 
     def _discard_held(self, action: Discard) -> int:
         chosen, values = select.held(action.selection)

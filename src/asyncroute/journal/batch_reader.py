@@ -61,6 +61,10 @@ class SqliteBatches:
         """See ``batch.base.Batches``."""
         return dict(await self._rows(_SQL["errors"])) if await self.exist() else {}
 
+    async def unfinished(self) -> set[str]:
+        """See ``batch.base.Batches``."""
+        return {watch for (watch,) in await self._rows(_SQL["unfinished"])} if await self.exist() else set()
+
     async def one(self, batch: int) -> Batch | None:
         """See ``batch.base.Batches``."""
         for row in await self._rows(_SQL["one"], (batch,)):
@@ -107,9 +111,9 @@ class SqliteBatches:
         patients, studies, accessions = (await self._rows(_SQL["many"], (batch,)))[0]
         return patients, studies, accessions
 
-    async def unwell(self, batch: int, limit: int) -> tuple[Sequence[int], Sequence[int]]:
+    async def unwell(self, batch: int, after: int, limit: int) -> tuple[Sequence[int], Sequence[int]]:
         """See ``batch.base.Batches``."""
-        rows = await self._rows(_SQL["unwell"], {"batch": batch, "limit": limit})
+        rows = await self._rows(_SQL["unwell"], {"batch": batch, "after": after, "limit": limit})
         return [id_ for id_, held, _ in rows if held], [id_ for id_, _, failed in rows if failed]
 
     async def failures(self, batch: int, limit: int) -> Sequence[tuple[str, str, str]]:

@@ -30,7 +30,7 @@ from asyncroute.core.batches import (
 )
 from asyncroute.journal.bulk import Rows
 from asyncroute.journal.statements import load
-from asyncroute.journal.values import clean, signed, uid_key
+from asyncroute.journal.values import clean, json_ids, signed, uid_key
 
 SQL = load("batches.sql")
 LONGEST_TEXT = 1000
@@ -65,6 +65,11 @@ def act(connection: sqlite3.Connection, action: BatchAction, at: float) -> int:
         case SetWatch():
             values = {"watch": clean(action.watch), "stopped": action.stopped}
             return connection.execute(SQL["set_watch"], values).rowcount
+
+
+def reopen(connection: sqlite3.Connection, instances: Iterable[int]) -> None:
+    """A person has changed what becomes of these images: batches of them that ended in error are under way again."""
+    connection.execute(SQL["reopen"], (json_ids(instances),))
 
 
 def prune(connection: sqlite3.Connection, before: float, limit: int) -> None:

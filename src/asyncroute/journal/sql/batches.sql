@@ -42,6 +42,12 @@ UPDATE batch SET leftover = :leftover, warnings = warnings + :more WHERE id = :b
 UPDATE batch SET state = 0, reason = '', cancelled = 0, dismissed = 0, read_at = NULL, ended_at = NULL
 WHERE id = ? AND state = 5;
 
+-- An image of it is on its way again, or was given up: a batch that ended in error is looked at anew. One that a person
+-- has put aside stays so.
+-- name: reopen
+UPDATE batch SET state = 2, reason = '', ended_at = NULL WHERE state = 5 AND read_at IS NOT NULL
+AND id IN (SELECT batch FROM batch_image WHERE instance IN (SELECT value FROM json_each(?)));
+
 -- name: cancel_queued
 UPDATE batch SET state = 5, cancelled = 1, dismissed = 1, reason = 'cancelled by a person', ended_at = :at
 WHERE id = :batch AND state = 0;
@@ -86,6 +92,10 @@ SELECT watch, state, count(*) FROM batch WHERE state < 3 GROUP BY watch, state;
 -- name: errors
 SELECT watch, count(*) FROM batch WHERE state = 5 AND dismissed = 0 GROUP BY watch;
 
+-- Watches that have batches which are not over, or not well.
+-- name: unfinished
+SELECT DISTINCT watch FROM batch WHERE state < 3 OR state = 5;
+
 -- name: one
 SELECT * FROM batch WHERE id = ?;
 
@@ -114,13 +124,17 @@ WHERE b.batch = :batch AND b.instance >= :after AND (
     OR EXISTS (SELECT 1 FROM proof WHERE instance = b.instance)
 ) ORDER BY b.instance LIMIT 1;
 
+-- An image without deliveries that is not held was, and a person gave it up.
 -- name: tally
 SELECT count(*), coalesce(sum(i.size), 0),
     coalesce(sum(EXISTS (SELECT 1 FROM delivery WHERE instance = i.id AND state IN (0, 1, 2))), 0),
     coalesce(sum((SELECT count(*) FROM delivery WHERE instance = i.id AND state IN (3, 4))), 0),
     coalesce(sum(i.hold_reason IS NOT NULL), 0),
     coalesce(sum((SELECT count(*) FROM delivery WHERE instance = i.id AND state = 5)), 0),
-    coalesce(sum((SELECT count(*) FROM delivery WHERE instance = i.id AND state = 6)), 0),
+    coalesce(sum(iif(
+        i.hold_reason IS NULL AND NOT EXISTS (SELECT 1 FROM delivery WHERE instance = i.id), 1,
+        (SELECT count(*) FROM delivery WHERE instance = i.id AND state = 6)
+    )), 0),
     coalesce(sum(EXISTS (SELECT 1 FROM proof WHERE instance = i.id)), 0)
 FROM batch_image AS b CROSS JOIN instance AS i ON i.id = b.instance WHERE b.batch = ?;
 
@@ -132,9 +146,9 @@ FROM batch_image AS b CROSS JOIN instance AS i ON i.id = b.instance WHERE b.batc
 -- name: unwell
 SELECT i.id, i.hold_reason IS NOT NULL,
     EXISTS (SELECT 1 FROM delivery WHERE instance = i.id AND state = 5)
-FROM batch_image AS b CROSS JOIN instance AS i ON i.id = b.instance
-WHERE b.batch = :batch AND (i.hold_reason IS NOT NULL
-    OR EXISTS (SELECT 1 FROM delivery WHERE instance = i.id AND state = 5)) LIMIT :limit;
+FROM batch_image AS b INDEXED BY batch_image_of CROSS JOIN instance AS i ON i.id = b.instance
+WHERE b.batch = :batch AND b.instance > :after AND (i.hold_reason IS NOT NULL
+    OR EXISTS (SELECT 1 FROM delivery WHERE instance = i.id AND state = 5)) ORDER BY b.instance LIMIT :limit;
 
 -- What happened to deliveries of a batch that did not arrive.
 -- name: failures

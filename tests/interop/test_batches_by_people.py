@@ -1,0 +1,160 @@
+"""What people do while batches are under way, or after: queue commands, cancel, reload, kill and restart."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.support import control, settings, synthetic
+from tests.support.behaviour import Behaviour
+from tests.support.dropping import OVER, batches, drop, wait_over, watch
+from tests.support.exact_receiver import ReceiverHost, assert_all_there, assert_exactly, received
+from tests.support.fixtures import MakeRouter
+from tests.support.router import Router, run_cli
+from tests.support.waiting import wait_until
+
+KIND = synthetic.Kind(size=4_000)
+
+
+def told(router: Router, *arguments: object, status: int = 0) -> str:
+    done = run_cli(*arguments, "-c", router.config_file)
+    assert done.returncode == status, done
+    return done.stdout + done.stderr
+
+
+def shown(router: Router, name: str) -> dict[str, Any]:
+    """What ``batch show`` tells; nothing while there is no such batch."""
+    if not batches(router, name=name):
+        return {}
+    found: dict[str, Any] = control.post(router.data_dir, "/batch/show", {"name": name})
+    return found
+
+
+def wait_state(router: Router, name: str, state: str, **more: object) -> dict[str, Any]:
+    """Wait until the batch is in this state and all of ``more`` is so."""
+    wait_until(
+        lambda: {"state": state, **more}.items() <= shown(router, name).items(),
+        30,
+        f"{name} is {state}",
+        lambda: json.dumps(shown(router, name), indent=1)[-3000:],
+    )
+    return shown(router, name)
+
+
+def test_a_batch_follows_what_becomes_of_its_images(
+    make_router: MakeRouter, receivers: ReceiverHost, tmp_path: Path
+) -> None:
+    bad, nowhere = synthetic.series("bad", 4, KIND), synthetic.series("nowhere", 3, KIND)
+    end = receivers.receiver(Behaviour(status_of={image.sop_instance: 0x0122 for image in bad[:2]}))
+    router = make_router(
+        destination=[settings.dicom("pacs", end.port)],
+        route=[settings.route("some", ["pacs"], match={"watch": "incoming"})],
+        watch=[watch(tmp_path / "incoming", after="delete"), watch(tmp_path / "other", name="other", after="delete")],
+    ).start()
+    drop(tmp_path / "incoming", "bad", bad)
+    drop(tmp_path / "other", "nowhere", nowhere)
+    wait_over(router, 2)
+    assert (shown(router, "bad")["reason"], shown(router, "bad")["source"]) == ("2 deliveries failed", "left")
+    assert shown(router, "nowhere")["reason"] == "3 images are held"
+
+    end.set(Behaviour(status_of={bad[0].sop_instance: 0x0122}))
+    told(router, "queue", "retry", "--to", "pacs")
+    it = wait_state(router, "bad", "error", failed=1)
+    assert (it["delivered"], it["reason"]) == (3, "1 deliveries failed")
+    router.stop()
+    told(router, "queue", "retry", "--to", "pacs")
+    assert "bad" in told(router, "batch", "list", "--state", "processing")
+    end.set(Behaviour())
+    router.start()
+    it = wait_state(router, "bad", "done", source="gone")
+    assert (it["delivered"], it["failed"], it["reason"], it["run"]) == (4, 0, "", 1)
+    assert_exactly(end, bad)
+
+    first = router.status()["watches"][1]
+    assert (first["errors"], first["processing"]) == (1, 0)
+    ids = [row["instance_id"] for row in json.loads(told(router, "queue", "list", "--state", "held", "--json"))]
+    told(router, "queue", "discard", "--id", ids[0], "--yes")
+    it = wait_state(router, "nowhere", "error", given_up=1)
+    assert it["reason"] == "2 images are held; 1 deliveries were given up by a person"
+    told(router, "queue", "reroute", "pacs", "--held")
+    it = wait_state(router, "nowhere", "error", delivered=2)
+    assert (it["held"], it["given_up"], it["source"]) == (0, 1, "left")
+    told(router, "batch", "cancel", "nowhere")
+    wait_until(lambda: not router.status()["watches"][1]["errors"], 20, "nobody has to look at it any more")
+    assert sorted(path.name for path in tmp_path.glob("*/nowhere")) == ["nowhere"]
+
+
+def reading(router: Router, name: str, why: str) -> None:
+    """Wait until the batch is read no further for now."""
+    wait_until(
+        lambda: why in (shown(router, name).get("progress") or {}).get("waits", ""),
+        20,
+        f"{name} waits",
+        lambda: json.dumps(shown(router, name), indent=1)[-3000:],
+    )
+
+
+def test_changes_while_a_batch_is_read(make_router: MakeRouter, receivers: ReceiverHost, tmp_path: Path) -> None:
+    """A reload that adds, changes and removes watches; a kill; a cancel; each with a batch half read."""
+    images = list({image.sop_instance: image for image in synthetic.series("long", 250, KIND)}.values())
+    small, many = synthetic.series("small", 2, KIND), len(images)
+    slow, end = receivers.receiver(start=False), receivers.receiver()
+    first = watch(tmp_path / "incoming", after="delete", calling_aet="FIRST")
+    router = make_router(
+        destination=[settings.dicom("slow", slow.port, max_backlog={"images": 5}), settings.dicom("pacs", end.port)],
+        route=[
+            settings.route("slow", ["slow"], match={"calling_aet": "FIRST"}),
+            settings.route("fast", ["pacs"], match={"calling_aet": "SECOND"}),
+        ],
+        watch=[first],
+    ).start()
+    drop(tmp_path / "incoming", "long", images)
+    reading(router, "long", "slow")
+    before = shown(router, "long")
+
+    def reload(*watches: settings.Table) -> str:
+        router.config["watch"] = list(watches)
+        router.write_config()
+        return told(router, "reload")
+
+    second = watch(tmp_path / "second", name="second", calling_aet="SECOND")
+    assert "watch" in reload(first, second)
+    drop(tmp_path / "second", "added", small)
+    assert wait_state(router, "added", "done")["delivered"] == 2
+    reload({**first, "settle": "1s", "workers": 1}, second)
+    reload(second)
+    assert [(it["name"], it["mode"], it["reading"]) for it in router.status()["watches"]] == [
+        ("second", "stream", 0),
+        ("incoming", "", 1),
+    ]
+    reload(first, second)
+    assert [it["name"] for it in router.status()["watches"]] == ["incoming", "second"]
+    it = shown(router, "long")
+    assert (it["id"], it["state"], it["run"], it["begun_at"]) == (*(before["id"], "reading", 1, before["begun_at"]),)
+
+    router.kill()
+    router.config["watch"] = [second]
+    router.write_config()
+    router.start()
+    wait_until(lambda: len(router.status()["watches"]) == 2, 20, "it is known", router.log_tail)
+    assert router.status()["watches"][1]["carried"] == [], "how to read on is not known"
+    (trouble,) = [line for line in router.status()["trouble"] if "watch incoming" in line]
+    assert trouble.endswith("it is no longer in the configuration, and 1 batches of it are not read")
+    reload(second, first)
+    reading(router, "long", "slow")
+    admitted = shown(router, "long")["now"]["images"]
+    assert admitted < many
+    told(router, "batch", "cancel", "long")
+    wait_state(router, "long", "processing")
+    slow.start()
+    it = wait_state(router, "long", "error")
+    assert (it["reason"], it["delivered"], it["source"]) == ("cancelled by a person", it["images"], "left")
+    assert admitted <= it["images"] < many
+    told(router, "batch", "retry", "long")
+    it = wait_state(router, "long", "done", source="gone")
+    assert (it["images"], it["delivered"], it["run"]) == (many, many, 1)
+    assert_all_there([slow], images)
+    assert router.status()["totals"]["received"] == many + 2, "nothing was submitted twice"
+    assert received(slow).total() - many <= 5, "but what was being sent at the kill"
+    assert {it["state"] for it in batches(router)} <= set(OVER)
