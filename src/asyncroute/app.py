@@ -205,6 +205,7 @@ class App:
             self.committer.act,
             self.scheduler.full,
             lambda: self.spool.bytes,
+            lambda: free_space(str(self.config.node.data_dir), self.spool),
             self.pool(BATCH_THREADS, "batch"),
             self.config.node.data_dir / "unpacked",
             on_network,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-from tests.support import control, settings, synthetic
+from tests.support import settings, synthetic
 from tests.support.behaviour import Behaviour
-from tests.support.dropping import OVER, batches, drop, wait_over, watch
+from tests.support.dropping import OVER, batches, drop, shown, wait_over, wait_reading, wait_state, watch
 from tests.support.exact_receiver import ReceiverHost, assert_all_there, assert_exactly, received
 from tests.support.fixtures import MakeRouter
 from tests.support.router import Router, run_cli
@@ -21,25 +20,6 @@ def told(router: Router, *arguments: object, status: int = 0) -> str:
     done = run_cli(*arguments, "-c", router.config_file)
     assert done.returncode == status, done
     return done.stdout + done.stderr
-
-
-def shown(router: Router, name: str) -> dict[str, Any]:
-    """What ``batch show`` tells; nothing while there is no such batch."""
-    if not batches(router, name=name):
-        return {}
-    found: dict[str, Any] = control.post(router.data_dir, "/batch/show", {"name": name})
-    return found
-
-
-def wait_state(router: Router, name: str, state: str, **more: object) -> dict[str, Any]:
-    """Wait until the batch is in this state and all of ``more`` is so."""
-    wait_until(
-        lambda: {"state": state, **more}.items() <= shown(router, name).items(),
-        30,
-        f"{name} is {state}",
-        lambda: json.dumps(shown(router, name), indent=1)[-3000:],
-    )
-    return shown(router, name)
 
 
 def test_a_batch_follows_what_becomes_of_its_images(
@@ -85,16 +65,6 @@ def test_a_batch_follows_what_becomes_of_its_images(
     assert sorted(path.name for path in tmp_path.glob("*/nowhere")) == ["nowhere"]
 
 
-def reading(router: Router, name: str, why: str) -> None:
-    """Wait until the batch is read no further for now."""
-    wait_until(
-        lambda: why in (shown(router, name).get("progress") or {}).get("waits", ""),
-        20,
-        f"{name} waits",
-        lambda: json.dumps(shown(router, name), indent=1)[-3000:],
-    )
-
-
 def test_changes_while_a_batch_is_read(make_router: MakeRouter, receivers: ReceiverHost, tmp_path: Path) -> None:
     """A reload that adds, changes and removes watches; a kill; a cancel; each with a batch half read."""
     images = list({image.sop_instance: image for image in synthetic.series("long", 250, KIND)}.values())
@@ -110,7 +80,7 @@ def test_changes_while_a_batch_is_read(make_router: MakeRouter, receivers: Recei
         watch=[first],
     ).start()
     drop(tmp_path / "incoming", "long", images)
-    reading(router, "long", "slow")
+    wait_reading(router, "long", "slow")
     before = shown(router, "long")
 
     def reload(*watches: settings.Table) -> str:
@@ -142,7 +112,7 @@ def test_changes_while_a_batch_is_read(make_router: MakeRouter, receivers: Recei
     (trouble,) = [line for line in router.status()["trouble"] if "watch incoming" in line]
     assert trouble.endswith("it is no longer in the configuration, and 1 batches of it are not read")
     reload(second, first)
-    reading(router, "long", "slow")
+    wait_reading(router, "long", "slow")
     admitted = shown(router, "long")["now"]["images"]
     assert admitted < many
     told(router, "batch", "cancel", "long")

@@ -51,3 +51,33 @@ def wait_over(router: Router, number: int = 1, deadline: float = 40) -> list[dic
 
     wait_until(over, deadline, f"{number} batches are over", lambda: json.dumps(seen[0], indent=1)[-3000:])
     return seen[0][::-1]
+
+
+def shown(router: Router, name: str) -> dict[str, Any]:
+    """What ``batch show`` tells; nothing while there is no such batch."""
+    if not batches(router, name=name):
+        return {}
+    found: dict[str, Any] = control.post(router.data_dir, "/batch/show", {"name": name})
+    return found
+
+
+def wait_state(router: Router, name: str, state: str, **more: object) -> dict[str, Any]:
+    """Wait until the batch is in this state and all of ``more`` is so; it."""
+    wait_until(
+        lambda: {"state": state, **more}.items() <= shown(router, name).items(),
+        40,
+        f"{name} is {state}",
+        lambda: json.dumps(shown(router, name), indent=1)[-3000:],
+    )
+    return shown(router, name)
+
+
+def wait_reading(router: Router, name: str, why: str) -> dict[str, Any]:
+    """Wait until the batch is read no further for now, with ``why`` in its words; it."""
+    wait_until(
+        lambda: why in (shown(router, name).get("progress") or {}).get("waits", ""),
+        40,
+        f"{name} waits: {why}",
+        lambda: json.dumps(shown(router, name), indent=1)[-3000:],
+    )
+    return shown(router, name)

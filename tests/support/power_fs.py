@@ -38,10 +38,11 @@ class PowerDisk:
     Needs /dev/fuse and fusermount3; where there are none it fails, because a skipped test shows nothing.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kind: str = "power") -> None:
+        """``kind``: the type of file system that it claims to be, behind ``fuse.``."""
         self.path = path
         path.mkdir(parents=True)
-        command = [sys.executable, "-m", "tests.support.power_fs_process", str(path)]
+        command = [sys.executable, "-m", "tests.support.power_fs_process", str(path), kind]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, start_new_session=True
         )

@@ -337,8 +337,10 @@ class Host:
         "use_ino": True,
     }
 
-    def __init__(self, mountpoint: str) -> None:
+    def __init__(self, mountpoint: str, kind: str = "power") -> None:
+        """``kind``: what it says it is; another one than "power" promises no lasting inode numbers, either."""
         self.mountpoint = mountpoint
+        self.options = {**self.OPTIONS, "subtype": kind, "use_ino": kind == "power"}
         self.disk = Disk()
         self.mounted = threading.Event()
         self.ended = threading.Event()
@@ -348,7 +350,7 @@ class Host:
         """Mount until the orders end. In the main thread."""
         while not self.ending:
             self.disk.leaving = False
-            mfusepy.FUSE(Operations(self.disk, self.mounted), self.mountpoint, **self.OPTIONS)
+            mfusepy.FUSE(Operations(self.disk, self.mounted), self.mountpoint, **self.options)
         self.ended.set()
 
     def obey_all(self) -> None:
@@ -409,7 +411,7 @@ def _say(answer: dict[str, Any]) -> None:
 
 def main() -> None:
     """See module."""
-    host = Host(sys.argv[1])
+    host = Host(*sys.argv[1:])
     threading.Thread(target=host.obey_all, daemon=True).start()
     host.serve()
 

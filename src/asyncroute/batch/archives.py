@@ -27,6 +27,7 @@ MOST_RATIO = 200
 FREE_OF_RATIO = 64 << 20
 """Bytes that may come out of any archive, however well it is compressed."""
 
+HEAD = 512
 LONGEST_NAME = 1024
 MOST_AT_ONCE = 4 << 20
 PIECE = 1 << 20
@@ -40,12 +41,16 @@ class Refused(Exception):
     """An archive that is not unpacked; one line that says why."""
 
 
-def kind_of(path: str) -> str:
-    """ "zip", "tar", "gz", "bz2" or "xz" if the file at ``path`` begins like such an archive; else empty."""
+def kind_at(path: str) -> str:
+    """``kind_of`` the file at ``path``; empty also for a folder. Raises OSError."""
     if not stat.S_ISREG(os.lstat(path).st_mode):
         return ""
     with open(path, "rb") as file:
-        data = file.read(512)
+        return kind_of(file.read(HEAD))
+
+
+def kind_of(data: bytes) -> str:
+    """ "zip", "tar", "gz", "bz2" or "xz" if this is how such an archive begins; else empty."""
     if data[128:_PREAMBLE] == b"DICM":
         return ""
     if data[257:262] == b"ustar":

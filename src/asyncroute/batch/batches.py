@@ -7,6 +7,7 @@ what is under way to its end. Failures: ``OurFault`` for what a person asks and 
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ class BatchRoom:
 
     async def begin(self, terms: Iterable[Terms]) -> None:
         """Watch, and go on with what was under way. Raises StorageFault."""
+        await self._means.blocking(shutil.rmtree, self._means.unpacked, True)  # what a crash left
         self._stopped = await self._means.journal.stopped()
         for each in terms:
             self.watches[each.name] = self._made(each)

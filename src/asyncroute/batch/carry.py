@@ -44,10 +44,12 @@ NOT_OFTENER = 0.05
 class Carry:
     """See module. ``batch.state`` follows what is durable."""
 
-    def __init__(self, means: Means, terms: Terms, batch: Batch) -> None:
+    def __init__(self, means: Means, terms: Terms, batch: Batch, moved_on: Callable[[], None]) -> None:
+        """``moved_on``: called when the batch is in another state."""
+        self._moved_on = moved_on
         self.batch = batch
         self.terms = terms
-        self.reading = Reading(means, terms, batch)
+        self.reading = Reading(means, terms, batch, moved_on)
         self.trouble = ""
         self._means = means
         self._broken = ""
@@ -73,6 +75,7 @@ class Carry:
             finally:
                 await self.reading.tidy()
             batch.state = BatchState.PROCESSING
+            self._moved_on()
         if batch.state is BatchState.PROCESSING:
             await self._delivered()
             await self._storing(self._end)
@@ -177,6 +180,8 @@ class Carry:
         try:
             arguments = (batch.path, batch.id, batch.after, batch.signature)
             await self._means.blocking(source.dispose, *arguments)
+        except source.Partly as partly:
+            trouble = str(partly)
         except source.Changed as changed:
             trouble = f"stays where it is: {changed}"
         except OSError as error:

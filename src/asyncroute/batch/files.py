@@ -3,7 +3,8 @@
 Guarantees: links are never followed and special files never opened, so that nothing outside the batch is read and
 nothing waits for ever; memory is bounded by one folder's names and the buffer that is filled. The bytes of a data set
 are taken as they are; preamble and File Meta of the file are not (the spool writes its own).
-Failures: of single files they are told in what ``read`` gives; ``OSError`` where a folder cannot be listed.
+Failures: of single files, and of folders below, they are told in what is found or read; ``OSError`` where the batch
+itself cannot be listed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import NamedTuple
 
 import xxhash
 
+from asyncroute.batch import archives
 from asyncroute.core.batches import Stamp
 from asyncroute.wire.bare import NotDicom, Start, start_of
 
@@ -28,6 +30,7 @@ DEEPEST = 64
 IN_PROGRESS = "looks unfinished (its name says that it is still being written)"
 LINK = "is a link; links are not followed"
 SPECIAL = "is no ordinary file"
+ARCHIVE = "is an archive; archives inside a batch are not opened"
 TOO_DEEP = f"lies more than {DEEPEST} folders deep"
 
 
@@ -55,6 +58,8 @@ class Taken:
     hi: int = 0
     problem: str = ""
     damaged: bool = False
+    archive: bool = False
+    """Whether there may be images in it all the same."""
 
 
 def unfinished(name: str) -> bool:
@@ -68,10 +73,9 @@ def hidden(name: str) -> bool:
     return name.startswith(".")
 
 
-def stamp_of(path: str) -> Stamp:
-    """By which the entry at ``path`` is known again. Raises OSError."""
-    found = os.lstat(path)
-    return Stamp(found.st_ino, found.st_mtime_ns)
+def stamp_of(status: os.stat_result, network: bool) -> Stamp:
+    """By which an entry is known again; on a network file system not by its inode, whose number may change there."""
+    return Stamp(0 if network else status.st_ino, status.st_mtime_ns)
 
 
 class Walk:
@@ -104,12 +108,18 @@ def _below(folder: str, prefix: str, depth: int) -> Iterator[Found]:
             status = os.lstat(path)
         except FileNotFoundError:
             continue
+        except OSError as error:
+            yield Found(prefix + name, path, 0, 0, _unreadable(error))
+            continue
         if not stat.S_ISDIR(status.st_mode) or hidden(name):
             yield _found(prefix + name, path, status, name)
         elif depth >= DEEPEST or unfinished(name):
             yield Found(prefix + name, path, 0, 0, TOO_DEEP if depth >= DEEPEST else IN_PROGRESS)
         else:
-            yield from _below(path, f"{prefix}{name}/", depth + 1)
+            try:
+                yield from _below(path, f"{prefix}{name}/", depth + 1)
+            except OSError as error:
+                yield Found(prefix + name, path, 0, 0, _unreadable(error))
 
 
 def _found(name: str, path: str, status: os.stat_result, own: str) -> Found:
@@ -123,16 +133,16 @@ def _found(name: str, path: str, status: os.stat_result, own: str) -> Found:
     return Found(name, path, status.st_size, status.st_mtime_ns, problem, hidden(own))
 
 
-def signature(root: str, name: str = "") -> int:
+def signature(root: str, name: str = "", all_: bool = False) -> int:
     """A hash over names, sizes and times of change of all files: the same as long as nothing changes. Raises OSError.
 
-    Hidden files do not count: other programs keep their own there. ``name``: see ``Walk``.
+    Hidden files count only for ``all_``: other programs keep their own there. ``name``: see ``Walk``.
     """
     digest = xxhash.xxh3_64()
     walk = Walk(root, name=name)
     while some := walk.next(256):
         for file in some:
-            if not file.hidden:
+            if all_ or not file.hidden:
                 digest.update(f"{file.name}\0{file.size}\0{file.changed}\n".encode("utf-8", "surrogateescape"))
     return digest.intdigest()
 
@@ -157,7 +167,7 @@ def _read_one(file: Found, view: memoryview, at: int) -> Taken:
             opened.unchanged()
         start = _start(view[at:])
     except (NotDicom, OSError) as error:
-        return refused(file, error)
+        return refused(file, error, bytes(view[at : at + archives.HEAD]))
     return Taken(file, start, at + start.data_offset, len(view))
 
 
@@ -169,11 +179,17 @@ def _start(whole: memoryview) -> Start:
     raise AssertionError("start_of must tell at last")
 
 
-def refused(file: Found, error: NotDicom | OSError) -> Taken:
-    """Why ``file`` is no image."""
+def refused(file: Found, error: NotDicom | OSError, beginning: bytes) -> Taken:
+    """Why ``file`` is no image; ``beginning``: its first bytes, as far as they are known."""
     if isinstance(error, NotDicom):
+        if not error.damaged and archives.kind_of(beginning):
+            return Taken(file, problem=ARCHIVE, archive=True)
         return Taken(file, problem=str(error), damaged=error.damaged)
-    return Taken(file, problem=f"cannot be read: {(error.strerror or str(error)).lower()}", damaged=True)
+    return Taken(file, problem=_unreadable(error), damaged=True)
+
+
+def _unreadable(error: OSError) -> str:
+    return f"cannot be read: {(error.strerror or str(error)).lower()}"
 
 
 class Opened:
@@ -228,6 +244,17 @@ class Opened:
 
 def _changed() -> OSError:
     return OSError(0, "it changed while it was read")
+
+
+def beginning(file: Found, size: int) -> bytes:
+    """Up to so many bytes; none if it cannot be read."""
+    try:
+        with Opened(file) as opened:
+            view = memoryview(bytearray(min(size, file.size)))
+            opened.fill(view, 0)
+            return bytes(view)
+    except OSError:
+        return b""
 
 
 def checksum(file: Found, data_offset: int) -> int:

@@ -16,20 +16,24 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from asyncroute.batch.base import Known
-from asyncroute.batch.files import hidden, signature, unfinished
+from asyncroute.batch.files import hidden, signature, stamp_of, unfinished
 from asyncroute.core.batches import Entry, Stamp
 
 
 @dataclass(slots=True)
 class Listing:
-    """A folder: what may be a batch, and the inodes of what is still being written."""
+    """A folder: what may be a batch, with its inodes, and those of what is still being written."""
 
     entries: list[Entry] = field(default_factory=list)
     writing: set[int] = field(default_factory=set)
+    inodes: dict[str, int] = field(default_factory=dict)
 
 
-def listing(bases: Iterable[str], apart: frozenset[str] = frozenset()) -> Listing:
-    """Everything in these folders, by name, but for the paths in ``apart``. Blocks. Raises OSError."""
+def listing(bases: Iterable[str], network: bool, apart: frozenset[str] = frozenset()) -> Listing:
+    """Everything in these folders, by name, but for the paths in ``apart``. Blocks. Raises OSError.
+
+    ``network``: they are on a network file system.
+    """
     found = Listing()
     for base in bases:
         with os.scandir(base) as entries:
@@ -37,11 +41,11 @@ def listing(bases: Iterable[str], apart: frozenset[str] = frozenset()) -> Listin
         for name in names:
             path = os.path.join(base, name)
             if path not in apart:
-                _look(found, name, path)
+                _look(found, name, path, network)
     return found
 
 
-def _look(found: Listing, name: str, path: str) -> None:
+def _look(found: Listing, name: str, path: str, network: bool) -> None:
     try:
         status = os.lstat(path)
     except OSError:
@@ -49,7 +53,8 @@ def _look(found: Listing, name: str, path: str) -> None:
     if unfinished(name) or hidden(name):
         found.writing.add(status.st_ino)
     elif stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode):
-        found.entries.append(Entry(name, path, Stamp(status.st_ino, status.st_mtime_ns)))
+        found.entries.append(Entry(name, path, stamp_of(status, network)))
+        found.inodes[path] = status.st_ino
 
 
 @dataclass(slots=True)
@@ -62,10 +67,12 @@ class _Candidate:
 class Finder:
     """See module. ``look`` blocks and is for one thread at a time; ``known`` is what was found before, by path."""
 
-    def __init__(self, bases: tuple[str, ...], settle: float, known: dict[str, Known]) -> None:
+    def __init__(self, bases: tuple[str, ...], settle: float, known: dict[str, Known], network: bool) -> None:
+        """``network``: the folder is on a network file system."""
         self.known = known
         self._bases = bases
         self._settle = settle
+        self._network = network
         self._writing: set[int] = set()
         self._candidates: dict[str, _Candidate] = {}
 
@@ -76,12 +83,12 @@ class Finder:
 
     def look(self) -> list[Entry]:
         """What is finished now and was not before."""
-        there = listing(self._bases)
+        there = listing(self._bases, self._network)
         new = [entry for entry in there.entries if self._is_new(entry)]
-        inodes = {entry.stamp.inode for entry in new}
+        inodes = {there.inodes[entry.path] for entry in new}
         paths = {entry.path for entry in new}
         self._candidates = {path: it for path, it in self._candidates.items() if path in paths}
-        ready = [entry for entry in new if self._is_ready(entry)]
+        ready = [entry for entry in new if self._is_ready(entry, there.inodes[entry.path] in self._writing)]
         self._writing = there.writing | (self._writing & inodes)
         return ready
 
@@ -89,14 +96,13 @@ class Finder:
         known = self.known.get(entry.path)
         return known is None or known.stamp != entry.stamp
 
-    def _is_ready(self, entry: Entry) -> bool:
+    def _is_ready(self, entry: Entry, renamed: bool) -> bool:
         known = self.known.get(entry.path)
-        renamed = entry.stamp.inode in self._writing
         if renamed or not self._settle:
             return not self._is_as_known(entry, known)
         now, candidate = monotonic(), self._candidates.get(entry.path)
         try:
-            sign = signature(entry.path)
+            sign = signature(entry.path, all_=True)  # copying programs write under hidden names
         except OSError:
             return False
         if candidate is None or (candidate.stamp, candidate.signature) != (entry.stamp, sign):

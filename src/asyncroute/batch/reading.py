@@ -13,23 +13,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import time
 
 import xxhash
 
-from asyncroute.batch.archives import Refused, kind_of, unpack
+from asyncroute.batch.archives import HEAD, Refused, kind_at, unpack
 from asyncroute.batch.base import Copy
 from asyncroute.batch.files import (
     Found,
     Opened,
     Taken,
     Walk,
+    beginning,
     checksum,
     read,
     refused,
     signature,
-    stamp_of,
 )
 from asyncroute.batch.means import BUFFER, Means
 from asyncroute.batch.strict import disagreement
@@ -52,6 +52,9 @@ MOST_BYTES = 8 << 20
 CONGESTED = 4 << 20
 """Bytes of one large image that may wait for the disk."""
 
+NEARLY_FULL = 16 << 20
+"""Bytes free, beside the image, below which a refusal is put down to the disk."""
+
 MOST_PASSES = 10
 MOST_TRIES = 5
 """Times that an image is offered which is refused for no reason that will pass."""
@@ -69,7 +72,9 @@ class Broken(Exception):
 class Reading:
     """See module. ``waits``: why nothing is read just now; empty while it is."""
 
-    def __init__(self, means: Means, terms: Terms, batch: Batch) -> None:
+    def __init__(self, means: Means, terms: Terms, batch: Batch, moved_on: Callable[[], None]) -> None:
+        """``moved_on``: called when the batch is in another state."""
+        self._moved_on = moved_on
         self.counts = Counts()
         self.troubles: list[Trouble] = []
         self.waits = ""
@@ -112,16 +117,19 @@ class Reading:
         await self.landed()  # of a pass that was broken off
         self.counts, self.troubles, self._again = Counts(), [], []
         self._before, self._begun = self._before or self._begun, True
-        stamp = await self._means.blocking(stamp_of, self._batch.path)
+        stamp = await self._means.stamp(self._batch.path)
         await self._means.act(BeginBatch(self._batch.id, stamp))
         self._batch.stamp = stamp
+        if self._batch.begun_at is None:
+            self._batch.begun_at = time()
+            self._moved_on()
         crash_point("batch-begun")
         return await self._means.blocking(signature, self._batch.path)
 
     async def _root(self) -> tuple[str, str]:
         """Where its files are, and what stands before their names."""
         path = self._batch.path
-        kind = await self._means.blocking(kind_of, path)
+        kind = await self._means.blocking(kind_at, path)
         if not kind:
             return path, ""
         self._unpacked = str(self._means.unpacked / str(self._batch.id))
@@ -129,6 +137,8 @@ class Reading:
             await self._means.blocking(unpack, path, kind, self._unpacked)
         except Refused as refusal:
             raise Broken(str(refusal)) from None
+        except OSError as error:
+            raise Broken(f"cannot be unpacked: {(error.strerror or str(error)).lower()}") from None
         return self._unpacked, f"{self._batch.name}/"
 
     async def tidy(self) -> None:
@@ -196,11 +206,12 @@ class Reading:
             if it.start.warning:
                 self._tell(it.file.name, it.start.warning)
             return True
-        if it.damaged:
+        bad = it.damaged or (it.archive and self._terms.after == "delete")
+        if bad:
             self.counts.bad += 1
         else:
             self.counts.not_dicom += 1
-        self._tell(it.file.name, it.problem, error=it.damaged)
+        self._tell(it.file.name, it.problem, error=bad)
         return False
 
     async def _known(self, images: Sequence[Taken]) -> dict[str, Sequence[Copy]]:
@@ -258,7 +269,7 @@ class Reading:
         try:
             opened, start = await self._means.blocking(_open, file)
         except (NotDicom, OSError) as error:
-            self._is_image(refused(file, error))
+            self._is_image(refused(file, error, await self._means.blocking(beginning, file, HEAD)))
             return
         try:
             known = await self._means.journal.copies(self._batch.id, [start.sop_instance_uid])
@@ -268,7 +279,7 @@ class Reading:
                 self._tell(file.name, start.warning)
             await self._stream_opened(file, opened, start)
         except OSError as error:
-            self._is_image(refused(file, error))
+            self._is_image(refused(file, error, b""))
         finally:
             opened.close()
 
@@ -334,6 +345,8 @@ class Reading:
         """Whether it may be taken another time: for ever if there is no room, else a few times."""
         if self._means.admit.refusal() is not None or self._means.full(hits) is not None:
             return True
+        if self._means.free() < file.size + NEARLY_FULL:
+            return True
         tries = self._tries[file.name] = self._tries.get(file.name, 0) + 1
         return tries < MOST_TRIES
 
@@ -374,7 +387,7 @@ class Reading:
 
     def _full(self) -> str | None:
         most = self._terms.max_spool
-        if most and self._means.spooled() >= most:
+        if most and self._means.spooled() + self._bytes >= most:
             return "the spool holds max_spool: waits until images are delivered"
         return self._means.admit.refusal()
 

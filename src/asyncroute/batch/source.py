@@ -4,7 +4,7 @@ Guarantees: nothing goes whose files are not those that were read (by their sign
 hidden name beside it, so that no writer finds it any more by its name, and looked at then; a crash at any step is gone
 on from. What is in the way at the target is never overwritten. To another file system it is copied and synced before
 the original is deleted.
-Failures: ``OSError``, ``Changed``; the source is where it was then.
+Failures: ``OSError``, ``Changed``: the source is where it was then; ``Partly``.
 """
 
 from __future__ import annotations
@@ -25,8 +25,14 @@ class Changed(Exception):
     """The source is not what was read."""
 
 
+class Partly(Exception):
+    """Not all of the source could be deleted; the text says where the rest is."""
+
+
 def dispose(path: str, batch: int, after: str, expected: int) -> None:
-    """Delete (``after`` = "delete") or move ("move:DIR") what was batch number ``batch``. Raises OSError, Changed.
+    """Delete (``after`` = "delete") or move ("move:DIR") what was batch number ``batch``.
+
+    Raises OSError, Changed, Partly.
 
     ``expected``: the signature of what was read. Nothing at ``path`` (any more) is fine.
     """
@@ -51,7 +57,11 @@ def dispose(path: str, batch: int, after: str, expected: int) -> None:
         raise
     crash_point("batch-source-checked")
     if os.path.lexists(doomed):
-        _delete(doomed)
+        try:
+            _delete(doomed)
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise Partly(f"could not be deleted; what is left of it is at {doomed}: {why}") from None
     _sync(folder)
     crash_point("batch-source-gone")
 

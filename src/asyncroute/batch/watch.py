@@ -102,9 +102,10 @@ class Watch:
             there = [first for first in firsts if await self._means.blocking(_is_folder, first)]
             if firsts and not there:
                 raise OurFault(f"no folder {subfolder!r} in {', '.join(bases)}")
-            first = await self._means.blocking(listing, there)
+            network = await self._on_network(bases)
+            first = await self._means.blocking(listing, there, network)
             apart = frozenset(there) | {os.path.dirname(path) for path in self._known}
-            rest = await self._means.blocking(listing, bases, apart)
+            rest = await self._means.blocking(listing, bases, network, apart)
         except OSError as error:
             raise OurFault(f"{error.filename}: cannot be read: {(error.strerror or str(error)).lower()}") from None
         return [*first.entries, *rest.entries]
@@ -168,9 +169,13 @@ class Watch:
     async def _look_anew(self) -> None:
         bases = tuple(str(base) for base in self.terms.bases)
         await self._look_no_more()
-        self._finder = Finder(bases, self.terms.settle, self._known)
-        if not any([await self._means.blocking(self._means.on_network, base) for base in bases]):
+        network = await self._on_network(bases)
+        self._finder = Finder(bases, self.terms.settle, self._known, network)
+        if not network:
             self._events = Events(bases, self.wake)
+
+    async def _on_network(self, bases: Iterable[str]) -> bool:
+        return any([await self._means.blocking(self._means.on_network, base) for base in bases])
 
     async def _look_no_more(self) -> None:
         self._finder = None
@@ -217,7 +222,7 @@ class Watch:
         return batch.state is not BatchState.QUEUED or not self.stopped
 
     def _carry(self, batch: Batch) -> None:
-        self.carries[batch.id] = carry = Carry(self._means, self.terms, batch)
+        self.carries[batch.id] = carry = Carry(self._means, self.terms, batch, self.wake)
         task = asyncio.get_running_loop().create_task(carry.run(), name=f"batch {batch.label}")
         self._tasks[batch.id] = task
         task.add_done_callback(partial(self._carried, carry))

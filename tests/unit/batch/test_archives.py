@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asyncroute.batch import archives
-from asyncroute.batch.archives import Refused, kind_of, unpack
+from asyncroute.batch.archives import Refused, kind_at, unpack
 
 
 def tar(path: Path, members: dict[str, bytes | str], mode: str = "w") -> Path:
@@ -38,7 +38,7 @@ def zipped(path: Path, members: dict[str, bytes]) -> Path:
 
 
 def unpacked(path: Path, target: Path) -> dict[str, bytes]:
-    unpack(str(path), kind_of(str(path)), str(target))
+    unpack(str(path), kind_at(str(path)), str(target))
     return {str(it.relative_to(target)): it.read_bytes() for it in target.rglob("*") if it.is_file()}
 
 
@@ -85,3 +85,24 @@ def test_damaged_archives_are_refused_or_read(tmp_path: Path, mode: str, at: int
     with suppress(Refused):  # anything else is a failure
         unpacked(made, tmp_path / "out")
     assert sorted(it.name for it in tmp_path.iterdir()) in (["drop"], ["drop", "out"])
+
+
+def encrypted(path: Path) -> Path:
+    """A zip whose member says that it is encrypted (APPNOTE.TXT 4.4.4, bit 0)."""
+    content = bytearray(zipped(path, {"a.dcm": b"1" * 100}).read_bytes())
+    for start, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        content[content.index(start) + flags] |= 1
+    path.write_bytes(content)
+    return path
+
+
+def test_what_is_encrypted_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"cannot be read.*password"):
+        unpacked(encrypted(tmp_path / "z"), tmp_path / "out")
+
+
+def test_zip64_and_archives_in_archives(tmp_path: Path) -> None:
+    inner = zipped(tmp_path / "inner", FILES).read_bytes()
+    with zipfile.ZipFile(tmp_path / "z", "w") as archive, archive.open("inner.zip", "w", force_zip64=True) as member:
+        member.write(inner)
+    assert unpacked(tmp_path / "z", tmp_path / "out") == {"inner.zip": inner}

@@ -129,7 +129,7 @@ def test_a_source_is_moved_beside_what_is_there_already(tmp_path: Path) -> None:
 
 
 def test_a_rename_makes_ready_at_once_and_a_new_folder_waits(tmp_path: Path) -> None:
-    finder = Finder((str(tmp_path),), 60, {})
+    finder = Finder((str(tmp_path),), 60, {}, False)
     (tmp_path / "x.tmp").mkdir()
     (tmp_path / "y").mkdir()
     assert finder.look() == []
