@@ -143,6 +143,11 @@ def test_what_changes_by_hand_is_told(make_router: MakeRouter, receivers: Receiv
     found = archive(router, "verify", "--tier", "2", exits=1)
     assert (found["images"], found["missing"], found["damaged"], found["unknown_files"]) == (4, 1, 1, 1)
     assert {Path(path) for path, _ in found["wrong"]} == {gone, damaged}
+    shown = run_cli("archive", "verify", "-c", router.config_file).stdout
+    assert f"{gone}: missing\n" in shown
+    assert f"{damaged}: damaged: " in shown
+    assert f"{raid / 'stranger.txt'}: not known to the archive\n" in shown
+    assert shown.endswith("looked at, 1 damaged, 1 missing, 1 files that are not known\n")
     router.wait_status(lambda s: s["archive"]["tiers"][1]["wrong"] == 2, 20, "status tells")
     assert run_cli("status", "-c", router.config_file).returncode == 1
     replay(router, "--since", "1h")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import time
 from pathlib import Path
 
 from tests.support import settings, synthetic
@@ -63,6 +66,34 @@ def test_a_batch_follows_what_becomes_of_its_images(
     told(router, "batch", "cancel", "nowhere")
     wait_until(lambda: not router.status()["watches"][1]["errors"], 20, "nobody has to look at it any more")
     assert sorted(path.name for path in tmp_path.glob("*/nowhere")) == ["nowhere"]
+    drop(tmp_path / "incoming", "more", [], {"notes.txt": b"hello", ".hidden": b"", "cut.dcm": bytes(128) + b"DICM"})
+    wait_state(router, "more", "error")
+    check_exports(router, sum(image.size for image in bad), sum(image.size for image in nowhere))
+
+
+def check_exports(router: Router, *sizes: int) -> None:
+    """What was exported, against what was dropped."""
+    figures = ("files", "images", "bytes", "not_dicom", "skipped", "bad", "delivered", "held", "failed", "given_up")
+    wanted = {
+        "bad": ("done", 4, 4, sizes[0], 0, 0, 0, 4, 0, 0, 0),
+        "nowhere": ("error", 3, 3, sizes[1], 0, 0, 0, 2, 0, 0, 1),
+        "more": ("error", 3, 0, 0, 1, 1, 1, 0, 0, 0, 0),
+    }
+    rows = json.loads(told(router, "batch", "export", "--form", "json"))
+    assert {row["name"]: tuple(row[key] for key in ("state", *figures)) for row in rows} == wanted
+    assert all(row["queued_at"] <= row["begun_at"] <= row["read_at"] <= row["ended_at"] for row in rows)
+    lines = list(csv.DictReader(io.StringIO(told(router, "batch", "export"))))
+    assert [{key: str(row[key]) for key in figures} for row in rows] == [
+        {key: line[key] for key in figures} for line in lines
+    ]
+    summed = ("batches", "done", "error", "files", "images", "bytes", "not_dicom", "delivered", "errors")
+    days = json.loads(told(router, "batch", "export", "--per", "day", "--form", "json"))
+    assert {day["day"] for day in days} == {time.strftime("%Y-%m-%d", time.localtime(row["ended_at"])) for row in rows}
+    total = [sum(day[key] for day in days if day["watch"] == "incoming") for key in summed]
+    assert total == [2, 1, 1, 7, 4, sizes[0], 1, 4, 1]
+    mine = [row for row in rows if row["watch"] == "incoming"]
+    took = sum(day["seconds"] for day in days if day["watch"] == "incoming")
+    assert abs(took - sum(row["ended_at"] - row["begun_at"] for row in mine)) < 0.01
 
 
 def test_changes_while_a_batch_is_read(make_router: MakeRouter, receivers: ReceiverHost, tmp_path: Path) -> None:

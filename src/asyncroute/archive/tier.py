@@ -124,9 +124,14 @@ class Folder:
             temporary.unlink(missing_ok=True)
 
     def sync(self, names: Iterable[str]) -> None:
-        """Make these files' names durable."""
+        """Make these files' names durable.
+
+        Raises:
+            Absent: the tier's disk has been unmounted meanwhile, so that some names may be in the folder below it.
+        """
         for folder in {(self.path / name).parent for name in names}:
             self._sync_folder(folder)
+        self.check()
 
     def _settle(self, number: int) -> None:
         if self._syncs:

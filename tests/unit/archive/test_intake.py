@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from asyncroute.archive import tier
 from asyncroute.archive.base import Wanted
-from asyncroute.archive.tier import Folder
+from asyncroute.archive.tier import Absent, Folder
 from tests.support import synthetic
 from tests.support.archiving import digests, digests_in, files_in
 from tests.support.images import BytesSource, Image
@@ -135,3 +136,21 @@ def test_a_disk_that_gives_other_bytes_back_is_not_believed(tmp_path: Path, monk
     assert "damaged" in made.intake.trouble
     assert not files_in(made.paths[0])
     made.close()
+
+
+def test_a_disk_that_is_unmounted_between_two_files_is_noticed(tmp_path: Path) -> None:
+    """What is below the mount may be on the spool's own file system, and takes the name."""
+    mounted, away = tmp_path / "tier", tmp_path / "away"
+    folder = Folder(1, mounted, tier.found(mounted, "power-loss"), "power-loss")
+    file = tmp_path / "image"
+    file.write_bytes(b"1")
+
+    def unmounted(place: str) -> bool:
+        mounted.rename(away)
+        Path(place).parent.mkdir(parents=True)
+        os.link(file, place)
+        return True
+
+    assert folder.link("study/one.dcm", unmounted)
+    with pytest.raises(Absent, match="missing"):
+        folder.sync(["study/one.dcm"])
