@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import settings, synthetic
+from tests.support import corpus, settings, synthetic
 from tests.support.behaviour import Behaviour
 from tests.support.dropping import batches, drop, shown, wait_over, wait_reading, wait_state, watch
 from tests.support.exact_receiver import ReceiverHost, assert_exactly
@@ -263,3 +264,58 @@ def watch_folder(path: Path) -> Path:
     """The folder of a watch, made."""
     path.mkdir()
     return path
+
+
+def test_a_source_that_changes_between_reading_and_deleting(
+    make_router: MakeRouter, receivers: ReceiverHost, tmp_path: Path
+) -> None:
+    """A file is written to while its batch is read, one comes while it is delivered, and a zip is replaced."""
+    base = tmp_path / "incoming"
+    images, late, zips = distinct("changing", 150, SMALL), distinct("late", 1, SMALL), distinct("zips", 2, SMALL)
+    down = receivers.receiver(start=False)
+    router = make_router(
+        destination=[settings.dicom("pacs", down.port, max_backlog={"images": 5})],
+        route=[settings.route("all", ["pacs"])],
+        watch=[watch(base, after="delete")],
+    ).start()
+    folder = drop(base, "set", images)
+    wait_reading(router, "set", "pacs")
+    first = min(folder.iterdir())
+    content = first.read_bytes()
+    first.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(first, (0, 0))
+    down.start()
+    it = wait_state(router, "set", "done", source="gone")
+    assert (it["files"], it["images"], it["delivered"]) == (len(images), len(images), len(images) + 1)
+    assert [each["text"] for each in it["troubles"] if each["file"] == first.name] == [
+        "has the SOP Instance UID of the file as it was read before, but other content"
+    ]
+    last = [stored for stored in down.stored() if stored.sop_instance == first.stem][-1]
+    changed = hashlib.sha256(data_set_of(content)[:-1] + bytes([content[-1] ^ 1])).hexdigest()
+    assert last.sha256 == changed, "what is deleted has been delivered"
+
+    down.stop()
+    shutil.make_archive(str(tmp_path / "first"), "zip", drop(tmp_path, "one", zips[:1]))
+    shutil.make_archive(str(tmp_path / "second"), "zip", drop(tmp_path, "two", zips[1:]))
+    folder = drop(base, "grown", late)
+    shutil.move(tmp_path / "first.zip", base / "x.tmp")
+    (base / "x.tmp").rename(base / "z.zip")
+    for name in ("grown", "z.zip"):
+        wait_state(router, name, "processing")
+    (folder / "more.txt").write_text("late")
+    shutil.move(tmp_path / "second.zip", base / "x.tmp")
+    (base / "x.tmp").rename(base / "z.zip")
+    down.start()
+    for name in ("grown", "z.zip"):
+        wait_state(router, name, "done", source="gone", run=2)
+    runs = {(it["name"], it["run"]): (it["source"], it["not_dicom"]) for it in batches(router)}
+    assert (runs["grown", 1], runs["grown", 2], runs["z.zip", 1]) == (("left", 0), ("gone", 1), ("left", 0))
+    assert {image.sop_instance for image in zips} <= {stored.sop_instance for stored in down.stored()}
+    assert not list(base.iterdir())
+    again = [each["text"] for each in shown(router, "z.zip", run=1)["troubles"]]
+    assert again == ["stays where it is: is not as it was read: something came later"]
+
+
+def data_set_of(part10: bytes) -> bytes:
+    """What stands behind the File Meta Information."""
+    return part10[corpus.read_meta(part10).offset :]

@@ -53,11 +53,11 @@ def wait_over(router: Router, number: int = 1, deadline: float = 40) -> list[dic
     return seen[0][::-1]
 
 
-def shown(router: Router, name: str) -> dict[str, Any]:
+def shown(router: Router, name: str, **which: Any) -> dict[str, Any]:
     """What ``batch show`` tells; nothing while there is no such batch."""
     if not batches(router, name=name):
         return {}
-    found: dict[str, Any] = control.post(router.data_dir, "/batch/show", {"name": name})
+    found: dict[str, Any] = control.post(router.data_dir, "/batch/show", {"name": name, **which})
     return found
 
 

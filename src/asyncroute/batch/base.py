@@ -23,6 +23,13 @@ class Copy(NamedTuple):
     checksum: int
 
 
+class Admitted(NamedTuple):
+    """A file whose image was admitted: the size of its data set, and when it was (seconds since the epoch)."""
+
+    size: int
+    at: float
+
+
 class BatchFilter(NamedTuple):
     """Which batches: all that is given must hold. ``since``: queued then or later (seconds since the epoch)."""
 
@@ -76,8 +83,8 @@ class Batches(Protocol):
         """Errors and warnings, errors first."""
         ...
 
-    async def admitted(self, batch: int, files: Iterable[str]) -> dict[str, int]:
-        """Those of these files whose images are admitted, with the size of the data set."""
+    async def admitted(self, batch: int, files: Iterable[str]) -> dict[str, Admitted]:
+        """Those of these files whose images are admitted."""
         ...
 
     async def copies(self, batch: int, uids: Iterable[str]) -> dict[str, Sequence[Copy]]:

@@ -35,7 +35,11 @@ TOO_DEEP = f"lies more than {DEEPEST} folders deep"
 
 
 class Found(NamedTuple):
-    """A file below a batch. ``name``: relative to it; ``problem``: why it cannot be read, empty if it can."""
+    """A file below a batch. ``name``: relative to it; ``problem``: why it cannot be read, empty if it can.
+
+    ``changed``: its time of change (nanoseconds), which whoever writes it may set; ``touched``: the system's own, in
+    seconds.
+    """
 
     name: str
     path: str
@@ -43,6 +47,7 @@ class Found(NamedTuple):
     changed: int
     problem: str = ""
     hidden: bool = False
+    touched: float = 0.0
 
 
 @dataclass(slots=True)
@@ -71,6 +76,11 @@ def unfinished(name: str) -> bool:
 def hidden(name: str) -> bool:
     """Whether a name is hidden: by custom a temporary one, or one of the system's own."""
     return name.startswith(".")
+
+
+def plain(name: str) -> str:
+    """A name as the journal has it: what UTF-8 cannot hold is escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def stamp_of(status: os.stat_result, network: bool) -> Stamp:
@@ -130,7 +140,7 @@ def _found(name: str, path: str, status: os.stat_result, own: str) -> Found:
         problem = SPECIAL
     elif unfinished(own):
         problem = IN_PROGRESS
-    return Found(name, path, status.st_size, status.st_mtime_ns, problem, hidden(own))
+    return Found(name, path, status.st_size, status.st_mtime_ns, problem, hidden(own), status.st_ctime)
 
 
 def signature(root: str, name: str = "", all_: bool = False) -> int:

@@ -27,6 +27,7 @@ from asyncroute.batch.files import (
     Walk,
     beginning,
     checksum,
+    plain,
     read,
     refused,
     signature,
@@ -56,6 +57,9 @@ NEARLY_FULL = 16 << 20
 """Bytes free, beside the image, below which a refusal is put down to the disk."""
 
 MOST_PASSES = 10
+JUST_NOW = 60.0
+"""Seconds before its admission in which a file that was touched may have been read before that."""
+
 MOST_TRIES = 5
 """Times that an image is offered which is refused for no reason that will pass."""
 
@@ -182,10 +186,17 @@ class Reading:
                 await self._stream(left.pop(0))
 
     async def _not_admitted(self, files: list[Found]) -> list[Found]:
+        """Those that were not taken yet, or may have been written to since: their bytes are compared."""
         done = await self._means.journal.admitted(self._batch.id, [file.name for file in files])
-        self.counts.images += len(done)
-        self.counts.bytes += sum(done.values())
-        return [file for file in files if file.name not in done]
+        left = []
+        for file in files:
+            admitted = done.get(file.name)
+            if admitted is None or file.touched > admitted.at - JUST_NOW:
+                left.append(file)
+            else:
+                self.counts.images += 1
+                self.counts.bytes += admitted.size
+        return left
 
     async def _read(self, files: list[Found], size: int) -> None:
         buffer = self._means.memory.take(max(size, 1))
@@ -233,8 +244,14 @@ class Reading:
         own = await self._checksum(file, start, view) if alike else 0
         same = next((copy for copy in alike if copy.checksum == own), None)
         if same is None:
-            self._tell(file.name, f"has the SOP Instance UID of {copies[0].file}, but other content")
+            itself = copies[0].file == plain(file.name)
+            first = "the file as it was read before" if itself else copies[0].file
+            self._tell(file.name, f"has the SOP Instance UID of {first}, but other content")
             return True
+        if same.file == plain(file.name):  # read before
+            self.counts.images += 1
+            self.counts.bytes += size
+            return False
         self.counts.duplicates += 1
         self._tell(file.name, f"is the same image as {same.file}")
         return False

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from asyncroute.batch.base import Batches, BatchFilter
+from asyncroute.batch.files import plain
 from asyncroute.core.batches import MOST_PROBLEMS, OPEN, Batch, BatchState, Leftover
 from asyncroute.core.errors import OurFault
 
@@ -160,7 +161,7 @@ def row(batch: Batch) -> What:
         "run": batch.run,
         "state": batch.state.word,
         "reason": batch.reason,
-        "path": batch.path.encode("utf-8", "backslashreplace").decode(),
+        "path": plain(batch.path),
         "source": _SOURCES[batch.leftover],
         "dismissed": batch.dismissed,
         "queued_at": batch.queued_at,

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from typing import Any
 
-from asyncroute.batch.base import BatchFilter, Copy, Known
+from asyncroute.batch.base import Admitted, BatchFilter, Copy, Known
 from asyncroute.core.batches import Batch, BatchState, Counts, Leftover, Stamp, Tally, Trouble
 from asyncroute.journal.statements import load
 from asyncroute.journal.values import clean, json_ids, uid_key, unsigned
@@ -83,11 +83,12 @@ class SqliteBatches:
         rows = await self._rows(_SQL["troubles"], (batch, limit))
         return [Trouble(file, text, bool(error)) for error, file, text in rows]
 
-    async def admitted(self, batch: int, files: Iterable[str]) -> dict[str, int]:
+    async def admitted(self, batch: int, files: Iterable[str]) -> dict[str, Admitted]:
         """See ``batch.base.Batches``."""
         shown = {str(clean(file)): file for file in files}
         values = {"batch": batch, "files": json.dumps(list(shown))}
-        return {shown[file]: size for file, size in await self._rows(_SQL["admitted"], values)}
+        rows = sorted(await self._rows(_SQL["admitted"], values), key=lambda row: row[2])  # the last of each stays
+        return {shown[file]: Admitted(size, at) for file, size, at in rows}
 
     async def copies(self, batch: int, uids: Iterable[str]) -> dict[str, Sequence[Copy]]:
         """See ``batch.base.Batches``."""

@@ -108,7 +108,7 @@ ORDER BY id DESC LIMIT :limit;
 SELECT error, file, text FROM batch_trouble WHERE batch = ? ORDER BY error DESC, number LIMIT ?;
 
 -- name: admitted
-SELECT b.file, i.size FROM json_each(:files) AS j CROSS JOIN batch_image AS b ON b.batch = :batch AND b.file = j.value
+SELECT b.file, i.size, i.received_at FROM json_each(:files) AS j CROSS JOIN batch_image AS b ON b.batch = :batch AND b.file = j.value
 CROSS JOIN instance AS i ON i.id = b.instance;
 
 -- name: copies
