@@ -78,11 +78,6 @@ def hidden(name: str) -> bool:
     return name.startswith(".")
 
 
-def plain(name: str) -> str:
-    """A name as the journal has it: what UTF-8 cannot hold is escaped."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
 def stamp_of(status: os.stat_result, network: bool) -> Stamp:
     """By which an entry is known again; on a network file system not by its inode, whose number may change there."""
     return Stamp(0 if network else status.st_ino, status.st_mtime_ns)

@@ -27,14 +27,13 @@ from asyncroute.batch.files import (
     Walk,
     beginning,
     checksum,
-    plain,
     read,
     refused,
     signature,
 )
 from asyncroute.batch.means import BUFFER, Means
 from asyncroute.batch.strict import disagreement
-from asyncroute.core.batches import MOST_PROBLEMS, Batch, BatchRead, BeginBatch, Counts, Origin, Terms, Trouble
+from asyncroute.core.batches import MOST_PROBLEMS, Batch, BatchRead, BeginBatch, Counts, Origin, Terms, Trouble, plain
 from asyncroute.core.model import WATCH, Instance, RouteHit, Source
 from asyncroute.crashpoints import crash_point
 from asyncroute.link.buffers import Buffer, ImageBytes

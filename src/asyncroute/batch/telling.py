@@ -10,8 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from asyncroute.batch.base import Batches, BatchFilter
-from asyncroute.batch.files import plain
-from asyncroute.core.batches import MOST_PROBLEMS, OPEN, Batch, BatchState, Leftover
+from asyncroute.core.batches import MOST_PROBLEMS, OPEN, Batch, BatchState, Leftover, plain
 from asyncroute.core.errors import OurFault
 
 What = dict[str, Any]

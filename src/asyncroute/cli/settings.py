@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from asyncroute.config.outline import Outline
 
 DEFAULT_FILE = "asyncroute.toml"
+_DEFAULT_DATA = "asyncroute-data"
 _USUAL = "/var/lib/asyncroute"
 
 
@@ -31,9 +32,11 @@ def outline(path: Path | None) -> Outline:
 
     Only if it is not written plainly is the whole configuration loaded, and everything in it checked.
     """
-    from asyncroute.config.outline import of, read
+    from asyncroute.config.outline import embedded, of, read
 
-    return (read((path or Path(DEFAULT_FILE)).absolute()) if given(path) else None) or of(load(path))
+    if not given(path):
+        return embedded(Path(_DEFAULT_DATA).absolute())
+    return read((path or Path(DEFAULT_FILE)).absolute()) or of(load(path))
 
 
 def given(path: Path | None) -> bool:
@@ -48,7 +51,7 @@ def data_dir(path: Path | None) -> Path | None:
         node = tomllib.loads(file.read_text("utf-8-sig")).get("node", {})
         return _below(file.parent, node.get("data_dir", _USUAL))
     except FileNotFoundError:
-        return Path("asyncroute-data").absolute() if path is None else None
+        return Path(_DEFAULT_DATA).absolute() if path is None else None
     except (OSError, ValueError, AttributeError, RuntimeError, RecursionError):
         return None
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     )
     from asyncroute.config.groups import Group
     from asyncroute.config.listeners import Listener, TlsServer
-    from asyncroute.config.load import embedded_default, find, load, loads
+    from asyncroute.config.loading import embedded_default, find, load, loads
     from asyncroute.config.model import Config, Node, Route
     from asyncroute.config.watching import Watch
     from asyncroute.core.errors import ConfigError
@@ -66,10 +66,10 @@ _FROM = {
     "TlsServer": "asyncroute.config.listeners",
     "Watch": "asyncroute.config.watching",
     "compile_routes": "asyncroute.config.conditions",
-    "embedded_default": "asyncroute.config.load",
-    "find": "asyncroute.config.load",
-    "load": "asyncroute.config.load",
-    "loads": "asyncroute.config.load",
+    "embedded_default": "asyncroute.config.loading",
+    "find": "asyncroute.config.loading",
+    "load": "asyncroute.config.loading",
+    "loads": "asyncroute.config.loading",
 }
 
 

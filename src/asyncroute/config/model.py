@@ -4,7 +4,7 @@ Purpose: one frozen object per table of the TOML file, with the file's names; du
 ``never``), sizes are bytes (int), paths are absolute.
 Guarantees: an object that exists is valid by itself, and no key is silently ignored. What depends on several tables
 (names that must exist, ports that clash) is checked by `asyncroute.config.check` when a file is loaded.
-Failures: pydantic's ValidationError, which `asyncroute.config.load` turns into lines for an administrator.
+Failures: pydantic's ValidationError, which `asyncroute.config.loading` turns into lines for an administrator.
 
 Keys whose part is not built yet are listed here, too: `LATER_KEYS` and `LATER_TABLES` are refused whatever their value,
 those in `TODAY` have one value that describes what the program does today.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _USUAL = "/var/lib/asyncroute"
 _DURABILITY = ("power-loss", "process-crash")
 _KINDS = ("dicom", "folder")
+_HISTORY = 30 * DAY
 
 
 class Watched(NamedTuple):
@@ -64,6 +65,11 @@ def of(config: Config) -> Outline:
     )
 
 
+def embedded(data_dir: Path) -> Outline:
+    """That of ``loading.embedded_default``."""
+    return Outline("", "asyncroute", data_dir, _DURABILITY[0], _HISTORY, {"images": "folder"}, (), (), ())
+
+
 def read(file: Path) -> Outline | None:
     """That of the file at this absolute path; None: it takes a closer look to tell."""
     try:
@@ -85,7 +91,7 @@ def _outline(file: Path, raw: Mapping[str, Any]) -> Outline:
         _text(node.get("name", "asyncroute")),
         _path(base, node.get("data_dir", _USUAL)),
         durability,
-        parse_duration(history) if history is not None else 30 * DAY,
+        parse_duration(history) if history is not None else _HISTORY,
         {_text(each["name"]): _kind(each["kind"]) for each in raw["destination"]},
         tuple(_text(each["name"]) for each in raw.get("group", ())),
         tuple(_watched(base, each) for each in raw.get("watch", ())),

@@ -37,6 +37,11 @@ MOST_PROBLEMS = 1000
 """Errors and warnings that are kept with a batch; beyond, they are counted."""
 
 
+def plain(name: str) -> str:
+    """The name of a file as the journal has it: what UTF-8 cannot hold is escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 class Leftover(IntEnum):
     """What is still to be done with a batch's source, as the journal stores it (never renumber)."""
 

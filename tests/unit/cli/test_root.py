@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from asyncroute import __version__
 from asyncroute.cli import root, settings
+from asyncroute.journal.archive import ArchiveIndex
+from asyncroute.journal.sqlite import SqliteJournal
 from tests.support.router import command, environment, run_cli
 from tests.unit.cli.running import Cli, heeding_ctrl_c, part10_files
 
@@ -188,6 +190,53 @@ def test_help_and_status_load_no_dicom_library(tmp_path: Path) -> None:
             check=True,
         )
         assert done.stderr == "[]\n"
+
+
+CONFIG = """
+[node]
+data_dir = "data"
+[[listener]]
+[[destination]]
+name = "out"
+kind = "folder"
+path = "out"
+[archive]
+tiers = [{ path = "tier" }]
+"""
+HEAVY = {
+    *("pydicom", "pynetdicom", "aiohttp", "uvloop", "numpy", "rich", "watchfiles"),
+    *("asyncroute.config.model", "asyncroute.config.steps", "asyncroute.transform", "asyncroute.forward"),
+    *("asyncroute.receive", "asyncroute.queue", "asyncroute.app", "asyncroute.route"),
+}
+"""What takes long to import, and what looks at a router's state needs none of."""
+
+
+LOOKING = (
+    *("status", "queue list", "batch list", "batch show x", "batch export --per day", "why 1.2", "watch status"),
+    *("archive status", "archive find", "batch start x", "queue retry --all"),
+)
+
+
+def test_commands_that_look_at_a_router_start_quickly(tmp_path: Path) -> None:
+    (tmp_path / "asyncroute.toml").write_text(CONFIG, encoding="utf-8")
+    SqliteJournal.open(tmp_path / "data").close()
+    ArchiveIndex.open(tmp_path / "data").close()
+    program = (
+        "import sys; from asyncroute.cli.root import run\n"
+        "for words in sys.argv[2:]:\n"
+        "    run(words.split()); print(words, sorted(set(sys.argv[1].split()) & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, " ".join(HEAVY), *LOOKING],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        cwd=tmp_path,
+        timeout=60,
+        check=True,
+    )
+    assert "unexpected" not in done.stderr
+    assert {f"{words} []" for words in LOOKING} <= set(done.stderr.splitlines())
 
 
 def test_each_command_is_looked_for_in_the_module_that_has_it() -> None:

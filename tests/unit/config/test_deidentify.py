@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asyncroute.config import secrets
-from asyncroute.config.load import loads
+from asyncroute.config.loading import loads
 from asyncroute.config.words import Invalid
 from asyncroute.core.deidentification import Deidentify
 from asyncroute.core.errors import ConfigError

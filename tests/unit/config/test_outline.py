@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import pkgutil
 from pathlib import Path
 
 import pytest
 
-from asyncroute.config import load, outline
+from asyncroute import config
+from asyncroute.config import embedded_default, load, outline
 
 ROOT = Path(__file__).resolve().parents[3]
 REST = '[[listener]]\n[[destination]]\nname = "a"\nkind = "dicom"\nhost = "h"\nport = 104\nae_title = "A"\n'
@@ -31,6 +34,10 @@ def test_the_quick_way_tells_the_same(tmp_path: Path, text: str) -> None:
     file = tmp_path / "some.toml"
     file.write_text(text, encoding="utf-8")
     assert outline.read(file) == outline.of(load(file))
+
+
+def test_without_a_file_it_is_the_embedded_one(tmp_path: Path) -> None:
+    assert outline.embedded(tmp_path) == outline.of(embedded_default(tmp_path))
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.toml")), ids=lambda path: path.stem)
@@ -61,3 +68,10 @@ def test_what_is_not_plain_is_not_guessed(tmp_path: Path, text: str) -> None:
     file = tmp_path / "some.toml"
     file.write_text(text, encoding="utf-8")
     assert outline.read(file) is None
+
+
+def test_what_the_package_offers_is_there_and_no_module_hides_it() -> None:
+    """A module that is imported becomes an attribute of its package, whatever else has its name."""
+    assert not set(config.__all__) & {module.name for module in pkgutil.iter_modules(config.__path__)}
+    for name in config.__all__:
+        assert not inspect.ismodule(getattr(config, name)), name
