@@ -30,8 +30,9 @@ def test_a_batch_follows_what_becomes_of_its_images(
 ) -> None:
     bad, nowhere = synthetic.series("bad", 4, KIND), synthetic.series("nowhere", 3, KIND)
     end = receivers.receiver(Behaviour(status_of={image.sop_instance: 0x0122 for image in bad[:2]}))
+    other = receivers.receiver()
     router = make_router(
-        destination=[settings.dicom("pacs", end.port)],
+        destination=[settings.dicom("pacs", end.port), settings.dicom("other", other.port)],
         route=[settings.route("some", ["pacs"], match={"watch": "incoming"})],
         watch=[watch(tmp_path / "incoming", after="delete"), watch(tmp_path / "other", name="other", after="delete")],
     ).start()
@@ -46,13 +47,13 @@ def test_a_batch_follows_what_becomes_of_its_images(
     it = wait_state(router, "bad", "error", failed=1)
     assert (it["delivered"], it["reason"]) == (3, "1 deliveries failed")
     router.stop()
-    told(router, "queue", "retry", "--to", "pacs")
+    told(router, "queue", "reroute", "other", "--to", "pacs")
     assert "bad" in told(router, "batch", "list", "--state", "processing")
-    end.set(Behaviour())
     router.start()
     it = wait_state(router, "bad", "done", source="gone")
-    assert (it["delivered"], it["failed"], it["reason"], it["run"]) == (4, 0, "", 1)
-    assert_exactly(end, bad)
+    assert (it["delivered"], it["failed"], it["given_up"], it["reason"], it["run"]) == (4, 0, 0, "", 1)
+    assert_exactly(end, bad[1:])
+    assert_exactly(other, bad[:1])
 
     first = router.status()["watches"][1]
     assert (first["errors"], first["processing"]) == (1, 0)

@@ -124,7 +124,8 @@ WHERE b.batch = :batch AND b.instance >= :after AND (
     OR EXISTS (SELECT 1 FROM proof WHERE instance = b.instance)
 ) ORDER BY b.instance LIMIT 1;
 
--- An image without deliveries that is not held was, and a person gave it up.
+-- An image without deliveries that is not held was, and a person gave it up. Of a delivery that was rerouted the other
+-- destination's counts.
 -- name: tally
 SELECT count(*), coalesce(sum(i.size), 0),
     coalesce(sum(EXISTS (SELECT 1 FROM delivery WHERE instance = i.id AND state IN (0, 1, 2))), 0),
@@ -133,7 +134,10 @@ SELECT count(*), coalesce(sum(i.size), 0),
     coalesce(sum((SELECT count(*) FROM delivery WHERE instance = i.id AND state = 5)), 0),
     coalesce(sum(iif(
         i.hold_reason IS NULL AND NOT EXISTS (SELECT 1 FROM delivery WHERE instance = i.id), 1,
-        (SELECT count(*) FROM delivery WHERE instance = i.id AND state = 6)
+        (SELECT count(*) FROM delivery AS d WHERE d.instance = i.id AND d.state = 6 AND coalesce((
+            SELECT e.kind FROM event AS e WHERE e.instance = i.id AND e.kind IN ('rerouted', 'discarded')
+            AND e.destination = (SELECT name FROM destination WHERE id = d.destination) ORDER BY e.id DESC LIMIT 1
+        ), 'discarded') = 'discarded')
     )), 0),
     coalesce(sum(EXISTS (SELECT 1 FROM proof WHERE instance = i.id)), 0)
 FROM batch_image AS b CROSS JOIN instance AS i ON i.id = b.instance WHERE b.batch = ?;
