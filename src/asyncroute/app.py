@@ -47,6 +47,7 @@ from asyncroute.journal.reader import MAX_AHEAD, SqliteReader
 from asyncroute.journal.sqlite import SqliteJournal
 from asyncroute.keeping import Keeping
 from asyncroute.link import certificates, descriptors, tls
+from asyncroute.link.answers import Answers
 from asyncroute.link.buffers import Memory
 from asyncroute.link.deadlines import Deadlines
 from asyncroute.link.processes import Processes
@@ -125,6 +126,7 @@ class App:
         self._closing.push_async_callback(self.reader.close)
         self.memory = Memory(node.memory)
         self.deadlines = Deadlines()
+        self.answers = Answers()
         shared_out = self.share_descriptors(self.config)
         self.committer = Committer(self.spool, self.journal, shared_out.files)
         self._closing.callback(self.committer.close)
@@ -153,7 +155,7 @@ class App:
             moved=self.waiting.refresh,
         )
         self.committer.on_regrouped = self.keeper.regrouped
-        self.intake = Intake(self.admission, self.memory, self.deadlines, self.negotiators, shared_out)
+        self.intake = Intake(self.admission, self.memory, self.deadlines, self.negotiators, shared_out, self.answers)
         self.intake.listeners = [
             Listener(x, self.intake, *guard) for x, guard in zip(self.config.listeners, guards, strict=True)
         ]
@@ -251,7 +253,7 @@ class App:
         return crosswalk
 
     def _build_channels(self) -> None:
-        shared = Shared(self.deadlines, self.negotiators, self.resolver)
+        shared = Shared(self.deadlines, self.negotiators, self.resolver, self.answers)
         self.outlets = Outlets(
             self.config,
             Means(shared, self.memory, self.readers, self.coercions, self.conversions),

@@ -120,6 +120,7 @@ class Requestor(Link):
         self._pdu_until = NEVER  # and until then to end the PDU that it has begun
         self._taken = 0  # bytes that it was seen to have taken
         self._look = min(LOOK, target.response_timeout / 4)
+        self._answers = shared.answers
 
     # ---- reading
 
@@ -308,6 +309,7 @@ class Requestor(Link):
 
     def close(self) -> None:
         """See ``Link``."""
+        self._answers.forget(self.stream)
         super().close()
         if not self.closed.done():
             self.closed.set_result(None)
@@ -428,6 +430,7 @@ async def _negotiate(requestor: Requestor, proposal: negotiate.Proposal, shared:
     if requestor.ended:
         raise Failed(outcomes.lost("association ended as soon as it was accepted", image_in_flight=False))
     requestor.peer = result
+    shared.answers.watch(requestor.stream)
     requestor.deadline = requestor._until = NEVER
 
 

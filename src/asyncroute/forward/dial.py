@@ -18,6 +18,7 @@ from asyncroute.core import outcomes
 from asyncroute.core.errors import PeerFault
 from asyncroute.core.outcomes import Outcome
 from asyncroute.link import tls
+from asyncroute.link.answers import Answers
 from asyncroute.link.deadlines import Deadlines
 from asyncroute.link.resolve import Addresses, Resolver
 from asyncroute.link.stream import Stream, TlsStream
@@ -49,6 +50,7 @@ class Shared:
     pool: Executor
     """Negotiates (pynetdicom)."""
     resolver: Resolver
+    answers: Answers = field(default_factory=Answers)
     usual: dict[tuple[str, int, str], Alike] = field(default_factory=dict)
     """What successful responses look like, by host, port and AE title of who sends them."""
 

@@ -149,7 +149,7 @@ class Link:
 
     def _read_on(self) -> None:
         if not self.ended and not self._paused_at:
-            self.stream._readable()
+            self.stream.serve()
 
     # ---- writing
 

@@ -80,7 +80,7 @@ class Stream:
         """Call ``on_read`` whenever there may be something to read."""
         if not self._reading and not self.closed:
             self._reading = True
-            self._loop.add_reader(self.sock, self._readable)
+            self._loop.add_reader(self.sock, self.serve)
 
     def unwatch_read(self) -> None:
         """Stop calling ``on_read``."""
@@ -100,7 +100,8 @@ class Stream:
             self._writing = False
             self._loop.remove_writer(self.sock)
 
-    def _readable(self) -> None:
+    def serve(self) -> None:
+        """There may be something to read."""
         try:
             self._on_read()
         except BaseException as error:

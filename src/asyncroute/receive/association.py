@@ -77,6 +77,7 @@ class Acceptor(Link):
         self.pending = 0
         self.message: Message | Request | None = None
         self._memory = listener.memory
+        self._answers = listener.intake.answers
         self._buffer: Buffer | None = None
         self._filled = 0
         self.expect = SMALLEST  # bytes of the next image with its command set
@@ -90,6 +91,10 @@ class Acceptor(Link):
         self.deadline = self.since + settings.association_timeout
 
     # ---- reading
+
+    def _on_readable(self) -> None:
+        super()._on_readable()
+        self._answers.read()
 
     def _receive(self) -> bool:
         buffer = self._buffer

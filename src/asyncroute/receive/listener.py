@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from asyncroute.core.errors import OurFault
 from asyncroute.link import negotiate
 from asyncroute.link import tls as link_tls
+from asyncroute.link.answers import Answers
 from asyncroute.link.buffers import ImageBytes, Memory
 from asyncroute.link.deadlines import Deadlines
 from asyncroute.link.descriptors import Descriptors
@@ -199,7 +200,7 @@ class Listener:
             self._shaken_off(acceptor, error)
         else:
             acceptor.stream.watch_read()
-            acceptor.stream._readable()
+            acceptor.stream.serve()
         finally:
             self._handshakes.pop(acceptor, None)
 
@@ -303,8 +304,10 @@ class Intake:
         deadlines: Deadlines,
         negotiators: Executor,
         descriptors: Descriptors | None = None,
+        answers: Answers | None = None,
     ) -> None:
         self.admit = admit
+        self.answers = answers or Answers()
         self.descriptors = descriptors or Descriptors.plan(0, 0)
         self._leaving: list[ImageBytes] = []
         self.waiting = Waiting()

@@ -17,7 +17,7 @@ from asyncroute.wire.syntax import Encoding
 
 MAX_HEADERS = 1024  # in one layout
 MAX_ALL_HEADERS = 1 << 14  # in all layouts of a scanner (some 5 MB)
-MAX_KEYS = 64
+MAX_KEYS = 512
 MAX_LAYOUTS = 8  # under one key
 MAX_SHARED = 16  # that other keys may use as well
 
@@ -130,10 +130,6 @@ class _Place:
         self.debt = debt
         self.used = False
 
-    @property
-    def size(self) -> int:
-        return sum(len(each.same) for each in self.layouts)
-
 
 Key = tuple[str, Hashable]
 """A transfer syntax, and what images have in common that look alike (a sender and a kind of image)."""
@@ -145,12 +141,14 @@ class Layouts:
     `fits` counts the data sets that one of them fitted, `learned` those that one was made of. Not for several threads.
     """
 
-    __slots__ = ("_places", "_shared", "_size", "fits", "learned")
+    __slots__ = ("_held", "_inherited", "_places", "_shared", "_size", "fits", "learned")
 
     def __init__(self) -> None:
         self._places: dict[Key, _Place] = {}  # the oldest first
         self._shared: list[tuple[str, Layout]] = []  # with their transfer syntax, the latest first
-        self._size = 0
+        self._held: dict[Layout, int] = {}  # by how many places
+        self._size = 0  # headers of all that are held
+        self._inherited = 0  # debt of places that were forgotten
         self.fits = 0
         self.learned = 0
 
@@ -188,13 +186,23 @@ class Layouts:
 
     def _keep(self, place: _Place, layout: Layout) -> None:
         """``layout`` comes first under a key, in the place of one of the same elements."""
-        self._size -= place.size
         others = [each for each in place.layouts if each.same != layout.same]
-        place.layouts = [layout, *others[: MAX_LAYOUTS - 1]]
+        self._hold(place, [layout, *others[: MAX_LAYOUTS - 1]])
         place.used = True
-        self._size += place.size
         while self._size > MAX_ALL_HEADERS:
             self._forget_one()
+
+    def _hold(self, place: _Place, layouts: list[Layout]) -> None:
+        """These are a place's layouts now. One that many places hold is there once."""
+        for each in layouts:
+            self._held[each] = count = self._held.get(each, 0) + 1
+            self._size += len(each.same) if count == 1 else 0
+        for each in place.layouts:
+            self._held[each] = count = self._held[each] - 1
+            if not count:
+                del self._held[each]
+                self._size -= len(each.same)
+        place.layouts = layouts
 
     def learn(self, key: Key, walk: Walk, encoding: Encoding, whole: bool) -> None:
         """See the function `learn`: of data that nothing fitted, but seldom from images that are never alike."""
@@ -212,17 +220,21 @@ class Layouts:
 
     def _new_place(self, key: Key) -> _Place:
         """Whoever makes up keys inherits what learning for them has cost."""
-        debt = self._forget_one() if len(self._places) >= MAX_KEYS else 0
+        if len(self._places) >= MAX_KEYS:
+            self._forget_one()
+        debt = min(self._inherited, _CREDIT + _LEARNING)
+        self._inherited -= debt
         place = self._places[key] = _Place(debt)
         return place
 
-    def _forget_one(self) -> int:
-        """Forget the oldest place that was of no use since the last time; its debt."""
+    def _forget_one(self) -> None:
+        """Forget the oldest place that was of no use since the last time; new ones inherit its debt."""
         while True:
             key, place = next(iter(self._places.items()))
             del self._places[key]
             if not place.used:
-                self._size -= place.size
-                return place.debt
+                self._hold(place, [])
+                self._inherited += place.debt
+                return
             place.used = False
             self._places[key] = place

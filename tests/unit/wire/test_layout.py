@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from asyncroute.wire import layout
+from asyncroute.wire import layout, layouts
 from asyncroute.wire.header import HeaderScanner
 from asyncroute.wire.layouts import MAX_ALL_HEADERS, MAX_HEADERS, MAX_KEYS, MAX_SHARED
 from tests.support.alike import KEY, recognized, scan_both
@@ -403,12 +403,32 @@ def test_images_that_are_never_alike_are_seldom_learned_from() -> None:
 
 
 @pytest.mark.no_cover
-def test_made_up_keys_do_not_help() -> None:
+@pytest.mark.parametrize("most", [5, 60])
+def test_made_up_keys_do_not_help(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Neither where there are too many keys, nor where those that there are have too many headers."""
+    monkeypatch.setattr(layouts, "MAX_KEYS", 64)
+    monkeypatch.setattr(layouts, "MAX_ALL_HEADERS", 2048)
     scanner = HeaderScanner(WANTED)
-    for number, data in enumerate(shapes(2, 2000, 5)):
+    for number, data in enumerate(shapes(2, 2000, most)):
         scanner.scan(data, EXPLICIT, True, number)
-    assert scanner.layouts.size[0] == MAX_KEYS
-    assert scanner.layouts.learned < 2000 / 16 + 10 * MAX_KEYS
+    assert scanner.layouts.size[0] <= 64
+    assert scanner.layouts.size[1] <= 2048
+    assert scanner.layouts.learned < 2000 / 16 + 10 * 64
+
+
+@pytest.mark.no_cover
+def test_what_many_senders_share_is_there_once() -> None:
+    scanner = HeaderScanner(WANTED)
+    for number in range(200):
+        scanner.scan(image(EXPLICIT), EXPLICIT, True, number)
+    keys, headers = scanner.layouts.size
+    one = HeaderScanner(WANTED)
+    one.scan(image(EXPLICIT), EXPLICIT, True, KEY)
+    assert (keys, headers) == (200, one.layouts.size[1])
+    assert scanner.layouts.learned == 1
+    for number in range(5000):  # until all of them are forgotten
+        scanner.scan(b"", EXPLICIT, True, number + 1000)
+    assert scanner.layouts.size[1] == 0
 
 
 @pytest.mark.no_cover
