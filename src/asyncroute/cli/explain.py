@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from asyncroute.cli.preview import Preview, Previewer
     from asyncroute.core.trace import Verdict
 
+_SHOWN = 100
+"""Characters of a text, without ``--json``."""
+
 
 def _option(name: str, words: str, metavar: str = "AET") -> Any:
     return typer.Option(name, metavar=metavar, help=words, show_default=False)
@@ -26,18 +29,21 @@ def add_to(app: typer.Typer) -> None:
     app.command(
         short_help="Tell what would happen to an image, and why.",
         epilog=example(
-            "asyncroute explain image.dcm --from CT_A", "asyncroute explain image.dcm --peer 10.2.0.7 --json"
+            "asyncroute explain image.dcm --from CT_A",
+            "asyncroute explain image.dcm --peer 10.2.0.7 --json",
+            "asyncroute explain image.dcm --phi",
         ),
     )(explain)
 
 
-def explain(
+def explain(  # noqa: PLR0913, PLR0917 - a command's options
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An image (DICOM Part 10).")],
     sender: Annotated[str | None, _option("--from", "The sender's AE title; else as in the file.")] = None,
     called: Annotated[str | None, _option("--called", "The AE title that it calls.")] = None,
     listener: Annotated[str | None, _option("--listener", "Where it calls; or watch:NAME.", "NAME")] = None,
     peer: Annotated[str | None, _option("--peer", "The sender's IP address.", "ADDRESS")] = None,
     at: Annotated[str | None, _option("--at", "As if received then: 2026-06-12T18:30.", "TIME")] = None,
+    text: Annotated[bool, typer.Option("--phi", help="List the text that would leave, which may have names.")] = False,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -54,7 +60,7 @@ def explain(
     found = previewer.look(preview.subject_of_file(loaded, file, given, _moment(at)))
     if preview.is_signed(file) and any(previewer.edited(found.subject, hit).changes for hit in found.hits):
         found.notes.append("the image has digital signatures, which the changes break (Digital Signatures Sequence)")
-    facts = as_facts(previewer, found)
+    facts = as_facts(previewer, found, text)
     if as_json:
         output.facts(facts)
     else:
@@ -71,10 +77,16 @@ def _moment(text: str | None) -> float | None:
         raise OurFault(f'--at {text!r}: write a date and time such as "2026-06-12T18:30"') from None
 
 
-def as_facts(previewer: Previewer, found: Preview) -> dict[str, Any]:
-    """All of it, for ``--json``."""
+def as_facts(previewer: Previewer, found: Preview, text: bool = False) -> dict[str, Any]:
+    """All of it, for ``--json``. ``text``: with what would leave."""
     from asyncroute.cli.preview import source_facts
 
+    ways = previewer.ways(found)
+    if text:
+        from asyncroute.cli.left import remaining
+
+        for way, hit in zip(ways, found.hits, strict=True):
+            way["phi"] = remaining(previewer, found, hit)
     instance = found.subject.instance
     unrouted = previewer.config.node.unrouted
     return {
@@ -85,7 +97,7 @@ def as_facts(previewer: Previewer, found: Preview) -> dict[str, Any]:
         "transfer_syntax": instance.transfer_syntax,
         "source": source_facts(instance.source),
         "routes": [_route(verdict) for verdict in found.verdicts],
-        "destinations": previewer.ways(found),
+        "destinations": ways,
         "held": found.held or None,
         "unrouted": None if found.hits or found.held else unrouted,
         "notes": found.notes,
@@ -148,6 +160,18 @@ def _say_way(way: dict[str, Any]) -> None:
         place = f"{each['ae_title']}@{each['host']}:{each['port']}"
         title = each["error"] or f"calling AE title {each['calling_ae_title']}"
         output.say(f"    {each['name']}: {place}, {title}, transfer syntax {_syntax(each['transfer_syntax'])}")
+    if "phi" in way:
+        _say_text(way["phi"])
+
+
+def _say_text(left: dict[str, Any]) -> None:
+    output.say(f"    text that would leave: {len(left['text']) or 'none'}")
+    for note in left["notes"]:
+        output.say(f"      note: {note}")
+    for text in left["text"]:
+        value = "\\".join(text["values"])
+        value = value if len(value) <= _SHOWN else f"{value[:_SHOWN]}..."
+        output.say(f'      {text["attribute"]} {text["tag"]} {text["vr"]}: "{value}" ({text["why"]})')
 
 
 def _value(text: str | None) -> str:

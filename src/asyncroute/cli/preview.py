@@ -15,6 +15,7 @@ from typing import Any
 
 from asyncroute.config import Config, DicomDestination, compile_routes
 from asyncroute.config.titles import titles_of
+from asyncroute.core.coercion import Coercion
 from asyncroute.core.errors import OurFault
 from asyncroute.core.model import WATCH, Delivery, Instance, RouteHit, Source, watch_of
 from asyncroute.core.priority import PRIORITIES
@@ -94,15 +95,18 @@ class Previewer:
         verdicts = trace(self.table.rules, instance.source, attributes, instance.received_at)
         return Preview(subject, verdicts, hits, self.held(subject, hits), self.refusals(instance.source))
 
+    def coercions(self, hit: RouteHit) -> tuple[Coercion, ...]:
+        """What the transforms on the way that ``hit`` says consist of."""
+        route = next(each for each in self.config.routes if each.name == hit.route)
+        return tuple(self.config.coercions(route))
+
     def edited(self, subject: Subject, hit: RouteHit) -> Outcome:
         """The image as it would be sent, on the way that ``hit`` says."""
-        route = next(each for each in self.config.routes if each.name == hit.route)
-        coercions = self.config.coercions(route)
+        coercions = self.coercions(hit)
         if not coercions:
             return Outcome("", subject)
         transform, instance = compiled(coercions), subject.instance
-        data, whole = _header_of(subject)
-        header = Header(data, instance.transfer_syntax, instance.sop_class_uid, instance.sop_instance_uid, whole)
+        header, _ = header_of(subject)
         source = instance.source
         facts = Facts(
             *(source.calling_aet, source.called_aet, source.listener, source.peer, source.watch),
@@ -169,16 +173,19 @@ class Previewer:
         return way
 
 
-def _header_of(subject: Subject) -> tuple[bytes, bool]:
-    """All before the pixel data, inflated where it is deflated; whether that is all there is."""
-    syntax = subject.instance.transfer_syntax
+def header_of(subject: Subject) -> tuple[Header, bool]:
+    """All before the pixel data, inflated where it is deflated; whether its end was found."""
+    instance = subject.instance
+    syntax = instance.transfer_syntax
     if is_deflated(syntax):
         data, whole = inflate_header(subject.head, subject.whole)
         syntax = EXPLICIT_LITTLE
     else:
         data, whole = subject.head, subject.whole
     end = header_end(data, syntax, whole)
-    return data[:end], whole and end in (None, len(data))
+    whole = whole and end in (None, len(data))
+    header = Header(data[:end], instance.transfer_syntax, instance.sop_class_uid, instance.sop_instance_uid, whole)
+    return header, whole or end is not None
 
 
 def change_facts(change: Change) -> dict[str, Any]:

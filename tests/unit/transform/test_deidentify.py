@@ -184,8 +184,8 @@ def test_what_text_is_left_is_listed() -> None:
     ds = image(StudyDescription="Thorax", SeriesDescription="for Dr. Smith")
     _, told, data = run(ds, Deidentify(descriptors="clean"))
     listed = phi.listing(Header(data, EXPLICIT, CT, told.sop_instance_uid))
-    assert ("StudyDescription", "LO", ("Thorax",)) in listed
-    assert ("SeriesDescription", "LO", ("for XXX",)) in listed
+    assert ("StudyDescription", "LO", ("Thorax",), 0x00081030) in listed
+    assert ("SeriesDescription", "LO", ("for XXX",), 0x0008103E) in listed
     assert "DeidentificationMethodCodeSequence.0.CodeMeaning" in [text.attribute for text in listed]
 
 
