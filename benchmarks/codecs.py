@@ -53,7 +53,7 @@ def of_ours(word: str, verify: bool) -> Make:
             BY_WORD[word],
             asdict(Wish(word, verify=verify)),
             ("A", "B", "C"),
-            1 << 32,
+            (1 << 32, 0),
         )
         if "refused" in told:
             raise ValueError(told["refused"])

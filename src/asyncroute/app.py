@@ -36,7 +36,7 @@ from asyncroute.core.outcomes import SLOW
 from asyncroute.forward import probe
 from asyncroute.forward.association import Shared
 from asyncroute.forward.coercion import Coercions
-from asyncroute.forward.conversions import Conversions, ConvertedSpool
+from asyncroute.forward.conversions import Conversions, ConvertedSpool, Limits
 from asyncroute.forward.dicom import Means
 from asyncroute.forward.reading import Readers
 from asyncroute.journal.base import Complete
@@ -140,7 +140,7 @@ class App:
         self._closing.callback(self.readers.close)
         self.processes = Processes(node.workers, node.worker_memory)
         self._closing.callback(self.processes.close)
-        self.conversions = Conversions(self.processes, node.data_dir / "spool", converted, self._almost_full)
+        self.conversions = Conversions(self.processes, node.data_dir / "spool", converted, self._conversion_limits())
         self._closing.callback(self.conversions.close)
         self.coercions = Coercions(self.readers, self.processes, edited_of, self._crosswalk())
         self._build_channels()
@@ -165,8 +165,12 @@ class App:
         self._build_batches()
         self.admission.free_bytes = self._measure_space()
 
-    def _almost_full(self) -> bool:
-        return self.admission.free_bytes < self.admission.min_free
+    def _conversion_limits(self) -> Limits:
+        return Limits(
+            lambda: self.admission.free_bytes < self.admission.min_free,
+            lambda: self.admission.min_free,
+            lambda: self.config.node.worker_deadline,
+        )
 
     def _build_release(self) -> None:
         self.keeping = Keeping(self)

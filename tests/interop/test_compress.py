@@ -176,6 +176,55 @@ def test_a_worker_that_crashes_costs_its_image_a_try_and_nobody_else(
     assert end.wait_stored(1)[0].transfer_syntax == "1.2.840.10008.1.2.4.90"
 
 
+def test_a_codec_that_hangs_costs_its_image_only(make_router: MakeRouter, receivers: ReceiverHost) -> None:
+    """Its worker stands still: at the deadline the image is held, and all goes on."""
+    end = receivers.receiver()
+    router = make_router(
+        node={"worker_deadline": "1s"},
+        destination=[settings.dicom("pacs", end.port, compress="j2k-lossless")],
+        route=[settings.route("all", ["pacs"])],
+    )
+    router.codecs = True
+    router.start()
+    first, second, third = named("MR_small.dcm", "CT_small.dcm", "emri_small.dcm")
+    send_all(router.caller(), [first])
+    end.wait_stored(1)
+    (worker,) = _workers(router.pid)
+    os.kill(worker, signal.SIGSTOP)
+    send_all(router.caller(), [second])
+    router.wait_failed(1)
+    assert "held: it cannot be converted: not done after" in told(router, second.sop_instance)
+    send_all(router.caller(), [third])
+    assert [each.sop_instance for each in end.wait_stored(2)] == [first.sop_instance, third.sop_instance]
+    assert worker not in _workers(router.pid)
+
+
+def test_a_stop_waits_for_no_codec(make_router: MakeRouter, receivers: ReceiverHost, tmp_path: Path) -> None:
+    """A lane and a folder's thread wait for a conversion that never ends; afterwards both get the image."""
+    end = receivers.receiver()
+    router = make_router(
+        node={"drain": "1s"},
+        destination=[
+            settings.dicom("pacs", end.port, compress="j2k-lossless"),
+            settings.folder("disk", tmp_path / "disk", compress="j2k-lossless"),
+        ],
+        route=[settings.route("all", ["pacs", "disk"])],
+    )
+    router.codecs = True
+    router.start()
+    send_all(router.caller(), named("RG1_UNCR.dcm"))
+    wait_until(lambda: list((router.data_dir / "converted").iterdir()), 20, "it is converted")
+    (worker,) = _workers(router.pid)
+    os.kill(worker, signal.SIGSTOP)
+    router.stop()
+    assert not end.stored()
+    assert "ERROR" not in router.log_tail()
+    router.start()
+    router.wait_delivered(2)
+    (file,) = (tmp_path / "disk").rglob("*.dcm")
+    assert end.stored()[0].transfer_syntax == pydicom.dcmread(file).file_meta.TransferSyntaxUID
+
+
 def test_what_was_made_does_not_outlive_the_router(make_router: MakeRouter, receivers: ReceiverHost) -> None:
     end = receivers.receiver()
     router = routed(make_router, settings.dicom("pacs", end.port, compress="rle"))

@@ -33,7 +33,9 @@ def converted(path: Path, word: str, folder: Path, room: int = 1 << 32, **wish: 
     plain = data[meta.data_offset :]
     uids = meta.transfer_syntax, meta.sop_class_uid, meta.sop_instance_uid
     source = (str(path), meta.data_offset, len(plain), *uids, xxhash.xxh3_64_intdigest(plain))
-    told = convert(source, str(target), BY_WORD.get(word, word), {"compress": "keep", **wish}, ("A", "B", "C"), room)
+    told = convert(
+        source, str(target), BY_WORD.get(word, word), {"compress": "keep", **wish}, ("A", "B", "C"), (room, 0)
+    )
     return told | {"path": target}
 
 

@@ -47,8 +47,9 @@ class Peer:
         return self.request
 
     def acceptance(self, max_pdu: int = 65536, refused: tuple[str, ...] = ()) -> bytes:
-        """An AC that accepts the first transfer syntax of every context but those of ``refused`` classes."""
-        answers = [ul.Answer(x.id, 3 if x.abstract in refused else 0, x.transfer[0]) for x in self.request.contexts]
+        """Accepts the first transfer syntax of every context but those of ``refused`` classes and syntaxes."""
+        results = [3 if x.abstract in refused else 4 if x.transfer[0] in refused else 0 for x in self.request.contexts]
+        answers = [ul.Answer(x.id, n, x.transfer[0]) for x, n in zip(self.request.contexts, results, strict=True)]
         return ul.associate_ac(self.request, answers, max_pdu)
 
     async def accept(self, max_pdu: int = 65536, refused: tuple[str, ...] = ()) -> Peer:

@@ -4,7 +4,8 @@ What is made is a file below ``data_dir/converted``: once for each image, syntax
 however often. Lanes get a delivery of that file in place of what was received, and read it as any other
 (``reading.Readers`` over ``ConvertedSpool``).
 Guarantees: nothing is converted on the loop or in its process; a file stays while somebody has it, and is removed when
-nobody has asked for ``KEPT`` seconds or the files take more than ``MOST`` bytes; none is left of an earlier run.
+nobody has asked for ``KEPT`` seconds or the files take more than ``MOST`` bytes; none is left of an earlier run, nor of
+a conversion that failed, however it ended.
 Failures are ``Outcome``s (``Trouble``): the image cannot be in that syntax (another one may do), it is broken or the
 codec failed (held), this machine is short of something (tried again).
 """
@@ -13,8 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -38,11 +41,15 @@ MOST = 2 << 30
 
 FUNCTION = "asyncroute.transform.pixels.convert:convert"
 AGAIN = 30.0
-_DEADLINE = 60.0
+LARGEST = 16 << 30
+"""Bytes that an image may become: twice what is ever received. It bounds what a deflated one inflates to."""
+
 _SPEED = 1 << 20
 """Bytes a second that the slowest codec makes of the largest image, with room to spare."""
 
 PREFIX = "converted/"
+_OURS = frozenset({"OSError", "BlockingIOError", "FileNotFoundError", "InterruptedError", "PermissionError"})
+"""Exceptions that say nothing of the image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +60,24 @@ class Trouble:
     outcome: Outcome | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of the configuration in force.
+
+    ``full``: whether there is no space for more. ``least``: bytes that a conversion leaves free on its disk.
+    ``deadline``: seconds that the smallest image may take; the others have more.
+    """
+
+    full: Callable[[], bool]
+    least: Callable[[], int]
+    deadline: Callable[[], float]
+
+
 Done = Callable[["Converted | Trouble"], None]
 _Key = tuple[int, str, tuple[Any, ...]]
+
+
+_STOPPING = Trouble("the router is stopping", Outcome(Kind.IMAGE_RETRY, "the router is stopping", ours=True))
 
 
 class Converted:
@@ -76,9 +99,10 @@ class Converted:
 
 @dataclass(slots=True, eq=False)
 class _Made:
-    """A file, or one that is being made."""
+    """A file, or one that is being made. ``place``: no other has the same, so that none is removed for another."""
 
     key: _Key
+    place: Path
     call: Call | None = None
     told: dict[str, Any] = field(default_factory=dict)
     users: int = 0
@@ -86,12 +110,17 @@ class _Made:
     trouble: Trouble | None = None
     used_at: float = 0.0
 
+    @property
+    def usable(self) -> bool:
+        """Whether there should be a file."""
+        return self.call is None and self.trouble is None
+
 
 class Conversions:
     """See module. On the loop's thread, but for ``now``."""
 
-    def __init__(self, processes: Processes, spool: Path, folder: Path, full: Callable[[], bool]) -> None:
-        """``spool``: where the files of deliveries are. ``full``: whether there is no space for more.
+    def __init__(self, processes: Processes, spool: Path, folder: Path, limits: Limits) -> None:
+        """``spool``: where the files of deliveries are.
 
         Raises:
             StorageFault: ``folder`` cannot be made or cleared.
@@ -101,10 +130,11 @@ class Conversions:
         self._processes = processes
         self._spool = spool
         self._folder = folder
-        self._full = full
+        self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._files: dict[_Key, _Made] = {}
         self._next = 0
+        self._closed = False
         self._tidying: asyncio.TimerHandle | None = None
         try:
             folder.mkdir(exist_ok=True, mode=0o700)
@@ -123,8 +153,8 @@ class Conversions:
         self._next += 1
         number, key = self._next, (delivery.instance_id, syntax, _way(syntax, wish))
         made = self._files.get(key)
-        if made is None:
-            made = self._files[key] = _Made(key)
+        if made is None or (made.usable and not made.place.exists()):  # somebody removed it
+            made = self._files[key] = _Made(key, self._folder / f"{number}-{delivery.instance_id}-{syntax}")
             self._start(made, delivery, syntax, wish)
         made.users += 1
         made.waiting[number] = partial(self._hand, made, delivery, syntax, done)
@@ -132,17 +162,13 @@ class Conversions:
             self._loop.call_soon(self._ready, made, number)
         return partial(self._cancel, made, number)
 
-    async def _now(self, delivery: Delivery, syntax: str, wish: Wish) -> Converted | Trouble:
-        came: asyncio.Future[Converted | Trouble] = self._loop.create_future()
-        cancel = self.begin(delivery, syntax, wish, came.set_result)
-        try:
-            return await came
-        finally:
-            cancel()
-
     def now(self, delivery: Delivery, syntax: str, wish: Wish) -> Converted | Trouble:
         """The same, blocking, in a thread that is not the loop's."""
-        return asyncio.run_coroutine_threadsafe(self._now(delivery, syntax, wish), self._loop).result()
+        if self._closed:
+            return _STOPPING
+        came: Future[Converted | Trouble] = Future()
+        self._loop.call_soon_threadsafe(self.begin, delivery, syntax, wish, came.set_result)
+        return came.result()
 
     def let_go(self, converted: Converted) -> None:
         """``converted.release`` for other threads."""
@@ -155,14 +181,22 @@ class Conversions:
         self._tidy_later()
 
     def close(self) -> None:
-        """Forget all; the next start removes what is left."""
+        """Make no more, and tell so to those who wait; the next start removes what is left."""
+        self._closed = True
         if self._tidying is not None:
             self._tidying.cancel()
+        for made in list(self._files.values()):
+            made.trouble = made.trouble or _STOPPING
+            for number in list(made.waiting):
+                self._ready(made, number)
 
     # ---- one file
 
     def _start(self, made: _Made, delivery: Delivery, syntax: str, wish: Wish) -> None:
-        if self._full():
+        if self._closed:
+            self._came(made, None, _STOPPING)
+            return
+        if self._limits.full():
             text = "storage almost full: nothing is converted"
             self._came(made, None, Trouble(text, Outcome(Kind.IMAGE_RETRY, text, delay=AGAIN, loud=True, ours=True)))
             return
@@ -172,8 +206,9 @@ class Conversions:
             d.checksum,
         )
         titles = (d.calling_aet, d.calling_aet, d.called_aet)
-        arguments = (source, str(self._place(made.key)), syntax, asdict(wish), titles, 1 << 40)
-        made.call = Call(FUNCTION, arguments, _DEADLINE + d.size / _SPEED, "codecs")
+        room = (LARGEST, self._limits.least())
+        arguments = (source, str(made.place), syntax, asdict(wish), titles, room)
+        made.call = Call(FUNCTION, arguments, self._limits.deadline() + d.size / _SPEED, "codecs")
         self._processes.submit(made.call, lambda told, failed: self._came(made, told, _trouble(told, failed)))
 
     def _came(self, made: _Made, told: dict[str, Any] | None, trouble: Trouble | None) -> None:
@@ -182,6 +217,7 @@ class Conversions:
         self.made += trouble is None
         if trouble is not None and trouble.outcome is not None:
             self._files.pop(made.key, None)  # the next try begins anew
+            self._remove([made.place])
         for number in list(made.waiting):
             self._loop.call_soon(self._ready, made, number)
         self._tidy_later()
@@ -203,7 +239,7 @@ class Conversions:
                 made,
                 replace(
                     delivery,
-                    path=PREFIX + self._place(made.key).name,
+                    path=PREFIX + made.place.name,
                     transfer_syntax=syntax,
                     data_offset=told["offset"],
                     size=told["size"],
@@ -219,14 +255,10 @@ class Conversions:
         if made.waiting.pop(number, None) is not None:  # what is being made is finished: the next try may want it
             self.released(made)
 
-    def _place(self, key: _Key) -> Path:
-        instance, syntax, way = key
-        return self._folder / "-".join([str(instance), syntax, *map(str, way)])
-
     # ---- what is kept
 
     def _tidy_later(self) -> None:
-        if self._tidying is None:
+        if self._tidying is None and not self._closed:
             self._tidying = self._loop.call_later(1.0, self._tidy)
 
     def _tidy(self) -> None:
@@ -240,15 +272,19 @@ class Conversions:
                 break
             total -= made.told.get("size", 0)
             del self._files[made.key]
-            gone.append(self._place(made.key))
+            gone.append(made.place)
         if gone:
-            self._loop.run_in_executor(None, _remove, gone)
+            self._remove(gone)
         if len(unused) > len(gone):
             self._tidying = self._loop.call_later(KEPT / 10, self._tidy)
 
+    def _remove(self, files: list[Path]) -> None:
+        self._loop.run_in_executor(None, _remove, files)
+
 
 class ConvertedSpool:
-    """A spool whose deliveries may also be of converted files."""
+    """A spool whose deliveries may also be of converted files. What is wrong with one of these is worth another try:
+    it is made anew."""
 
     def __init__(self, spool: Spool, folder: Path) -> None:
         self._spool = spool
@@ -270,7 +306,11 @@ class ConvertedSpool:
         if not delivery.path.startswith(PREFIX):
             return self._spool.load(delivery)
         data = self._read(delivery.path, delivery.data_offset, delivery.size)
-        check_sum(delivery, xxhash.xxh3_64_intdigest(data))
+        try:
+            check_sum(delivery, xxhash.xxh3_64_intdigest(data))
+        except StorageFault as fault:
+            _remove([self._place(delivery.path)])
+            raise StorageFault(str(fault), errno.EIO) from None
         return memoryview(data)
 
     def confirm(self, delivery: Delivery) -> None:
@@ -278,12 +318,15 @@ class ConvertedSpool:
         if not delivery.path.startswith(PREFIX):
             self._spool.confirm(delivery)
 
+    def _place(self, path: str) -> Path:
+        return self._folder / path.removeprefix(PREFIX)
+
     def _read(self, path: str, offset: int, length: int) -> bytes:
         try:
-            with (self._folder / path.removeprefix(PREFIX)).open("rb") as file:
+            with self._place(path).open("rb") as file:
                 return os.pread(file.fileno(), length, offset)
         except OSError as error:
-            raise StorageFault(f"{path}: cannot be read: {error.strerror}", error.errno or 0) from error
+            raise StorageFault(f"{path}: cannot be read: {error.strerror}", errno.EIO) from error
 
 
 def _way(syntax: str, wish: Wish) -> tuple[Any, ...]:
@@ -294,7 +337,7 @@ def _way(syntax: str, wish: Wish) -> tuple[Any, ...]:
 
 
 def _trouble(told: Any, failed: Failed | None) -> Trouble | None:
-    if isinstance(failed, NotStarted) or (isinstance(failed, Raised) and failed.kind == "OSError"):
+    if isinstance(failed, NotStarted) or (isinstance(failed, Raised) and failed.kind in _OURS):
         return Trouble(str(failed), Outcome(Kind.IMAGE_RETRY, str(failed), delay=AGAIN, loud=True, ours=True))
     if failed is not None:
         return Trouble(str(failed), outcomes.held(f"it cannot be converted: {failed}"))
@@ -312,6 +355,8 @@ def change_of(stored: str, sent: str, why: str) -> list[str]:
 
 
 def _remove(files: list[Path]) -> None:
+    """With what the conversion had beside them."""
     for file in files:
         with contextlib.suppress(OSError):
-            file.unlink()
+            for each in file.parent.glob(f"{file.name}*"):
+                each.unlink()

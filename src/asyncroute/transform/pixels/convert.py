@@ -8,6 +8,7 @@ a table of their offsets. Failures: ``NotPossible``, ``Broken``; the file is rem
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import zlib
@@ -45,6 +46,8 @@ from asyncroute.wire.part10 import build_meta
 from asyncroute.wire.syntax import EXPLICIT_BE, Encoding, syntax_of
 
 _PIECE = 1 << 20
+_LOOK = 8 << 20
+"""Bytes after which the free space is looked at again."""
 _LARGEST_NATIVE = 0xFFFFFFFE
 _BASIC_OFFSETS = 0xF0000000
 """Bytes of native pixels from which on offsets need 64 bits."""
@@ -53,20 +56,20 @@ SOP_CLASS, SOP_INSTANCE = 0x00080016, 0x00080018
 
 
 def convert(
-    source: Sequence[Any], target: str, wanted: str, wish: dict[str, Any], titles: Sequence[str], room: int
+    source: Sequence[Any], target: str, wanted: str, wish: dict[str, Any], titles: Sequence[str], room: Sequence[int]
 ) -> dict[str, Any]:
     """Make the file ``target``. ``source``: path, offset and size of a data set, its transfer syntax, SOP class and
     instance UIDs, its XXH3. ``titles``: source, sending and receiving AE for the File Meta.
-    ``room``: bytes that may be written.
+    ``room``: bytes that may be written, and bytes that must stay free on the disk.
 
     Returns what the file is: ``offset``, ``size``, ``checksum`` of its data set, ``sop_instance_uid``; or ``refused``
     with the reason, and whether the image is ``broken``; or ``damaged``.
     """
     path, offset, size, stored, sop_class, sop_instance, checksum = source
-    work = _Work(stored, wanted, Wish(**wish), sop_class, sop_instance, room)
     try:
-        if _checksum(path, offset, size) != checksum:
-            return {"damaged": "the file in the spool is damaged: its checksum is another one"}
+        work = _Work(stored, wanted, Wish(**wish), sop_class, sop_instance, Room(target, *room))
+        if reason := _damage(path, offset, size, checksum):
+            return {"damaged": reason}
         with open(target, "w+b") as file:
             return work.run(path, offset, size, file, titles)
     except (NotPossible, Broken) as error:
@@ -82,8 +85,33 @@ def convert(
             os.unlink(_beside(target))
 
 
+class Room:
+    """Of one conversion: how much it may write."""
+
+    def __init__(self, target: str, most: int, least: int) -> None:
+        """``most``: bytes of each file. ``least``: bytes that stay free where ``target`` is."""
+        self.most = most
+        self._least = least
+        self._folder = os.path.dirname(target)
+        self._until = 0
+
+    def check(self, made: int, what: str) -> None:
+        """Before a file has ``made`` bytes.
+
+        Raises:
+            NotPossible: it would be too large. OSError: there is not enough space for more.
+        """
+        if made > self.most:
+            raise NotPossible(f"{what} it is larger than {self.most} bytes")
+        if self._least and made >= self._until:
+            self._until = made + _LOOK
+            disk = os.statvfs(self._folder)
+            if disk.f_bavail * disk.f_frsize < self._least + _LOOK:
+                raise OSError(errno.ENOSPC, "storage almost full (below min_free)")
+
+
 class _Work:
-    def __init__(self, stored: str, wanted: str, wish: Wish, sop_class: str, sop_instance: str, room: int) -> None:
+    def __init__(self, stored: str, wanted: str, wish: Wish, sop_class: str, sop_instance: str, room: Room) -> None:
         syntax = syntax_of(stored)
         if syntax is None:
             raise NotPossible("nobody knows its transfer syntax")
@@ -310,15 +338,14 @@ class _Work:
 class _Out:
     """The file that is written, no more of it than there is room for."""
 
-    def __init__(self, file: IO[bytes], room: int) -> None:
+    def __init__(self, file: IO[bytes], room: Room) -> None:
         self._file = file
         self._room = room
         self.at = 0
 
     def write(self, data: bytes | memoryview) -> None:
         self.at += len(data)
-        if self.at > self._room:
-            raise NotPossible(f"what is made of it is larger than {self._room} bytes")
+        self._room.check(self.at, "converted")
         self._file.write(data)
 
     def fill(self, count: int) -> None:
@@ -385,16 +412,20 @@ def _compare(before: Any, after: Any) -> None:
         raise NotPossible("the codec lost something: other pixels come out than went in")
 
 
-def _checksum(path: str, offset: int, size: int) -> int:
-    source, digest = Source(path, offset, size), xxhash.xxh3_64()
+def _damage(path: str, offset: int, size: int, checksum: int) -> str:
+    """What is wrong with the file in the spool; empty: nothing."""
+    try:
+        source, digest = Source(path, offset, size), xxhash.xxh3_64()
+    except FileNotFoundError:
+        return "the file in the spool is gone"
     try:
         for at in range(0, size, _PIECE):
             digest.update(source.read(at, min(_PIECE, size - at)))
-    except Broken:
-        return -1
+    except Broken as broken:
+        return f"the file in the spool is damaged: {broken}"
     finally:
         source.close()
-    return digest.intdigest()
+    return "" if digest.intdigest() == checksum else "the file in the spool is damaged: its checksum is another one"
 
 
 def _beside(target: str) -> str:
@@ -402,7 +433,7 @@ def _beside(target: str) -> str:
     return f"{target}.inflated"
 
 
-def _inflated(path: str, offset: int, size: int, beside: str, room: int) -> str:
+def _inflated(path: str, offset: int, size: int, beside: str, room: Room) -> str:
     """A deflated data set as it was, in a file of its own."""
     name, source, inflater, made = _beside(beside), Source(path, offset, size), zlib.decompressobj(-15), 0
     try:
@@ -412,9 +443,9 @@ def _inflated(path: str, offset: int, size: int, beside: str, room: int) -> str:
                 while data and not inflater.eof:
                     piece = inflater.decompress(data, _PIECE)
                     data = inflater.unconsumed_tail
-                    made += file.write(piece)
-                    if made > room:
-                        raise NotPossible(f"inflated it is larger than {room} bytes")
+                    made += len(piece)
+                    room.check(made, "inflated")
+                    file.write(piece)
             file.write(inflater.flush())
             if not inflater.eof:
                 raise Broken("the deflated data end too early")
