@@ -89,12 +89,13 @@ def _may_be_dicom(path: Path) -> bool:
 
 def _examine(path: Path) -> Image | str:
     try:
-        return _image(path)
+        return image_of(path)
     except NotStorable as reason:
         return str(reason)
 
 
-def _image(path: Path) -> Image:
+def image_of(path: Path) -> Image:
+    """The image in a file. Raises `NotStorable`."""
     meta = read_meta(path.read_bytes())
     sop_class, sop_instance, modality = _header(path)
     if not sop_class or not sop_instance:

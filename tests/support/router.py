@@ -139,9 +139,7 @@ class Router:
         return self
 
     def _spawn(self, log: IO[bytes], env: Mapping[str, str]) -> subprocess.Popen[bytes] | Forked:
-        words, whole = [*self.program, "serve", "-c", str(self.config_file)], environment(**env)
-        if self.codecs:
-            whole["PYTHONPATH"] = whole["PYTHONPATH"].removeprefix(f"{WITHOUT_NUMPY}").removeprefix(os.pathsep)
+        words, whole = [*self.program, "serve", "-c", str(self.config_file)], self.environment(env)
         if not (self.afresh or self.codecs) and starter().fits(whole):
             return starter().spawn(words, whole, self.folder, log.fileno(), log.fileno())
         return subprocess.Popen(
@@ -153,6 +151,13 @@ class Router:
             cwd=self.folder,
             start_new_session=True,
         )
+
+    def environment(self, env: Mapping[str, str]) -> dict[str, str]:
+        """Of its process."""
+        whole = environment(**env)
+        if self.codecs:
+            whole["PYTHONPATH"] = whole["PYTHONPATH"].removeprefix(f"{WITHOUT_NUMPY}").removeprefix(os.pathsep)
+        return whole
 
     def wait_listening(self) -> None:
         """Wait until every listener takes connections."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from tests.support.router import Router, command, environment
+from tests.support.router import Router, command
 
 MIB = 1 << 20
 _MOUNT = 'while [ $# -gt 1 ]; do mkdir -p "$2" && mount -t tmpfs -o "size=$1" tmpfs "$2" || exit; shift 2; done; '
@@ -81,7 +81,7 @@ class _RouterOnDisk(Router):
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env=environment(**env),
+            env=self.environment(env),
             start_new_session=True,
         )
 
