@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,9 +65,12 @@ def _item(sop_class: str, uid: str, reason: int | None = None) -> Dataset:
 
 
 class Archive:
-    """See module. ``answer``: status of each N-ACTION; ``on_request``: called with it in a thread of its own."""
+    """See module. ``answer``: status of each N-ACTION; ``on_request``: called with it in a thread of its own.
+    ``takes``: transfer syntaxes besides the usual ones."""
 
-    def __init__(self, title: str = "PACS", reports_to: int = 0, commits: bool = True, port: int = 0) -> None:
+    def __init__(
+        self, title: str = "PACS", reports_to: int = 0, commits: bool = True, port: int = 0, takes: Sequence[str] = ()
+    ) -> None:
         self.title, self.reports_to = title, reports_to
         self.port = port or free_port()
         self.stored: list[str] = []
@@ -76,6 +79,8 @@ class Archive:
         self.on_request: Callable[[Request], None] = lambda request: None
         self._ae = AE(ae_title=title)
         self._ae.supported_contexts = StoragePresentationContexts
+        for context in StoragePresentationContexts if takes else ():
+            self._ae.add_supported_context(str(context.abstract_syntax), list(takes))
         self._ae.add_supported_context("1.2.840.10008.1.1")
         if commits:
             self._ae.add_supported_context(PUSH_MODEL, NATIVE)

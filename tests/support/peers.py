@@ -157,15 +157,16 @@ KEEP_BYTES = ("+B", "+xa")
 
 
 class Orthanc:
-    """An Orthanc with its storage in ``folder``. ``modalities``: {name: (AE title, port)} that it can send to."""
+    """An Orthanc with its storage in ``folder``. ``modalities``: {name: (AE title, port)} that it can send to.
+    ``more``: of its settings."""
 
-    def __init__(self, folder: Path, modalities: Mapping[str, tuple[str, int]] | None = None) -> None:
+    def __init__(self, folder: Path, modalities: Mapping[str, tuple[str, int]] | None = None, **more: object) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.port, self.http_port = free_port(), free_port()
         self.log_file = folder / "orthanc.log"
         self._config = folder / "orthanc.json"
-        self._config.write_text(json.dumps(self._settings(modalities or {})))
+        self._config.write_text(json.dumps(self._settings(modalities or {}) | more))
         self._process: subprocess.Popen[bytes] | None = None
 
     def _settings(self, modalities: Mapping[str, tuple[str, int]]) -> dict[str, object]:
