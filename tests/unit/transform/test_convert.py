@@ -240,6 +240,100 @@ def test_bits_above_those_stored_survive_in_rle(tmp_path: Path) -> None:
     assert read(back["path"]).PixelData == read(file_of("mlut_18.dcm")).PixelData
 
 
+def _overlay_in_bits(data: pydicom.Dataset) -> None:
+    """A plane in bit 12 of the pixels, with something in it only in the eighth frame."""
+    cells = np.frombuffer(data.PixelData, "<u2").copy()
+    cells[7 * 64 * 64 + 5 :: 97] |= 1 << 12
+    data.PixelData = cells.tobytes()
+    _plane(data)
+
+
+def _plane(data: pydicom.Dataset) -> None:
+    for element, vr, value in ((0x10, "US", 64), (0x11, "US", 64), (0x40, "CS", "G"), (0x50, "SS", [1, 1])):
+        data.add_new(0x60000000 | element, vr, value)
+    data.add_new(0x60000100, "US", 16)
+    data.add_new(0x60000102, "US", 12)
+
+
+@pytest.mark.parametrize("word", [*LOSSLESS, "j2k", "jpeg-ls-near"])
+def test_an_overlay_within_the_pixels_is_not_lost(word: str, tmp_path: Path) -> None:
+    """Only RLE keeps its bits; the others refuse, and the image goes as it is stored."""
+    path = edited("emri_small.dcm", _overlay_in_bits, tmp_path)
+    told = converted(path, word, tmp_path)
+    if word == "rle":
+        back = converted(told["path"], "none", tmp_path)
+        assert read(back["path"]).PixelData == read(path).PixelData
+    else:
+        assert told["refused"] == "it has an overlay within its pixels"
+
+
+def test_an_overlay_where_signs_are_is_not_taken_for_them(tmp_path: Path) -> None:
+    """Negative numbers without their sign above Bits Stored: a codec gives them back with it, in the overlay."""
+
+    def edit(data: pydicom.Dataset) -> None:
+        data.PixelRepresentation = 1
+        _plane(data)
+
+    path = edited("emri_small.dcm", edit, tmp_path)
+    assert converted(path, "jpeg-ls", tmp_path)["refused"] == "it has an overlay within its pixels"
+
+
+def test_bits_in_use_of_a_later_frame_leave_nothing_behind(tmp_path: Path) -> None:
+    """No overlay is declared; the eighth frame is refused when seven are written."""
+
+    def edit(data: pydicom.Dataset) -> None:
+        _overlay_in_bits(data)
+        for element in (0x10, 0x11, 0x40, 0x50, 0x100, 0x102):
+            del data[0x60000000 | element]
+
+    told = converted(edited("emri_small.dcm", edit, tmp_path), "jpeg-ls", tmp_path)
+    assert told["refused"] == "bits above Bits Stored are used, for an overlay or for padding"
+    assert not told["path"].exists()
+
+
+def _odd_frames(data: pydicom.Dataset) -> None:
+    """Three frames of 35 bytes, and the byte that makes the length even."""
+    data.Rows, data.Columns, data.NumberOfFrames = 5, 7, 3
+    data.BitsAllocated = data.BitsStored = 8
+    data.HighBit, data.PixelRepresentation = 7, 0
+    data.PixelData = bytes(n * n * 3 & 0xFF for n in range(105)) + b"\0"
+    data["PixelData"].VR = "OB"
+
+
+@pytest.mark.parametrize("word", LOSSLESS)
+def test_frames_of_odd_length(word: str, tmp_path: Path) -> None:
+    path = edited("MR_small.dcm", _odd_frames, tmp_path)
+    there = converted(path, word, tmp_path)
+    assert all(offset % 2 == 0 for offset in parse_basic_offsets(read(there["path"]).PixelData))
+    back = converted(there["path"], "none", tmp_path)
+    assert read(back["path"]).PixelData == read(path).PixelData
+
+
+def test_fragments_of_odd_length(tmp_path: Path) -> None:
+    """Against the standard, but there are such files."""
+    there = converted(edited("MR_small.dcm", _odd_frames, tmp_path), "jpeg-ls", tmp_path)
+    data = read(there["path"])
+    streams = [frame.rstrip(b"\0") for frame in pydicom.encaps.generate_frames(data.PixelData, number_of_frames=3)]
+    assert any(len(stream) % 2 for stream in streams)
+    item = b"\xfe\xff\x00\xe0"
+    data.PixelData = item + bytes(4) + b"".join(item + len(each).to_bytes(4, "little") + each for each in streams)
+    odd = tmp_path / "odd.dcm"
+    data.save_as(odd)
+    back = converted(odd, "none", tmp_path)
+    assert read(back["path"]).PixelData == read(tmp_path / "edited-MR_small.dcm").PixelData
+
+
+@pytest.mark.parametrize("word", ["jpeg-ls", "j2k-lossless", "rle"])
+@pytest.mark.parametrize(
+    "name", ["SC_rgb_small_odd_big_endian.dcm", "MR_small_bigendian.dcm", "emri_small_big_endian.dcm", "image_dfl.dcm"]
+)
+def test_big_endian_and_deflated_images_are_compressed(name: str, word: str, tmp_path: Path) -> None:
+    told = converted(file_of(name), word, tmp_path)
+    assert np.array_equal(pixels(converted(told["path"], "none", tmp_path)["path"]), pixels(file_of(name)))
+    before, after = read(file_of(name)), read(told["path"])
+    assert (before.PatientName, before.SOPInstanceUID) == (after.PatientName, after.SOPInstanceUID)
+
+
 def test_a_codec_that_loses_something_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encode = codecs._ENCODERS["1.2.840.10008.1.2.4.80"]
     wrong = {"1.2.840.10008.1.2.4.80": lambda frame, image, wish: encode(frame + (frame == frame.max()), image, wish)}

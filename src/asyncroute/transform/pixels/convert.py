@@ -39,7 +39,15 @@ from asyncroute.transform.pixels.frames import (
     swapped,
     swapped_unit,
 )
-from asyncroute.transform.pixels.image import HALVED, PHOTOMETRIC, PLANAR, Image, check_encodable, describe
+from asyncroute.transform.pixels.image import (
+    HALVED,
+    PHOTOMETRIC,
+    PLANAR,
+    Image,
+    check_encodable,
+    describe,
+    overlay_within,
+)
 from asyncroute.transform.pixels.lossy import Loss, mark, mark_decoded
 from asyncroute.wire.elements import UNDEFINED
 from asyncroute.wire.part10 import build_meta
@@ -226,7 +234,7 @@ class _Work:
             frames = Native(source, where.pixels, image, self.encoding is EXPLICIT_BE)
         made = self._as_made(image)
         if self.wanted not in PLAIN:
-            check_encodable(made, self.wanted)
+            check_encodable(made, self.wanted, overlay_within(head))
         elif made.native_bytes > _LARGEST_NATIVE:
             raise NotPossible("decoded it is larger than 4 GiB")
         streams = iter(frames)

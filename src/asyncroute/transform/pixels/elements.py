@@ -84,6 +84,10 @@ class Head:
             self._elements[found.tag] = found
         self._changed: set[int] = set()
 
+    def tags(self) -> frozenset[int]:
+        """Of all elements."""
+        return frozenset(self._elements)
+
     def get(self, tag: int) -> bytes | None:
         """The value as encoded, of a sequence its items without the delimiter; None: there is none."""
         found = self._elements.get(tag)

@@ -17,6 +17,7 @@ ROWS, COLUMNS, ALLOCATED, STORED, HIGH, REPRESENTATION = (
     0x00280103,
 )
 
+_OVERLAYS = 0x60
 GREY = ("MONOCHROME1", "MONOCHROME2")
 HALVED = "YBR_FULL_422"
 
@@ -80,8 +81,15 @@ def describe(head: Head) -> Image:
     )
 
 
-def check_encodable(image: Image, syntax: str) -> None:
-    """Whether a compressed ``syntax`` can hold it.
+def overlay_within(head: Head) -> bool:
+    """Whether an overlay is in bits of the pixels that are not stored, having no data of its own (PS3.5 §8.1.2)."""
+    tags = head.tags()
+    planes = {tag >> 16 for tag in tags if tag >> 24 == _OVERLAYS and not tag >> 16 & 1}
+    return any(group << 16 | 0x10 in tags and group << 16 | 0x3000 not in tags for group in planes)
+
+
+def check_encodable(image: Image, syntax: str, overlay: bool = False) -> None:
+    """Whether a compressed ``syntax`` can hold it. ``overlay``: it has one within its pixels.
 
     Raises:
         NotPossible: it cannot.
@@ -93,6 +101,8 @@ def check_encodable(image: Image, syntax: str) -> None:
     _check_colours(image, syntax)
     if syntax == RLE:
         return
+    if overlay:
+        raise NotPossible("it has an overlay within its pixels")
     if image.high != image.stored - 1:
         raise NotPossible(f"High Bit is {image.high} with {image.stored} Bits Stored")
     if image.stored < 2:
