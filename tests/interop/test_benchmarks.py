@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from xml.etree import ElementTree as ET
+
+import pytest
 
 from benchmarks import sender, sink
 from benchmarks.corpus import Corpus
@@ -124,3 +127,19 @@ def test_an_image_that_the_sink_never_got_is_noticed(tmp_path: Path) -> None:
     found = through(tmp_path, lambda data: data)
     (stored,) = found.sinks
     assert Evidence(found.corpus, found.report, [stored[1:]]).proof() == Proof(lost=1)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_what_conversions_cost_others_is_printed() -> None:
+    command = [sys.executable, "-m", "benchmarks.beside", "--rounds", "1", "--images", "60"]
+    env = environment(PYTHONPATH=os.pathsep.join(filter(None, sys.path)))  # with the codecs
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, check=True)
+    lines = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()]
+    assert [line[0] for line in lines[2:5]] == [
+        "nothing beside",
+        "conversions beside",
+        "as many other programs beside",
+    ]
+    assert lines[2][3] == lines[2][5] == "1.00"
+    assert all(float(line[4]) > 0 for line in lines[2:5])

@@ -89,4 +89,4 @@ def prints() -> str:
 def limits() -> list[object]:
     """What a process is told to heed."""
     ignored = [signal.getsignal(n) == signal.SIG_IGN for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
-    return [os.getsid(0) == os.getpid(), all(ignored), os.nice(0)]
+    return [os.getpgid(0) == os.getpid() != os.getsid(0), all(ignored), os.nice(0)]

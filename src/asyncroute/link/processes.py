@@ -376,13 +376,15 @@ def _started(number: int, memory: int) -> subprocess.Popen[bytes]:
     """A process that serves the socket ``number``."""
     program = [sys.executable, "-P", "-m", "asyncroute.link.worker_process", str(number), str(memory), str(os.getpid())]
     environment = os.environ | _ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    # A group of its own, to be killed as one, but not a session: Linux shares the processor out by session (sched(7),
+    # autogroup), and the router would have no more of it than each of them, however nice they are.
     return subprocess.Popen(
         program,
         stdin=subprocess.DEVNULL,
         stdout=2,
         env=environment,
         pass_fds=[number],
-        start_new_session=True,
+        process_group=0,
     )
 
 

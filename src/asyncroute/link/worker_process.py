@@ -24,7 +24,7 @@ from typing import Any
 from asyncroute.link import plain
 
 _PR_SET_PDEATHSIG = 1
-_NICE = 5
+NICE = 5
 """The router's loop goes first where the processor is short."""
 
 _LONGEST = 500
@@ -35,7 +35,7 @@ def main() -> None:
     """``NUMBER MEMORY PARENT``: descriptor of the socket, bytes of address space, the router's process id."""
     number, memory, parent = map(int, sys.argv[1:])
     _live_with(parent)
-    os.nice(_NICE)
+    os.nice(NICE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     sock = socket.socket(fileno=number)
