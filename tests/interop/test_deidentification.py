@@ -122,8 +122,14 @@ def check_the_way_back(router: Router, image: Dataset, path: Path, marks: set[st
         assert done.returncode == 0, done
         found = json.loads(done.stdout)["originals"]
         assert ("patient", "ZQPATIENT") in [(row["kind"], row["original"]) for row in found]
-    done = run_cli("reidentify", image.StudyInstanceUID, "-c", router.config_file)
-    assert f"study: {ROOT}.1" in done.stdout
+    for uid, words in (
+        (image.StudyInstanceUID, f"study: {ROOT}.1 "),
+        (image.SeriesInstanceUID, f"series: {ROOT}."),
+        (image.SOPInstanceUID, f"image: {ROOT}.9."),
+    ):
+        done = run_cli("reidentify", uid, "-c", router.config_file)
+        assert (done.returncode, words in done.stdout) == (0, True), done
+    assert run_cli("reidentify", image.FrameOfReferenceUID, "-c", router.config_file).returncode == 1
     assert run_cli("reidentify", "NOBODY", "-c", router.config_file).returncode == 1
     with sqlite3.connect(router.data_dir / "crosswalk.db") as connection:
         text = repr(connection.execute("SELECT * FROM link").fetchall())

@@ -24,13 +24,13 @@ def reidentify(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="PSEUDONYM|UID|FILE", help="A pseudonym, a Study Instance UID, or a de-identified image's file."
+            metavar="PSEUDONYM|UID|FILE", help="A pseudonym, a new UID of a study, series or image, or a file."
         ),
     ],
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the patient, study or accession number that a pseudonym of this router stands for, in its crosswalk.
+    """Find whom or what a pseudonym of this router stands for: in its crosswalk, of an image's UID in its journal.
 
     Exit status: 0 found, 1 nobody knows it.
     """
@@ -46,4 +46,4 @@ def reidentify(
             since = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["since"]))
             output.say(f"{row['pseudonym']}  {row['kind']}: {row['original']}  (since {since})")
     if not found:
-        raise OurFault(f"{name}: not in the crosswalk in {loaded.node.data_dir}")
+        raise OurFault(f"{name}: neither in the crosswalk nor in the journal in {loaded.node.data_dir}")

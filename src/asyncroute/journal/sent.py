@@ -9,12 +9,16 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import xxhash
 
 from asyncroute.core.model import Sent, Settlement
 from asyncroute.core.states import DeliveryState
+from asyncroute.journal.faults import storage_fault
 from asyncroute.journal.statements import load
 from asyncroute.journal.values import clean, signed
 
@@ -65,3 +69,20 @@ def told(rows: Iterable[tuple[Any, ...]]) -> dict[tuple[int, str], Sent]:
     for instance, name, sop_class_uid, sop_instance_uid, study_uid, series_uid, transform, changes in rows:
         found[instance, name] = Sent(transform, sop_class_uid, sop_instance_uid, study_uid, series_uid, changes)
     return found
+
+
+def originals(journal: Path, uid: str) -> list[tuple[str, float]]:
+    """SOP Instance UIDs of what went out as ``uid``, and when it was received; also while a router runs.
+
+    Raises:
+        StorageFault: the journal cannot be read.
+    """
+    if not journal.exists():
+        return []
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(journal))}?mode=ro", uri=True, isolation_level=None)) as reading:
+            if not reading.execute(SQL["exists"]).fetchall():
+                return []
+            return [(original, at) for original, at in reading.execute(SQL["originals"], (uid,)) if original != uid]
+    except sqlite3.Error as error:
+        raise storage_fault(error, journal) from error

@@ -56,7 +56,7 @@ class Link:
     """What stands for an original value in an image that was de-identified.
 
     Whoever sends the image makes its links durable first, so that a person can find the way back. ``kind``: one of
-    ``patient``, ``name``, ``study``, ``accession``, ``shift`` (the days by which a patient's dates were moved).
+    ``patient``, ``name``, ``study``, ``series``, ``accession``, ``shift`` (days by which dates were moved).
     """
 
     kind: str

@@ -31,7 +31,7 @@ PATIENT_NAME = 0x00100010
 PATIENT_ID = 0x00100020
 ACCESSION = 0x00080050
 SOP_INSTANCE = 0x00080018
-STUDY = 0x0020000D
+STUDY, SERIES = 0x0020000D, 0x0020000E
 _REMOVED, _METHOD, _CODES, _TEMPORAL = 0x00120062, 0x00120063, 0x00120064, 0x00280303
 METHOD = "asyncroute: PS3.15 Annex E Basic Profile, 2026d"
 _METHODS = {
@@ -46,6 +46,7 @@ _METHODS = {
 }
 """CID 7050 (PS3.16), by the option's column in the table."""
 
+_LINKED = (("name", PATIENT_NAME), ("accession", ACCESSION), ("study", STUDY), ("series", SERIES))
 _PIXELS = frozenset({0x7FE00000, 0x7FE00001, 0x7FE00002, 0x7FE00003, 0x7FE00008, 0x7FE00009, 0x7FE00010})
 _TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _SINGLE = frozenset({"LT", "ST", "UT"})
@@ -119,7 +120,7 @@ class _Run:
     def _links(self, top: Elements, rule: Deidentify) -> tuple[Link, ...]:
         code = self.names.code("patient", self.patient)
         found = [Link("patient", self.patient, code)]
-        for kind, tag in (("name", PATIENT_NAME), ("accession", ACCESSION), ("study", STUDY)):
+        for kind, tag in _LINKED:
             if text := _text(top, tag):
                 found.append(Link(kind, text, code if kind == "name" else self._pseudonym(kind, text)))
         if rule.dates == "shift":
@@ -127,7 +128,7 @@ class _Run:
         return tuple(link for link in found if link.original != link.pseudonym)
 
     def _pseudonym(self, kind: str, text: str) -> str:
-        if kind == "study":
+        if kind in ("study", "series"):
             return self.names.uid(text) if self.table.action(STUDY) is Action.UID else text
         return self.names.code(kind, text)
 

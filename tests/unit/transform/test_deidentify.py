@@ -60,6 +60,13 @@ def test_the_same_patient_is_the_same_everywhere_and_only_with_this_secret() -> 
     }
 
 
+def test_a_series_is_linked_where_it_has_another_uid() -> None:
+    _, told, _ = run(image(SeriesInstanceUID="1.2.3.7"), Deidentify())
+    assert ("series", "1.2.3.7", NAMES.uid("1.2.3.7")) in {(x.kind, x.original, x.pseudonym) for x in told.links}
+    _, told, _ = run(image(SeriesInstanceUID="1.2.3.7"), Deidentify(frozenset({"uids"})))
+    assert {link.kind for link in told.links} == {"patient", "name", "accession"}
+
+
 def test_pseudonyms_are_unlike_and_valid() -> None:
     codes = {NAMES.code("patient", str(n)) for n in range(2000)}
     uids = {NAMES.uid(f"1.2.{n}") for n in range(2000)}

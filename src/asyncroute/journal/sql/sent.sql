@@ -32,3 +32,8 @@ SELECT s.instance, n.name, s.sop_class_uid, s.sop_instance_uid, s.study_uid, s.s
     coalesce(e.transform, ''), coalesce(e.changes, '[]')
 FROM json_each(?) AS j CROSS JOIN sent AS s ON s.instance = j.value
 CROSS JOIN destination AS n ON n.id = s.destination LEFT JOIN edit AS e ON e.id = s.edit;
+
+-- A person asks, rarely: what went out is walked through.
+-- name: originals
+SELECT i.sop_instance_uid, min(i.received_at) FROM sent AS s CROSS JOIN instance AS i ON i.id = s.instance
+WHERE s.sop_instance_uid = ? GROUP BY i.sop_instance_uid ORDER BY 2;
