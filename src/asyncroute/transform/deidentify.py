@@ -10,8 +10,8 @@ Failures: ``Refused``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from datetime import date, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -20,10 +20,12 @@ from asyncroute.transform import dummies
 from asyncroute.transform.base import Header, Link, Refused
 from asyncroute.transform.cleaning import clean, words_of
 from asyncroute.transform.confidentiality import Action, Table, listed_vr
+from asyncroute.transform.dates import shifted
 from asyncroute.transform.editing import Editing, name_of
 from asyncroute.transform.elements import Elements
 from asyncroute.transform.pseudonyms import Pseudonyms
 from asyncroute.transform.tail import Drops
+from asyncroute.transform.text import Unrepresentable, encoded
 from asyncroute.transform.visible import refuse_visible
 from asyncroute.wire import charset
 
@@ -47,6 +49,7 @@ _METHODS = {
 """CID 7050 (PS3.16), by the option's column in the table."""
 
 _LINKED = (("name", PATIENT_NAME), ("accession", ACCESSION), ("study", STUDY), ("series", SERIES))
+_DATE = re.compile(r"[\d.]+(?:[+-]\d{4})?", re.ASCII)
 _PIXELS = frozenset({0x7FE00000, 0x7FE00001, 0x7FE00002, 0x7FE00003, 0x7FE00008, 0x7FE00009, 0x7FE00010})
 _TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _SINGLE = frozenset({"LT", "ST", "UT"})
@@ -223,7 +226,7 @@ class _Run:
     def _shifted(self, vr: str, texts: tuple[str, ...]) -> bytes:
         if vr == "TM":
             return dummies.padded("\\".join(texts))
-        return dummies.padded("\\".join(shifted(text, self.days) for text in texts))
+        return dummies.padded("\\".join(earlier(text, self.days) for text in texts))
 
     def _clean(self, level: Elements, tag: int) -> None:
         """Descriptive text; what is empty or has nothing in it that identifies keeps its bytes."""
@@ -237,33 +240,24 @@ class _Run:
         parts = [before] if vr in _SINGLE else before.split("\\")
         after = "\\".join(clean(part, self._identifying or set()) for part in parts)
         if after != before:
-            level.put(tag, vr, _encoded(after, codecs, vr))
+            level.put(tag, vr, _encoded(after, level, vr))
 
 
-def _encoded(text: str, codecs: tuple[str, ...], vr: str) -> bytes:
-    """In the data set's character set, or, where that takes code extensions, a dummy."""
+def _encoded(text: str, level: Elements, vr: str) -> bytes:
+    """In the data set's character set, or, where that does not have it, a dummy."""
     try:
-        raw = text.encode("ascii" if text.isascii() else codecs[0])
-    except (UnicodeError, LookupError):
-        return dummies.value(vr)
-    if charset.decode(raw, codecs, name=vr == "PN") != text:
+        raw = encoded(text, level.level.character_set, name=vr == "PN")
+    except Unrepresentable:
         return dummies.value(vr)
     return raw + b" " * (len(raw) & 1)
 
 
-def shifted(text: str, days: int) -> str:
-    """A DA or DT value, moved into the past by so many days, as exact as it was; empty if it is no date."""
-    digits = text.replace(".", "", 2) if text[4:5] == "." and text[7:8] == "." else text
-    day = digits[:8]
-    known = 8 if len(day) == 8 else len(day)
-    if known not in (4, 6, 8) or not day.isdecimal() or not day.isascii():
-        return ""
-    full = day + "0101"[known - 4 :] if known < 8 else day
+def earlier(text: str, days: int) -> str:
+    """A DA or DT value, moved into the past by so many days, as exact as it was; empty if it is no date, or more."""
     try:
-        moved = date(int(full[:4]), int(full[4:6]), int(full[6:])) - timedelta(days)
+        return shifted(text, days) if _DATE.fullmatch(text) else ""
     except (ValueError, OverflowError):
         return ""
-    return f"{moved:%Y%m%d}".rjust(8, "0")[:known] + digits[8:]
 
 
 def _text(level: Elements, tag: int) -> str:
@@ -279,8 +273,7 @@ def _record(level: Elements, rule: Deidentify) -> None:
     """What was done, beside what others did before (PS3.15 §E.1.1)."""
     level.put(_REMOVED, "CS", dummies.padded("YES"))
     methods = [text for text in level.texts(_METHOD) if text != METHOD]
-    codecs = level.level.codecs
-    raw = _encoded("\\".join([*methods, METHOD]), codecs, "LO")
+    raw = _encoded("\\".join([*methods, METHOD]), level, "LO")
     level.put(_METHOD, "LO", raw if METHOD.encode() in raw else dummies.padded(METHOD))
     known = {_text(item, 0x00080100) for item in level.items(_CODES) or ()}
     used = [("113100", "Basic Application Confidentiality Profile")]

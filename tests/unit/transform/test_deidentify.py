@@ -15,7 +15,7 @@ from asyncroute.transform.base import Facts, Header, Refused
 from asyncroute.transform.cleaning import clean
 from asyncroute.transform.compiled import Compiled, compiled
 from asyncroute.transform.confidentiality import Action, Table
-from asyncroute.transform.deidentify import shifted
+from asyncroute.transform.deidentify import earlier
 from asyncroute.transform.elements import top
 from asyncroute.transform.pseudonyms import Pseudonyms
 from tests.unit.transform.test_confidentiality import BIG, EXPLICIT, IMPLICIT, NAMES, SECRET, UID, encoded, run
@@ -92,14 +92,14 @@ def test_references_lead_to_the_new_uids() -> None:
     assert after.ReferencedImageSequence[0].ReferencedSOPClassUID == CT
 
 
-def test_intervals_between_dates_stay_when_dates_are_shifted() -> None:
+def test_intervals_between_dates_stay_when_dates_are_earlier() -> None:
     rule = Deidentify(dates="shift")
     first, told, _ = run(image(StudyDate="20240229", PatientBirthDate="19500101"), rule)
     second, _, _ = run(image(StudyDate="20240310"), rule)
-    assert int(shifted("20240310", 10) == "20240229")
+    assert int(earlier("20240310", 10) == "20240229")
     days = next(int(link.original.split()[0]) for link in told.links if link.kind == "shift")
-    assert first.StudyDate == shifted("20240229", -days)
-    assert shifted(second.StudyDate, 10) == first.StudyDate
+    assert first.StudyDate == earlier("20240229", -days)
+    assert earlier(second.StudyDate, 10) == first.StudyDate
     assert first.PatientBirthDate == ""
     assert (first.LongitudinalTemporalInformationModified, rule.days) == ("MODIFIED", 3650)
 
@@ -108,7 +108,7 @@ def test_intervals_between_dates_stay_when_dates_are_shifted() -> None:
     ("text", "days", "after"),
     [
         ("20240301", 1, "20240229"),
-        ("2024.03.01", 1, "20240229"),
+        ("2024.03.01", 1, "2024.02.29"),
         ("202403", 1, "202402"),
         ("2024", 1, "2023"),
         ("20240301101112.123456+0100", 1, "20240229101112.123456+0100"),
@@ -116,10 +116,13 @@ def test_intervals_between_dates_stay_when_dates_are_shifted() -> None:
         ("20241301", 1, ""),
         ("00010101", 1, ""),
         ("Kowalczy", 1, ""),
+        ("20240301Kowalczyk", 1, ""),
+        ("20240301-20240302", 1, ""),
+        ("2024+0100", 1, "2023+0100"),
     ],
 )
 def test_dates_move_as_exactly_as_they_were(text: str, days: int, after: str) -> None:
-    assert shifted(text, days) == after
+    assert earlier(text, days) == after
 
 
 def test_what_was_done_is_recorded_beside_what_was_done_before() -> None:
@@ -185,6 +188,14 @@ def test_cleaned_text_stays_in_its_character_set(charset: str) -> None:
     after, _, _ = run(ds, Deidentify(descriptors="clean"))
     assert word not in after.StudyDescription
     assert after.StudyDescription in ("Thorax XXX links", "Thorax XX links")
+
+
+def test_cleaned_text_keeps_its_code_extensions() -> None:
+    ds = image(
+        SpecificCharacterSet=["", "ISO 2022 IR 87"], PatientName="Kowalczyk", StudyDescription="胸部 Kowalczyk 山田"
+    )
+    after, _, _ = run(ds, Deidentify(descriptors="clean"))
+    assert after.StudyDescription == "胸部 XXX 山田"
 
 
 def test_what_text_is_left_is_listed() -> None:
