@@ -436,7 +436,7 @@ def test_a_large_image_is_read_frame_by_frame(tmp_path: Path, monkeypatch: pytes
 
 def test_a_header_gives_back_what_it_was_made_of() -> None:
     header = header_of(file_of("MR_small.dcm"))
-    assert b"".join(Head(header, EXPLICIT_LE).pieces()) == header
+    assert Head(header, EXPLICIT_LE).encoded() == header
 
 
 def test_a_broken_deflated_stream_is_broken(tmp_path: Path) -> None:

@@ -175,7 +175,8 @@ class _Work:
 
         return reencoded(data, self.encoding, self.target)
 
-    def _head(self, head: Head, titles: Sequence[str]) -> None:
+    def _head(self, head: Head, titles: Sequence[str]) -> int:
+        """Write File Meta and header; where the header begins."""
         calling, sending, receiving = titles
         meta = build_meta(
             self.sop_class,
@@ -187,8 +188,8 @@ class _Work:
         )
         self.start = len(meta)
         self._out.write(meta)
-        for piece in head.pieces():
-            self._out.write(piece)
+        self._out.write(head.encoded())
+        return len(meta)
 
     def _begin(self, head: Head, titles: Sequence[str], pixels: Pixels | None, source: Source, end: int) -> int:
         """The header, and the value of ``pixels`` as it is; what follows begins there."""
@@ -242,8 +243,8 @@ class _Work:
         if self.stored not in PLAIN:
             mark_decoded(head, self.stored, codecs.loses(first, self.stored))
         loss = self._described(head, image, made)
-        self._head(head, titles)
-        place = self._out.at - sum(map(len, head.pieces())) + head.place(loss.tag) + loss.skip if loss else 0
+        begun = self._head(head, titles)
+        place = begun + head.place(loss.tag) + loss.skip if loss else 0
         self._pixels(made, (self._cells(data, image) for data in chain((first,), streams)))
         if loss:
             self._out.patch(place, loss.ratio(made.native_bytes, self._written))

@@ -1,7 +1,6 @@
-"""The top level of a data set's header as a list of elements that can be replaced: little endian, one encoding.
+"""A data set's header as elements that can be replaced, and its bytes as a list of elements.
 
-Guarantees: ``pieces`` gives back every byte of what was not changed; the length of a group in which something was
-changed is left out (PS3.5 §7.2: it is retired). Failures: ``NotPossible`` for what is no plain list of elements.
+Guarantees: as ``transform.level``'s. Failures: ``NotPossible`` for what is no plain list of elements.
 """
 
 from __future__ import annotations
@@ -10,6 +9,8 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from asyncroute.transform.elements import Content, Elements
+from asyncroute.transform.level import Level
 from asyncroute.transform.pixels.errors import NotPossible
 from asyncroute.wire.elements import UNDEFINED, Odd, Walk, content_of, skip
 from asyncroute.wire.syntax import Encoding
@@ -77,25 +78,19 @@ class Head:
     """See module. ``encoding`` is explicit or implicit VR little endian."""
 
     def __init__(self, data: bytes, encoding: Encoding) -> None:
-        self._view = memoryview(data)
-        self._encoding = encoding
-        self._elements: dict[int, Element | bytes] = {}
-        for found in elements_of(self._view, encoding):
-            self._elements[found.tag] = found
-        self._changed: set[int] = set()
+        try:
+            self._level = Level(memoryview(data), encoding, b"")
+        except Odd as odd:
+            raise NotPossible(f"its header cannot be read: {odd.reason}") from None
+        self._elements = Elements(self._level)
 
     def tags(self) -> frozenset[int]:
         """Of all elements."""
-        return frozenset(self._elements)
+        return frozenset(self._level.tags())
 
     def get(self, tag: int) -> bytes | None:
-        """The value as encoded, of a sequence its items without the delimiter; None: there is none."""
-        found = self._elements.get(tag)
-        if isinstance(found, bytes):
-            return found[self._size_of_header(found) :]
-        if found is None:
-            return None
-        return bytes(self._view[found.value : found.end - (8 if found.undefined else 0)])
+        """The value as encoded; None: there is none."""
+        return self._elements.value(tag)
 
     def text(self, tag: int) -> str:
         """The value as text without padding; empty if there is none."""
@@ -108,55 +103,31 @@ class Head:
 
     def set(self, tag: int, vr: str, value: bytes) -> None:
         """Give an element this value, padded to even length."""
-        if len(value) & 1:
-            value += b"\0" if vr in ("UI", "OB", "UN") else b" "
-        if value == self.get(tag):
-            return
-        self._elements[tag] = header_of(tag, vr, len(value), self._encoding) + value
-        self._changed.add(tag >> 16)
+        value = padded(value, vr)
+        if value != self.get(tag):
+            self._elements.put(tag, vr, value)
 
     def number_set(self, tag: int, value: int) -> None:
         """Give an element of VR US this value."""
         self.set(tag, "US", value.to_bytes(2, "little"))
 
-    def item_added(self, tag: int, *elements: tuple[int, str, bytes]) -> None:
-        """One more item in the sequence ``tag``, with these elements in their order."""
-        self.set(tag, "SQ", (self.get(tag) or b"") + self.item(*elements))
-
-    def item(self, *elements: tuple[int, str, bytes]) -> bytes:
-        """An item of these elements."""
-        parts = []
-        for tag, vr, value in elements:
-            padded = value + (b"\0" if vr == "UI" else b" ") * (len(value) & 1)
-            parts.append(header_of(tag, vr, len(padded), self._encoding) + padded)
-        body = b"".join(parts)
-        return _IMPLICIT.pack(0xFFFE, _ITEM, len(body)) + body
+    def item_added(self, tag: int, item: Content) -> None:
+        """One more item in the sequence ``tag``."""
+        self._elements.put_items(tag, (item,), keep=True)
 
     def place(self, tag: int) -> int:
-        """Where in the header, as ``pieces`` gives it, the value of an element that was set begins."""
-        at = 0
-        for known, found in sorted(self._elements.items()):
-            if known == tag and isinstance(found, bytes):
-                return at + self._size_of_header(found)
-            at += len(found) if isinstance(found, bytes) else found.end - found.start
-        raise KeyError(tag)
+        """Where in ``encoded`` the value of an element begins."""
+        view = memoryview(self.encoded())
+        return next(found.value for found in elements_of(view, self._level.encoding) if found.tag == tag)
 
-    def remove(self, tag: int) -> None:
-        """Without this element."""
-        if self._elements.pop(tag, None) is not None:
-            self._changed.add(tag >> 16)
-
-    def pieces(self) -> list[bytes | memoryview]:
+    def encoded(self) -> bytes:
         """The header as it is now."""
-        for group in self._changed:
-            self._elements.pop(group << 16, None)
-        return [
-            found if isinstance(found, bytes) else self._view[found.start : found.end]
-            for _, found in sorted(self._elements.items())
-        ]
+        return self._level.encoded()
 
-    def _size_of_header(self, encoded: bytes) -> int:
-        return 12 if not self._encoding.implicit and encoded[4:6] in _LONG_VRS else 8
+
+def padded(value: bytes, vr: str) -> bytes:
+    """A value with an even length."""
+    return value + (b"\0" if vr in ("UI", "OB", "UN") else b" ") * (len(value) & 1)
 
 
 def header_of(tag: int, vr: str, length: int, encoding: Encoding) -> bytes:

@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from asyncroute.core.syntaxes import JLS_NEAR, METHODS, Wish
-from asyncroute.transform.pixels.elements import Head
+from asyncroute.transform.elements import Content
+from asyncroute.transform.pixels.elements import Head, padded
 
 LOSSY, RATIO, METHOD = 0x00282110, 0x00282112, 0x00282114
 IMAGE_TYPE, DESCRIPTION, DERIVATION, SOURCES = 0x00080008, 0x00082111, 0x00089215, 0x00082112
@@ -47,11 +48,11 @@ def mark(head: Head, syntax: str, wish: Wish, sop_class: str, uid: str) -> Loss:
     values = head.text(IMAGE_TYPE).split("\\")
     if len(values) > 1:
         head.set(IMAGE_TYPE, "CS", "\\".join(["DERIVED", *values[1:]]).encode())
-    _coded(head, DERIVATION, "113040", "Lossy Compression")
+    head.item_added(DERIVATION, _coded("113040", "Lossy Compression"))
     if not wish.keep_uid:
-        code = head.item(*_elements("121320", "Uncompressed predecessor"))
-        reference = ((0x00081150, "UI", sop_class.encode()), (0x00081155, "UI", uid.encode()))
-        head.item_added(SOURCES, *reference, (0x0040A170, "SQ", code))
+        reference = ((0x00081150, sop_class), (0x00081155, uid))
+        purpose = (0x0040A170, "SQ", _coded("121320", "Uncompressed predecessor"))
+        head.item_added(SOURCES, (*((tag, "UI", padded(text.encode(), "UI")) for tag, text in reference), purpose))
     return Loss(RATIO, skip)
 
 
@@ -63,10 +64,7 @@ def mark_decoded(head: Head, syntax: str, lost: bool) -> None:
             head.set(METHOD, "CS", METHODS[syntax].encode())
 
 
-def _coded(head: Head, tag: int, code: str, meaning: str) -> None:
-    head.item_added(tag, *_elements(code, meaning))
-
-
-def _elements(code: str, meaning: str) -> list[tuple[int, str, bytes]]:
-    values = (code.encode(), b"DCM", meaning.encode())
-    return [(tag, vr, value) for (tag, vr), value in zip(_CODE, values, strict=True)]
+def _coded(code: str, meaning: str) -> Content:
+    return tuple(
+        (tag, vr, padded(text.encode(), vr)) for (tag, vr), text in zip(_CODE, (code, "DCM", meaning), strict=True)
+    )
