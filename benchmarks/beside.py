@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import socket
 import statistics
@@ -25,6 +26,7 @@ from pathlib import Path
 
 import data_store
 
+from asyncroute.forward.conversions import share
 from asyncroute.link.worker_process import NICE
 from asyncroute.wire import command as dimse
 from asyncroute.wire.pdata import command_pdus
@@ -41,7 +43,7 @@ SECONDS = 3.0
 """For which C-ECHOs are sent."""
 
 PAUSE = 0.005
-WORKERS = 3
+WORKERS = min(share(), 3)
 """Conversions at a time: ``workers`` is four, of which one is left to others."""
 
 VERIFICATION, IMPLICIT = "1.2.840.10008.1.1", "1.2.840.10008.1.2"
@@ -76,6 +78,8 @@ class Found:
 
     echoes: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    """Of the router's own process, seconds for each of the small images."""
     behind: list[int] = field(default_factory=list)
     """Conversions that were still to be made at the end: the workers were busy all the time."""
 
@@ -155,6 +159,13 @@ def running(bench: Bench) -> int:
     return int(json.loads(_asyncroute(bench, "status", "--json"))["conversions"]["running"])
 
 
+def router_cpu(bench: Bench) -> float:
+    """Seconds of processor time that the router's own process has used, without its workers."""
+    assert bench.router is not None
+    words = Path(f"/proc/{bench.router.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _asyncroute(bench: Bench, *words: str) -> str:
     command = [sys.executable, "-m", "asyncroute", *words, "-c", str(bench.folder / CONFIG)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment({}), cwd=bench.folder)
@@ -177,9 +188,11 @@ def measure(beside: Callable[[Bench], object], found: Found, images: int) -> Non
         bench.start_router()
         stack.enter_context(beside(bench))  # type: ignore[arg-type]
         found.echoes += echoes(bench.place.port, SECONDS)
+        before = router_cpu(bench)
         bench.start_sender()
         if trouble := bench.wait_sent() or bench.wait_delivered():
             raise BenchError(trouble)
+        found.cpu.append((router_cpu(bench) - before) / images)
         if beside is conversions:
             found.behind.append(running(bench))
         bench.stop_sinks()
@@ -197,17 +210,22 @@ def main() -> None:
     for number in range(options.rounds):
         for name in list(CASES) if number % 2 == 0 else reversed(CASES):
             measure(CASES[name], results[name], options.images)
-    print("| | C-ECHO p50 | p99 | p50 ratio | 34 KB images/s | ratio |\n|---|---:|---:|---:|---:|---:|")
+    print("| | C-ECHO p50 | p99 | p50 ratio | router's CPU per image | ratio | images/s | ratio |")
+    print(f"|---|{'---:|' * 7}")
     first = results["nothing beside"]
     for name, found in results.items():
         print(f"| {name} | {_line(found, first)} |")
-    print(f"conversions to be made at the end of each round: {results['conversions beside'].behind}")
+    for name, found in results.items():
+        print(f"{name}: images/s of each round {[round(rate) for rate in found.rates]}", file=sys.stderr)
+    print(f"conversions to be made at the end of each round: {results['conversions beside'].behind}", file=sys.stderr)
 
 
 def _line(found: Found, first: Found) -> str:
     (p50, p99), (base, _) = _percentiles(found), _percentiles(first)
     rate, before = statistics.median(found.rates), statistics.median(first.rates)
-    return f"{p50 * 1e3:.2f} ms | {p99 * 1e3:.2f} ms | {p50 / base:.2f} | {rate:.0f} | {rate / before:.2f}"
+    cpu, less = statistics.median(found.cpu), statistics.median(first.cpu)
+    echo = f"{p50 * 1e3:.2f} ms | {p99 * 1e3:.2f} ms | {p50 / base:.2f}"
+    return f"{echo} | {cpu * 1e3:.2f} ms | {cpu / less:.2f} | {rate:.0f} | {rate / before:.2f}"
 
 
 def _percentiles(found: Found) -> tuple[float, float]:

@@ -33,7 +33,7 @@ from asyncroute.config.listeners import Listener as ListenerSettings
 from asyncroute.core.errors import AsyncrouteError
 from asyncroute.core.model import Settlement
 from asyncroute.core.outcomes import SLOW
-from asyncroute.forward import probe
+from asyncroute.forward import conversions, probe
 from asyncroute.forward.association import Shared
 from asyncroute.forward.coercion import Coercions
 from asyncroute.forward.conversions import Conversions, ConvertedSpool, Limits
@@ -138,7 +138,7 @@ class App:
         converted = node.data_dir / "converted"
         self.readers = Readers(ConvertedSpool(self.spool, converted))
         self._closing.callback(self.readers.close)
-        self.processes = Processes(node.workers, node.worker_memory)
+        self.processes = Processes(node.workers, node.worker_memory, {conversions.GROUP: conversions.share()})
         self._closing.callback(self.processes.close)
         self.conversions = Conversions(self.processes, node.data_dir / "spool", converted, self._conversion_limits())
         self._closing.callback(self.conversions.close)

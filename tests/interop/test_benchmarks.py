@@ -141,5 +141,5 @@ def test_what_conversions_cost_others_is_printed() -> None:
         "conversions beside",
         "as many other programs beside",
     ]
-    assert lines[2][3] == lines[2][5] == "1.00"
-    assert all(float(line[4]) > 0 for line in lines[2:5])
+    assert lines[2][3] == lines[2][5] == lines[2][7] == "1.00"
+    assert all(float(line[6]) > 0 for line in lines[2:5])

@@ -40,6 +40,9 @@ MOST = 2 << 30
 """Bytes of files that nobody uses are removed beyond this, the longest unused first."""
 
 FUNCTION = "asyncroute.transform.pixels.convert:convert"
+GROUP = "codecs"
+"""Of the calls (``link.processes``)."""
+
 AGAIN = 30.0
 LARGEST = 16 << 30
 """Bytes that an image may become: twice what is ever received. It bounds what a deflated one inflates to."""
@@ -78,6 +81,11 @@ _Key = tuple[int, str, tuple[Any, ...]]
 
 
 _STOPPING = Trouble("the router is stopping", Outcome(Kind.IMAGE_RETRY, "the router is stopping", ours=True))
+
+
+def share() -> int:
+    """Conversions at a time: they only calculate, so one processor is left to the router, where there are two."""
+    return max(len(os.sched_getaffinity(0)) - 1, 1)
 
 
 class Converted:
@@ -208,7 +216,7 @@ class Conversions:
         titles = (d.calling_aet, d.calling_aet, d.called_aet)
         room = (LARGEST, self._limits.least())
         arguments = (source, str(made.place), syntax, asdict(wish), titles, room)
-        made.call = Call(FUNCTION, arguments, self._limits.deadline() + d.size / _SPEED, "codecs")
+        made.call = Call(FUNCTION, arguments, self._limits.deadline() + d.size / _SPEED, GROUP)
         self._processes.submit(made.call, lambda told, failed: self._came(made, told, _trouble(told, failed)))
 
     def _came(self, made: _Made, told: dict[str, Any] | None, trouble: Trouble | None) -> None:

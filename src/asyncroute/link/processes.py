@@ -13,7 +13,7 @@ Guarantees:
   process is made a second time, in a new one, before it fails: the first end may have been another call's fault.
 - There are at most ``most`` processes, started as they are needed by executing the interpreter anew (never a fork of
   this process), and none after ``IDLE`` seconds without work. Calls of one ``group`` have all of them but one at most,
-  so that a group whose calls hang leaves one for the others; groups take turns.
+  so that a group whose calls hang leaves one for the others, or as many as its share is; groups take turns.
 - They end with ``close``, or with the router, however it ends.
 Failures: ``Raised``, ``Crashed``, ``Late``, ``NotStarted``.
 """
@@ -30,7 +30,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -108,8 +108,9 @@ Done = Callable[[Any, Failed | None], None]
 class Processes:
     """See module. On the loop's thread."""
 
-    def __init__(self, most: int = 4, memory: int = MEMORY) -> None:
-        """``most``: processes at a time, at least 1. ``memory``: bytes of address space of each of them."""
+    def __init__(self, most: int = 4, memory: int = MEMORY, shares: Mapping[str, int] | None = None) -> None:
+        """``most``: processes at a time, at least 1. ``memory``: bytes of address space of each of them.
+        ``shares``: how many of them a group has at most, where that is less than all but one."""
         self._loop = asyncio.get_running_loop()
         self._most = most
         self._memory = memory
@@ -118,6 +119,7 @@ class Processes:
         self._waiting: dict[str, deque[tuple[Call, Done]]] = {}
         self._running: dict[str, int] = {}
         self._share = max(most - 1, 1)
+        self._shares = shares or {}
         self._closed = False
         self._tidying: asyncio.TimerHandle | None = None
 
@@ -196,7 +198,7 @@ class Processes:
                 calls.popleft()
             if not calls:
                 del self._waiting[group]
-            elif self._running.get(group, 0) < self._share:
+            elif self._running.get(group, 0) < min(self._share, self._shares.get(group, self._share)):
                 found = calls.popleft()
                 del self._waiting[group]
                 if calls:  # behind the others

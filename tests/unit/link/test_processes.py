@@ -133,6 +133,21 @@ async def test_one_group_leaves_a_process_to_the_others(tmp_path: Path) -> None:
 
 
 @on_loop
+async def test_a_group_has_no_more_than_its_share(tmp_path: Path) -> None:
+    pool = Processes(4, 1 << 30, {"few": 1})
+    try:
+        calls = [asyncio.ensure_future(pool.run(call("wait_for", str(tmp_path / "go"), group="few"))) for _ in range(3)]
+        others = [asyncio.ensure_future(pool.run(call("wait_for", str(tmp_path / "go"), group="x"))) for _ in range(3)]
+        await until(lambda: len(pool.alive) == 4, "all processes work")
+        assert (pool.running, pool.waiting) == (4, 2)
+        (tmp_path / "go").touch()
+        assert len(set(await asyncio.gather(*calls))) == 1
+        await asyncio.gather(*others)
+    finally:
+        pool.close()
+
+
+@on_loop
 async def test_a_cancelled_call_is_told_to_nobody(tmp_path: Path) -> None:
     told: list[object] = []
     gate = tmp_path / "gate"
