@@ -145,8 +145,8 @@ class DicomLane:
         association = self._association
         if association is None or association.ended or association.peer is None or self._bond != key[0]:
             return False
-        rejected = association.peer.rejected if self._loop.time() < self._opened_at + REFUSED else ()
-        return self._exchange.carried(association.peer.contexts, rejected, key[1:])
+        lately = self._loop.time() < self._opened_at + REFUSED
+        return self._exchange.carried(association.peer.contexts, association.peer.rejected, lately, key[1:])
 
     def begin(self, delivery: Delivery, bond: Bond, probe: bool) -> None:
         """See ``forward.base.Lane``."""
@@ -164,7 +164,8 @@ class DicomLane:
         association = self._association
         if association is not None and association.peer is not None and bond == self._bond and not association.ended:
             context_id = self._exchange.context(association.peer.contexts, pair)
-            if (context_id is not None or self.carries((bond, *pair))) and not self._too_old():
+            fits = context_id is not None and (self._exchange.made or not self._exchange.wish.changes)
+            if (fits or self.carries((bond, *pair))) and not self._too_old():
                 self._store(association, delivery, context_id)
                 return
         if association is not None:

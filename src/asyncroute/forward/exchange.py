@@ -50,12 +50,22 @@ class Exchange:
             return pairs
         return [offer for pair in pairs for offer in self.offers(pair)]
 
-    def carried(self, contexts: Collection[Pair], rejected: Collection[Pair], pair: Pair) -> bool:
-        """Whether it can go over an association with these contexts, or all of it was refused there."""
+    def carried(self, contexts: Collection[Pair], rejected: Collection[Pair], lately: bool, pair: Pair) -> bool:
+        """Whether it can go over an association with these contexts, to which nothing better was left to be offered; or
+        all of it was refused there, ``lately``."""
         if not self.wish.changes:
-            return pair in contexts or pair in rejected
-        offers = self.offers(pair)
-        return any(it in contexts for it in offers) or all(it in rejected for it in offers)
+            return pair in contexts or (lately and pair in rejected)
+        for offer in self.offers(pair):
+            if offer in contexts:
+                return True
+            if offer not in rejected:
+                return False
+        return lately
+
+    @property
+    def made(self) -> bool:
+        """Whether there is a converted file, made for what an association accepted."""
+        return self._converted is not None
 
     def context(self, contexts: Mapping[Pair, int], pair: Pair) -> int | None:
         """The best context for it."""

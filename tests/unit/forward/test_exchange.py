@@ -107,6 +107,24 @@ async def test_the_best_that_is_accepted_and_can_be(
 
 
 @on_loop
+async def test_an_association_that_was_not_offered_the_best_is_left(tmp_path: Path) -> None:
+    """What is compressed is not decoded because the association was opened for something else; once it was offered
+    everything, it serves both, and for long."""
+    async with converting(tmp_path, Wish("jpeg-ls"), Archive(refuses=(JLS,))) as bench:
+        bench.reports.pairs = []
+        plain, compressed = stored(bench, "MR_small.dcm"), stored(bench, "MR_small_RLE.dcm")
+        assert await bench.send(plain) == SUCCESS
+        assert await bench.send(compressed) == SUCCESS
+        assert (went_as(bench, 0), went_as(bench, 1)) == (EXPLICIT, RLE)
+        assert len(bench.archive.requests) == 2
+        bench.lane._opened_at -= 30  # what was refused is not forgotten: no new association for each image
+        for image in (plain, compressed, plain):
+            assert await bench.send(replace(image)) == SUCCESS
+        assert [went_as(bench, n) for n in (2, 3, 4)] == [EXPLICIT, RLE, EXPLICIT]
+        assert len(bench.archive.requests) == 2
+
+
+@on_loop
 async def test_what_nothing_fits_says_all_that_was_tried(tmp_path: Path) -> None:
     async with converting(tmp_path, Wish("j2k"), Archive(refuses=(EXPLICIT, IMPLICIT))) as bench:
         outcome = await bench.send(stored(bench, "examples_palette.dcm"))
