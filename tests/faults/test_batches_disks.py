@@ -214,6 +214,7 @@ def test_odd_names_and_folders(make_router: MakeRouter, receivers: ReceiverHost,
     assert sorted(os.listdir(base)) == ["deep", "link", "zipped"]
     assert_exactly(end, [*odd, *deep, *zipped[:1]])
     assert nothing_is_new(router, base) == 3
+    shutil.rmtree(base / "deep")  # others walk through their folders by path
 
 
 def test_a_source_that_cannot_go_is_told_once(tmp_path: Path, receivers: ReceiverHost) -> None:

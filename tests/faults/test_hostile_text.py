@@ -105,6 +105,11 @@ def tree(folder: Path, *without: Path) -> set[Path]:
     return set(found)
 
 
+def around(folder: Path, *without: Path) -> set[Path]:
+    """The same, and what stands beside ``folder``."""
+    return {*folder.parent.iterdir(), *tree(folder, *without)}
+
+
 # --- titles and UIDs --------------------------------------------------------------------------------------------------
 
 
@@ -150,7 +155,7 @@ def router(make_router: MakeRouter, receivers: ReceiverHost, tmp_path: Path) -> 
 
 def test_titles(router: Router, tmp_path: Path) -> None:
     """Calling and called AE titles, at listeners that accept and that refuse them, while they are connected."""
-    before = tree(tmp_path.parent, router.data_dir, tmp_path / "archive")
+    before = around(tmp_path, router.data_dir, tmp_path / "archive")
     image = synthetic.image("titles", 0)
     held = []
     for evil in EVIL:
@@ -168,7 +173,7 @@ def test_titles(router: Router, tmp_path: Path) -> None:
     for association in held:
         association.release()
     router.wait_drained()
-    assert tree(tmp_path.parent, router.data_dir, tmp_path / "archive") == before
+    assert around(tmp_path, router.data_dir, tmp_path / "archive") == before
     router.stop()
     assert_commands_clean(router)
 
@@ -187,7 +192,7 @@ def renamed(image: Image, sop_class: str, sop_instance: str) -> bytes:
 
 def test_uids(router: Router, tmp_path: Path) -> None:
     """SOP Class and Instance UIDs of the command set: the image is taken or refused, the association goes on."""
-    before = tree(tmp_path.parent, router.data_dir, tmp_path / "archive")
+    before = around(tmp_path, router.data_dir, tmp_path / "archive")
     image = synthetic.image("uids", 0, synthetic.Kind(size=512))
     taken = 0
     with router.caller().associate([image]) as association:
@@ -201,7 +206,7 @@ def test_uids(router: Router, tmp_path: Path) -> None:
     router.wait_status(lambda s: not s["totals"]["waiting"], 30, "what was taken is delivered")
     assert router.status()["totals"]["received"] == taken
     assert_commands_clean(router)
-    assert tree(tmp_path.parent, router.data_dir, tmp_path / "archive") == before
+    assert around(tmp_path, router.data_dir, tmp_path / "archive") == before
 
 
 # --- attributes -------------------------------------------------------------------------------------------------------
@@ -236,14 +241,14 @@ def all_described() -> Iterator[Image]:
 def test_attributes(router: Router, tmp_path: Path) -> None:
     """Texts in every attribute that names a file or is shown, in several character sets."""
     archive = tmp_path / "archive"
-    before = tree(tmp_path.parent, router.data_dir, archive)
+    before = around(tmp_path, router.data_dir, archive)
     images = list(all_described())
     send_all(router.caller(), images, associations=4)
     router.wait_delivered(len(images))
     shown = assert_commands_clean(router)
     assert "\\x1b]0;owned\\x07" in shown
     assert router.status()["totals"]["held"] == len(images) // 2
-    assert tree(tmp_path.parent, router.data_dir, archive) == before
+    assert around(tmp_path, router.data_dir, archive) == before
     written = tree(archive)
     assert len([path for path in written if path.is_file()]) >= len(EVIL)
     assert all(path.resolve().is_relative_to(archive.resolve()) for path in written)
