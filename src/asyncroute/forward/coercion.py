@@ -14,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache, partial
 from threading import Lock
 from typing import Any, Protocol
 
@@ -147,11 +147,14 @@ class Coercions:
         self._processes = processes
         self._edited_of = edited_of
         self._remotes: Mapping[str, Remote] = {}
+        self._simple: Collection[str] = ()
+        """Routes whose transforms are quick and leave alone what stands behind the pixel data."""
         self._loop = asyncio.get_running_loop()
 
     def change(self, by_route: Mapping[str, Transform], remotes: Mapping[str, Remote], gone: frozenset[str]) -> None:
         """From now on these. ``remotes``: by route, of those that are not quick. ``gone``: routes no longer there."""
         self._remotes = remotes
+        self._simple = {name for name, each in by_route.items() if name not in remotes and not each.edits_tail}
         self.by_route = {name: Gone(name) for name in gone} | dict(by_route)
 
     def begin(
@@ -161,7 +164,28 @@ class Coercions:
 
         The answer, where that is possible at once; else it comes to ``done`` later.
         """
+        known = delivery.header_length
+        if parts and 0 < known <= len(parts[0]) and known <= USUAL and delivery.route in self._simple:
+            return self._made(delivery, transform, parts) or Preparing(self, delivery, transform, done).begin(parts)
         return Preparing(self, delivery, transform, done).begin(parts)
+
+    def _made(self, delivery: Delivery, transform: Transform, parts: Sequence[memoryview]) -> Outgoing | Outcome | None:
+        """What goes out of an image in memory whose header is known; None: that takes more than a moment."""
+        syntax, first, end = delivery.transfer_syntax, parts[0], delivery.header_length
+        if is_deflated(syntax):
+            return None
+        whole = end == len(first) and len(parts) == 1
+        header = Header(first[:end], syntax, delivery.sop_class_uid, delivery.sop_instance_uid, whole)
+        try:
+            edited = _applied(transform, header, facts_of(delivery))
+        except Refused as refused:
+            return self.outcome(delivery, transform, refused)
+        if edited.links:
+            return None
+        rest = parts[1:] if end == len(first) else (first[end:], *parts[1:])
+        new = (memoryview(edited.data), *rest) if len(edited.data) else rest
+        sent = sent_as(delivery, transform.name, edited)
+        return Outgoing(syntax, sent, delivery.size - end + len(edited.data), new)
 
     def now(self, delivery: Delivery) -> Rewrite | Outcome | None:
         """The same, blocking, in a thread that is not the loop's: what a file is made of; None: of what came."""
@@ -378,16 +402,22 @@ def header_of(delivery: Delivery, head: Head) -> Header:
 
 def facts_of(delivery: Delivery) -> Facts:
     """What is known of an image besides; of a listener, known as ``AET@HOST:PORT``, it is the AE title."""
+    listener, watch = _listened(delivery.listener)
     return Facts(
-        calling_aet=delivery.calling_aet,
-        called_aet=delivery.called_aet,
-        listener=delivery.listener.rpartition("@")[0] or delivery.listener,
-        peer=delivery.peer,
-        watch=watch_of(delivery.listener),
-        route=delivery.route,
-        destination=delivery.destination,
-        received_at=delivery.received_at,
+        delivery.calling_aet,
+        delivery.called_aet,
+        listener,
+        delivery.peer,
+        watch,
+        delivery.route,
+        delivery.destination,
+        delivery.received_at,
     )
+
+
+@lru_cache(256)
+def _listened(listener: str) -> tuple[str, str]:
+    return listener.rpartition("@")[0] or listener, watch_of(listener)
 
 
 def _applied(transform: Transform, header: Header, facts: Facts) -> Edited:

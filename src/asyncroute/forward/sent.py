@@ -7,6 +7,7 @@ strangers send. Failures: none.
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 
 from asyncroute.core.model import Delivery, Sent
 from asyncroute.transform.base import Change, Edited
@@ -17,28 +18,32 @@ MOST = 100
 LONGEST = 200
 """Characters of one value."""
 
+FEW = 20
+"""Changes that are told in the same words for all images of which the same was changed."""
+
+_UNITS = frozenset({"StudyInstanceUID", "SeriesInstanceUID"})
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def sent_as(delivery: Delivery, transform: str, edited: Edited) -> Sent:
     """What is kept of ``edited``, which the transform of that name has made for ``delivery``."""
-    study, series = delivery.study_uid, delivery.series_uid
-    rows: list[tuple[str, str | None, str | None, str]] = []
-    for change in edited.changes[:MOST]:
-        if change.attribute == "StudyInstanceUID":
-            study = change.after or ""
-        elif change.attribute == "SeriesInstanceUID":
-            series = change.after or ""
-        rows.append((change.attribute, _short(change.before), _short(change.after), change.step))
-    if len(edited.changes) > MOST:
-        rows.append((f"and {len(edited.changes) - MOST} more", None, None, ""))
-        study, series = _units(edited.changes, study, series)
-    return Sent(transform, edited.sop_class_uid, edited.sop_instance_uid, study, series, _encode(rows))
+    changes = edited.changes
+    text, study, series = _told_of_few(changes) if len(changes) <= FEW else _told(changes)
+    study = delivery.study_uid if study is None else study
+    series = delivery.series_uid if series is None else series
+    return Sent(transform, edited.sop_class_uid, edited.sop_instance_uid, study, series, text)
 
 
-def _units(changes: tuple[Change, ...], study: str, series: str) -> tuple[str, str]:
-    after = {change.attribute: change.after or "" for change in changes}
-    return after.get("StudyInstanceUID", study), after.get("SeriesInstanceUID", series)
+def _told(changes: tuple[Change, ...]) -> tuple[str, str | None, str | None]:
+    """All that is kept of them, as JSON; the new UIDs of study and series, where there are any."""
+    rows = [(change.attribute, _short(change.before), _short(change.after), change.step) for change in changes[:MOST]]
+    if len(changes) > MOST:
+        rows.append((f"and {len(changes) - MOST} more", None, None, ""))
+    units = {change.attribute: change.after or "" for change in changes if change.attribute in _UNITS}
+    return _encode(rows), units.get("StudyInstanceUID"), units.get("SeriesInstanceUID")
+
+
+_told_of_few = lru_cache(256)(_told)
 
 
 def _short(value: str | None) -> str | None:

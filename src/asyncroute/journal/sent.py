@@ -10,6 +10,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,12 +19,14 @@ import xxhash
 
 from asyncroute.core.model import Sent, Settlement
 from asyncroute.core.states import DeliveryState
+from asyncroute.journal.bulk import Rows
 from asyncroute.journal.faults import storage_fault
 from asyncroute.journal.statements import load
 from asyncroute.journal.values import clean, signed
 
 SQL = load("sent.sql")
 
+_ENTER, _ENTER_EDIT = Rows(SQL["enter"]), Rows(SQL["enter_edit"])
 _MADE = frozenset({DeliveryState.DELIVERED, DeliveryState.FAILED})
 
 
@@ -41,7 +44,7 @@ class SentBooks:
         for it in settlements:
             number = destinations.get(it.destination)
             if number is not None and it.sent is not None and it.state in _MADE:
-                changed.append((it, number, it.sent, _number_of(it.sent)))
+                changed.append((it, number, it.sent, _number_of(it.sent.transform, it.sent.changes)))
             elif number is not None and it.state is DeliveryState.DELIVERED:
                 plain.append((it.instance_id, number))
         if self.used and plain:
@@ -52,15 +55,14 @@ class SentBooks:
 
     def _enter(self, changed: Sequence[tuple[Settlement, int, Sent, int]]) -> None:
         edits = {edit: (edit, it.at, clean(sent.transform), clean(sent.changes)) for it, _, sent, edit in changed}
-        for row in edits.values():
-            self._connection.execute(SQL["enter_edit"], row)
+        _ENTER_EDIT.run(self._connection, list(edits.values()))
         rows = [(it.instance_id, number, edit, *map(clean, sent[1:5])) for it, number, sent, edit in changed]
-        self._connection.execute(SQL["enter"], (json.dumps(rows),))
+        _ENTER.run(self._connection, rows)
 
 
-def _number_of(sent: Sent) -> int:
-    text = f"{sent.transform}\0{sent.changes}".encode("utf-8", "surrogatepass")
-    return signed(xxhash.xxh3_64_intdigest(text))
+@lru_cache(256)
+def _number_of(transform: str, changes: str) -> int:
+    return signed(xxhash.xxh3_64_intdigest(f"{transform}\0{changes}".encode("utf-8", "surrogatepass")))
 
 
 def told(rows: Iterable[tuple[Any, ...]]) -> dict[tuple[int, str], Sent]:

@@ -160,7 +160,7 @@ class Scheduler:
 
     def settle(self, settlement: Settlement, delivery: Delivery) -> None:
         """See ``queue.verdict.Ledger``."""
-        self._settle(settlement if delivery.sent is None else settlement._replace(sent=delivery.sent))
+        self._settle(settlement if delivery.sent is None else Settlement(*settlement[:-1], delivery.sent))
         if settlement.state is DeliveryState.READY:
             return
         tally = self.tallies[delivery.destination]

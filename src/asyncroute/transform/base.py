@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What is known of an image besides its attributes; what templates may name."""
 
     calling_aet: str = ""
@@ -27,8 +26,7 @@ class Facts:
     """Seconds since the epoch."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The beginning of a data set: every element before the pixel data, as encoded (deflated: inflated)."""
 
     data: bytes | memoryview
@@ -64,8 +62,7 @@ class Link:
     pseudonym: str
 
 
-@dataclass(frozen=True, slots=True)
-class Edited:
+class Edited(NamedTuple):
     """What ``apply`` made: the header to send instead.
 
     ``links``: to be durable before it is sent. ``anonymous``: nothing else that goes out with it, such as File Meta,

@@ -7,7 +7,7 @@ Failures: `Refused`; also for headers that are too odd to edit: they are held as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -18,13 +18,14 @@ from asyncroute.transform.deflated import Rewriting
 from asyncroute.transform.editing import Editing
 from asyncroute.transform.index import END
 from asyncroute.transform.level import Level
+from asyncroute.transform.recall import Recall
 from asyncroute.transform.record import record
 from asyncroute.transform.registry import KINDS
-from asyncroute.transform.shapes import Shapes
+from asyncroute.transform.shapes import Fit, Shapes
 from asyncroute.transform.tail import Dropping, Drops
 from asyncroute.wire.elements import Odd
 from asyncroute.wire.lenient import actual_encoding
-from asyncroute.wire.syntax import syntax_of
+from asyncroute.wire.syntax import Encoding, syntax_of
 
 _SOP_CLASS = 0x00080016
 _SOP_INSTANCE = 0x00080018
@@ -55,6 +56,7 @@ class Compiled:
         self._last = max(self._last, recorded)
         self._drops = tuple(drops for spec in specs if (drops := _drops(spec)) is not None)
         self.shapes = Shapes()
+        self.recall = Recall(facts_in(specs)) if not recorded and all(map(is_plain, specs)) else None
         anonymous = any(isinstance(spec, Deidentify) for spec in specs)  # then nothing of what was may be recorded
         self._system = None if anonymous else next((each.system for each in self.coercions if each.record), None)
 
@@ -70,7 +72,16 @@ class Compiled:
             raise Refused(f"{self.name}: the header cannot be edited for sure: {odd.reason}") from None
 
     def _apply(self, view: memoryview, header: Header, facts: Facts) -> Edited:
-        top = self._read(view, header.transfer_syntax)
+        syntax = syntax_of(header.transfer_syntax)
+        if syntax is None:
+            raise Odd(f"nobody knows how transfer syntax {header.transfer_syntax} encodes elements")
+        fit = self.shapes.find(view, syntax.encoding)
+        recall = self.recall if fit is not None and self.recall is not None and self.recall.worth_it() else None
+        if recall is not None and fit is not None:
+            known = recall.find(view, fit, header, facts)
+            if known is not None:
+                return known
+        top = self._read(view, syntax.encoding, fit)
         editing = Editing(top, facts, header)
         for coercion, label, run in self._steps:
             editing.coercion = coercion
@@ -78,29 +89,30 @@ class Compiled:
             run(editing)
         if self._system is not None:
             record(editing, self._system)
-        if not top.dirty:
-            return Edited(header.data, header.sop_class_uid, header.sop_instance_uid, tuple(editing.changes))
-        data = top.encoded()
-        return Edited(
-            data,
+        made = top.made() if top.dirty else {}
+        edited = Edited(
+            top.encoded(made) if made else header.data,
             _uid(top, _SOP_CLASS, header.sop_class_uid),
             _uid(top, _SOP_INSTANCE, editing.sop_instance_uid),
             tuple(editing.changes),
             editing.links,
             editing.anonymous,
         )
+        if recall is not None and fit is not None and top.encoding is syntax.encoding:
+            recall.keep(fit, top, made, edited, facts)
+        return edited
 
-    def _read(self, view: memoryview, transfer_syntax: str) -> Level:
-        syntax = syntax_of(transfer_syntax)
-        if syntax is None:
-            raise Odd(f"nobody knows how transfer syntax {transfer_syntax} encodes elements")
+    def _read(self, view: memoryview, encoding: Encoding, fit: Fit | None) -> Level:
         try:
-            return Level(view, syntax.encoding, b"", self._last, shapes=self.shapes)
+            top = Level(view, encoding, b"", self._last, fit=fit)
         except Odd:
-            actual = actual_encoding(view, syntax.encoding)
-            if actual is syntax.encoding:
+            actual = actual_encoding(view, encoding)
+            if actual is encoding:
                 raise
             return Level(view, actual, b"", self._last)
+        if fit is None:
+            self.shapes.learn(view, encoding, *top.index)
+        return top
 
     @property
     def edits_tail(self) -> bool:
@@ -165,10 +177,23 @@ def reach(spec: object) -> int:
     return min(END, max(tags, default=0))
 
 
-def _targets(spec: Any) -> Iterator[Target]:
+def is_plain(spec: object) -> bool:
+    """Whether what a step does follows from some elements' bytes and facts, none of them in a sequence or private."""
+    return not is_deep(spec) and all(len(each.path) == 1 and not each.path[0].creator for each in _targets(spec))
+
+
+def facts_in(specs: Iterable[object]) -> tuple[str, ...]:
+    """Which facts steps name."""
+    return tuple(dict.fromkeys(each.name for spec in specs for each in _named(spec) if isinstance(each, Fact)))
+
+
+def _targets(spec: object) -> Iterator[Target]:
+    return (each for each in _named(spec) if isinstance(each, Target))
+
+
+def _named(spec: Any) -> Iterator[object]:
+    """All attributes and facts that a step has to do with, and texts."""
     for each in fields(spec):
         value = getattr(spec, each.name)
         for piece in value if isinstance(value, tuple) and not isinstance(value, Target | Fact) else (value,):
-            of = piece.of if isinstance(piece, Function) else piece
-            if isinstance(of, Target):
-                yield of
+            yield piece.of if isinstance(piece, Function) else piece

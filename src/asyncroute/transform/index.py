@@ -7,7 +7,7 @@ Failures: `Odd`.
 
 from __future__ import annotations
 
-from asyncroute.transform.shapes import Shapes
+from asyncroute.transform.shapes import Fit
 from asyncroute.wire.elements import UNDEFINED, Odd, Walk, content_of, skip, tag_text
 from asyncroute.wire.syntax import Encoding
 
@@ -55,14 +55,14 @@ def _next(view: memoryview, encoding: Encoding, pos: int, walk: Walk) -> int:
     return start + length
 
 
-def indexed(view: memoryview, encoding: Encoding, last: int, shapes: Shapes | None) -> tuple[list[int], list[int]]:
-    """The tags of all elements up to `last`; where they begin, and where the last one ends."""
+def indexed(view: memoryview, encoding: Encoding, last: int, fit: Fit | None = None) -> tuple[list[int], list[int]]:
+    """The tags of all elements up to `last`; where they begin, and where the last one ends.
+
+    `fit`: what is known of the first ones.
+    """
     index = _index_implicit if encoding.implicit else _index
-    tags, starts, pos = shapes.match(view, encoding) if shapes is not None else ([], [], 0)
-    known = pos
+    tags, starts, pos = ([], [], 0) if fit is None else (list(fit.shape.tags), fit.starts(), fit.bases[-1])
     starts.append(index(view, encoding, last, tags, starts, pos))
-    if shapes is not None and not known:
-        shapes.learn(view, encoding, tags, starts)
     return tags, starts
 
 

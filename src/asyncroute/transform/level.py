@@ -10,12 +10,12 @@ Failures: `Odd` where bytes are not what they should be, so that an edit would b
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import NamedTuple
 
 from asyncroute.transform.index import END, indexed, item_end
-from asyncroute.transform.shapes import Shapes
+from asyncroute.transform.shapes import Fit
 from asyncroute.wire import charset
 from asyncroute.wire.elements import UNDEFINED, Odd, item_encoding, tag_text
 from asyncroute.wire.syntax import UN_CONTENT, Encoding
@@ -56,7 +56,7 @@ class Level:
         character_set: bytes,
         last: int = END,
         depth: int = 0,
-        shapes: Shapes | None = None,
+        fit: Fit | None = None,
     ) -> None:
         self.view = view
         self.encoding = encoding
@@ -64,7 +64,7 @@ class Level:
         self.edits: dict[int, Entry | None] = {}
         self._entries: dict[int, Entry | None] = {}
         self._sequences: dict[int, Sequence | None] = {}
-        self._tags, self._starts = indexed(view, encoding, last, shapes)
+        self._tags, self._starts = indexed(view, encoding, last, fit)
         own = self.get(CHARACTER_SET)
         self._outer = character_set
         self.character_set = character_set if own is None else own.value
@@ -139,6 +139,16 @@ class Level:
     def _was(self, tag: int) -> bool:
         at = bisect_left(self._tags, tag)
         return at < len(self._tags) and self._tags[at] == tag
+
+    @property
+    def index(self) -> tuple[list[int], list[int]]:
+        """The tags of all elements that there were; where they began, and where the last one ended."""
+        return self._tags, self._starts
+
+    @property
+    def looked_at(self) -> Iterable[int]:
+        """Of all elements whose values were asked for, whether they are there or not."""
+        return self._entries.keys()
 
     # --- private blocks -----------------------------------------------------------------------------------------------
 
@@ -254,11 +264,15 @@ class Level:
                 found[tag] = sequence.entry._replace(value=sequence.encoded())
         return found
 
-    def encoded(self) -> bytes:
-        """All elements as they are now."""
-        changed = self.changed()
-        made = {tag: self._encode(tag, entry) if entry else b"" for tag, entry in changed.items()}
+    def made(self) -> dict[int, bytes]:
+        """Every element that is another now, as encoded; empty where it is gone."""
+        made = {tag: self._encode(tag, entry) if entry else b"" for tag, entry in self.changed().items()}
         self._group_lengths(made)
+        return made
+
+    def encoded(self, made: dict[int, bytes] | None = None) -> bytes:
+        """All elements as they are now. `made`: as above, if known."""
+        made = self.made() if made is None else made
         view, tags, starts = self.view, self._tags, self._starts
         pieces: list[bytes | memoryview] = []
         pos = 0

@@ -7,7 +7,6 @@ values. Guarantees: the same as ``Transform.apply`` here. Failures: ``Refused``;
 from __future__ import annotations
 
 import pickle
-from dataclasses import astuple
 from functools import lru_cache
 from typing import Any
 
@@ -30,7 +29,7 @@ class Remote:
     def call(self, header: Header, facts: Facts) -> Call:
         """What a worker process has to do."""
         about = [header.transfer_syntax, header.sop_class_uid, header.sop_instance_uid, header.whole]
-        arguments = (self._transform, header.data, about, list(astuple(facts)))
+        arguments = (self._transform, header.data, about, list(facts))
         return Call(_FUNCTION, arguments, self._deadline, self._name)
 
 

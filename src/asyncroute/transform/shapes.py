@@ -33,10 +33,14 @@ class _Segment(NamedTuple):
     size: int
 
 
+Place = tuple[int, int]
+"""A segment's number, and an offset in it."""
+
+
 class Shape:
     """The first elements of one header: all up to the first one of undefined length, or to the end."""
 
-    __slots__ = ("_segments", "heads", "lengths", "tags", "varying")
+    __slots__ = ("_segments", "heads", "lengths", "places", "tags", "varying")
 
     def __init__(
         self,
@@ -52,21 +56,36 @@ class Shape:
         self.lengths = tuple(lengths)
         self.varying = varying
         self._segments = tuple(_segments(view, encoding, self.heads, self.lengths, varying))
+        found = [(n, offset) for n, segment in enumerate(self._segments) for offset in segment.starts]
+        self.places: tuple[Place, ...] = (*found, (len(self._segments), 0))
+        """Where its elements begin, and the last one ends."""
 
-    def match(self, view: memoryview) -> tuple[list[int], int] | None:
-        """Where its elements begin in this header, and where the last one ends; None if it is another header."""
-        starts: list[int] = []
-        pos, limit = 0, len(view)
+    def match(self, view: memoryview) -> list[int] | None:
+        """Where its segments begin in this header, and the last one ends; None if it is another header."""
+        bases = [0]
+        pos = 0
         try:
-            for unpack, expected, same, offsets, size in self._segments:
+            for unpack, expected, same, _, size in self._segments:
                 found = unpack(view, pos)
                 if found != expected and (same is None or found[:-1] != same or found[-1] > _MOST_IMPLICIT):
                     return None
-                starts += [pos + offset for offset in offsets]
                 pos += size if same is None else size + found[-1]
+                bases.append(pos)
         except error:  # the data end within a segment
             return None
-        return (starts, pos) if pos <= limit else None
+        return bases if pos <= len(view) else None
+
+
+class Fit(NamedTuple):
+    """A shape that fits a header. `bases`: where its segments begin there, and the last one ends."""
+
+    shape: Shape
+    bases: list[int]
+
+    def starts(self) -> list[int]:
+        """Where its elements begin in that header."""
+        bases = self.bases
+        return [bases[segment] + offset for segment, offset in self.shape.places[:-1]]
 
 
 def _segments(
@@ -107,18 +126,18 @@ class Shapes:
         self._debt = 0
         self.fits = 0
 
-    def match(self, view: memoryview, encoding: Encoding) -> tuple[list[int], list[int], int]:
-        """Tags and offsets of the first elements, and the offset behind them; nothing and 0 where no shape fits."""
+    def find(self, view: memoryview, encoding: Encoding) -> Fit | None:
+        """The one that fits this header."""
         for n, (encoded, shape) in enumerate(self._known):
-            found = shape.match(view) if encoded is encoding else None
-            if found is not None:
+            bases = shape.match(view) if encoded is encoding else None
+            if bases is not None:
                 if n:
                     known = self._known
                     self._known = (known[n], *known[:n], *known[n + 1 :]) if n < len(known) else known
                 self._debt -= self._debt > 0
                 self.fits += 1
-                return list(shape.tags), found[0], found[1]
-        return [], [], 0
+                return Fit(shape, bases)
+        return None
 
     def learn(self, view: memoryview, encoding: Encoding, tags: Sequence[int], starts: Sequence[int]) -> None:
         """Remember a header that no shape fitted. `starts`: of its elements, and the end of the last one."""

@@ -3,12 +3,10 @@
 -- name: any
 SELECT 1 FROM sent LIMIT 1;
 
--- Deliveries that were made as something else than was received: JSON lists of the columns.
+-- Deliveries that were made as something else than was received; VALUES is for one of them (journal/bulk.py).
 -- name: enter
 INSERT INTO sent (instance, destination, edit, sop_class_uid, sop_instance_uid, study_uid, series_uid)
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-    json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'), json_extract(value, '$[6]')
-FROM json_each(?) WHERE EXISTS (SELECT 1 FROM instance WHERE id = json_extract(value, '$[0]'))
+SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?)) WHERE EXISTS (SELECT 1 FROM instance WHERE id = column1)
 ON CONFLICT DO UPDATE SET edit = excluded.edit, sop_class_uid = excluded.sop_class_uid,
     sop_instance_uid = excluded.sop_instance_uid, study_uid = excluded.study_uid, series_uid = excluded.series_uid;
 
