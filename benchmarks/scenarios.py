@@ -192,6 +192,21 @@ def transforms(scale: Scale) -> Scenario:
     return Scenario("transforms", "Coercion", "attributes", cases, scale.rounds + 1, checks)
 
 
+def rules(scale: Scale) -> Scenario:
+    """What a hundred routes over ten attributes cost."""
+    load = Load("small", scale.sizes["small"], 10)
+    words = {"alike": "alike in a series", "each": "two differ in every image"}
+    cases = [Case("one route", load)]
+    cases += [Case(f"100, {name}", replace(load, options={"rules": name})) for name in words]
+    checks = [
+        Check(
+            f"CPU per image, 100 routes over ten attributes ({text}) against one", CPU, f"100, {name}", 1.1, "one route"
+        )
+        for name, text in words.items()
+    ]
+    return Scenario("rules", "Rules", "routes", cases, scale.rounds + 1, checks)
+
+
 def slow(scale: Scale) -> Scenario:
     """One of four destinations is slow."""
     load = Load("medium", scale.medium * 2, 50, destinations=4, delays=(0.1, 0.0), stall=60.0)
@@ -269,6 +284,7 @@ MAKERS: Mapping[str, Callable[[Scale], Scenario]] = {
     "sizes": sizes,
     "pdus": pdus,
     "transforms": transforms,
+    "rules": rules,
     "slow": slow,
     "idle": idle,
     "nagle": nagle,

@@ -1,7 +1,8 @@
 """asyncroute itself, durable, four lanes per destination, all else default.
 
 Options: ``title`` (``calling_ae_title`` of the destinations), ``launch`` (arguments for ``benchmarks.launch``, instead
-of the plain program), ``retry`` (seconds, the longest wait for a destination that is down).
+of the plain program), ``retry`` (seconds, the longest wait for a destination that is down), ``five`` (five attributes
+are changed), ``rules`` (a hundred routes; ``each``: they ask for what differs in every image).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from benchmarks import rules
 from benchmarks.peers.base import AE_TITLE, Peer, Place
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,8 +60,7 @@ class Asyncroute(Peer):
             f'[node]\nname = "bench"\ndata_dir = {json.dumps(str(place.folder / "data"))}\ndurability = "power-loss"\n',
             f'[[listener]]\nae_title = "{AE_TITLE}"\nhost = "127.0.0.1"\nport = {place.port}\n'
             f"max_associations = {SENDERS}\n",
-            f'[[route]]\nname = "all"\nto = {json.dumps([each.name for each in place.destinations])}\n'
-            + ('transform = ["five"]\n' if "five" in place.options else ""),
+            self._routes(place),
         ]
         title = place.options.get("title", self.title)
         retry = f'retry = {{ first = "1s", max = "{place.options["retry"]}s" }}\n' if "retry" in place.options else ""
@@ -69,6 +70,13 @@ class Asyncroute(Peer):
             for each in place.destinations
         ]
         return "\n".join([*tables, FIVE] if "five" in place.options else tables)
+
+    def _routes(self, place: Place) -> str:
+        names = [each.name for each in place.destinations]
+        if "rules" in place.options:
+            return rules.routes(names, place.options["rules"] == "each")
+        transform = 'transform = ["five"]\n' if "five" in place.options else ""
+        return f'[[route]]\nname = "all"\nto = {json.dumps(names)}\n{transform}'
 
 
 class FixedTitle(Asyncroute):

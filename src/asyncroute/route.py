@@ -20,6 +20,7 @@ from asyncroute.wire.header import HeaderScanner, Scan, header_end
 from asyncroute.wire.nested import Nested, present, read_nested
 
 STUDY, SERIES, PATIENT_ID, ACCESSION, MODALITY = 0x0020000D, 0x0020000E, 0x00100020, 0x00080050, 0x00080060
+_KEPT = frozenset({STUDY, SERIES, PATIENT_ID, ACCESSION, MODALITY})
 
 LONGEST = 256
 """Characters of a fact that the journal keeps: four times what the longest of them may have."""
@@ -53,16 +54,25 @@ Address = Callable[[Instance, tuple[RouteHit, ...]], tuple[RouteHit, ...]]
 class _Facts:
     """What the journal keeps of a header, what routes ask of it, and what they said to that, by source."""
 
-    __slots__ = ("accession", "attributes", "hits", "modality", "patient_id", "series_uid", "study_uid")
+    __slots__ = ("accession", "attributes", "hits", "modality", "patient_id", "said", "series_uid", "study_uid")
 
-    def __init__(self, scan: Scan) -> None:
-        self.study_uid = _first(scan, STUDY)
-        self.series_uid = _first(scan, SERIES)
-        self.patient_id = _first(scan, PATIENT_ID)
-        self.accession = _first(scan, ACCESSION)
-        self.modality = _first(scan, MODALITY)
+    def __init__(self, scan: Scan, base: _Facts | None = None) -> None:
+        """``base``: of the scan that this one is based on."""
+        if base is None or not _KEPT.isdisjoint(scan.changed):
+            self.study_uid = _first(scan, STUDY)
+            self.series_uid = _first(scan, SERIES)
+            self.patient_id = _first(scan, PATIENT_ID)
+            self.accession = _first(scan, ACCESSION)
+            self.modality = _first(scan, MODALITY)
+        else:
+            self.study_uid, self.series_uid = base.study_uid, base.series_uid
+            self.patient_id, self.accession, self.modality = base.patient_id, base.accession, base.modality
         self.attributes = _Scanned(scan)
         self.hits: dict[Source, tuple[RouteHit, ...]] = {}
+        self.said: dict[int, int] = {} if base is None else base.said.copy()
+        """What routes say to each attribute, as far as they were asked."""
+        for tag in scan.changed:
+            self.said.pop(tag, None)
 
 
 def _texts(scan: Scan, tag: int) -> tuple[str, ...]:
@@ -158,7 +168,7 @@ class Router:
         return found
 
     def _learn(self, scan: Scan) -> _Facts:
-        facts = _Facts(scan)
+        facts = _Facts(scan, self._known.get(scan.base))
         if scan.token:
             if len(self._known) >= _CONTENTS:
                 self._known.clear()
@@ -171,7 +181,7 @@ class Router:
         """A table's decision depends on nothing else, so it is made once for a series."""
         table, source, at = self._table, instance.source, instance.received_at
         if not (table.tags or table.paths):
-            return table.decide(source, facts.attributes, at)
+            return table.decide(source, facts.attributes, at, facts.said)
         period = table.period(at)
         if period != self._period:
             self._known.clear()
@@ -182,11 +192,11 @@ class Router:
             return hits
         if table.paths:
             deep = _Deep(facts.attributes, lambda: self._nested(instance, image, head, whole))
-            hits = table.decide(source, deep, at)
+            hits = table.decide(source, deep, at, facts.said)
             if deep.found is not None:
                 return () if _unreadable(instance, deep.found) else hits
         else:
-            hits = table.decide(source, facts.attributes, at)
+            hits = table.decide(source, facts.attributes, at, facts.said)
         if len(facts.hits) >= _SOURCES:
             facts.hits.clear()
         facts.hits[source] = hits

@@ -205,9 +205,11 @@ class CountingTable(RouteTable):
 
     asked = 0
 
-    def decide(self, source: Source, attributes: Attributes, at: float = 0.0) -> tuple[RouteHit, ...]:
+    def decide(
+        self, source: Source, attributes: Attributes, at: float = 0.0, said: dict[int, int] | None = None
+    ) -> tuple[RouteHit, ...]:
         self.asked += 1
-        return super().decide(source, attributes, at)
+        return super().decide(source, attributes, at, said)
 
 
 def outcome(router: Router, data: bytes, source: Source, cuts: list[int] | None = None) -> tuple[object, ...]:
@@ -254,6 +256,38 @@ def test_what_came_before_changes_no_outcome(order: list[tuple[int, int, int | N
         cuts = [cut] if cut else []
         expected = outcome(Router(RouteTable([*RULES, ANY])), data, sources(4)[sender], cuts)
         assert outcome(router, data, sources(4)[sender], cuts) == expected
+
+
+EACH = [
+    when(0x00080018, "1.2.10.*[13579]", "odd"),
+    when(0x00200013, "1?", "tens"),
+    when(0x00080050, "AA*", "accession"),
+    when(0x00100010, "M\u00fcller*", "names"),
+    Rule("not", ("others",), unless=(Condition(0x00200013, (Glob("7"),)),)),
+]
+
+
+def varied(number: int, character_set: bytes) -> bytes:
+    """Of a series: UID and number of each image are others, now and then the patient and his character set."""
+    name = "M\u00fcller^A".encode("latin-1" if character_set == b"ISO_IR 100" else "utf-8")
+    head = element(0x00080005, b"CS", character_set)
+    data = series(1 + number // 40, 40)[number % 40]
+    at = data.index(b"\x10\0\x20\0LO")
+    return head + data[:at] + element(0x00100010, b"PN", name) + data[at:]
+
+
+def test_attributes_that_differ_in_every_image_are_asked_for_and_no_others() -> None:
+    rules = [*RULES, *EACH]
+    router = Router(RouteTable(rules))
+    asked: list[int] = []
+    for number in range(160):
+        data = varied(number, b"ISO_IR 192" if number % 50 > 45 else b"ISO_IR 100")
+        source = sources(2)[number // 20 % 2]
+        expected = outcome(Router(RouteTable(rules)), data, source)
+        assert outcome(router, data, source) == expected
+        newest = router._known[max(router._known)] if router._known else None
+        asked.append(len(newest.attributes) if newest is not None else 0)
+    assert asked.count(2) > 100  # UID and number: what is decoded of an image that is like the one before
 
 
 def test_an_image_like_the_last_costs_no_walk_and_no_decision() -> None:

@@ -195,29 +195,45 @@ class RouteTable:
         """Which times that routes ask for it is at ``at``: decisions are the same while this is."""
         return tuple([hours.at(at)[0] for hours in self._timed]) if self._timed else ()
 
-    def decide(self, source: Source, attributes: Attributes, at: float = 0.0) -> tuple[RouteHit, ...]:
+    def decide(
+        self, source: Source, attributes: Attributes, at: float = 0.0, said: dict[int, int] | None = None
+    ) -> tuple[RouteHit, ...]:
         """Every destination of this image, each once, in the order of the routes; empty if no route matches.
 
         All matching routes apply until one that is final; a destination named by several belongs to the first, with the
-        priority of the most urgent. ``at``: seconds since the epoch, where routes ask for the time.
+        priority of the most urgent. ``at``: seconds since the epoch, where routes ask for the time. ``said``: what was
+        found of attributes, by tag, which is not asked for again; it is added to.
         """
         if self._unconditional is not None:
             return self._unconditional
-        return self.hits(self.matching(source, attributes, at))
+        return self.hits(self.matching(source, attributes, at, said))
 
     def hits(self, matching: int) -> tuple[RouteHit, ...]:
         """The destinations of these routes, see ``matching``."""
         known = self._known.get(matching)
         return self._combine(matching) if known is None else known
 
-    def matching(self, source: Source, attributes: Attributes, at: float = 0.0) -> int:
-        """The routes that apply, one bit each, the first route's the lowest."""
+    def matching(
+        self, source: Source, attributes: Attributes, at: float = 0.0, said: dict[int, int] | None = None
+    ) -> int:
+        """The routes that apply, one bit each, the first route's the lowest. See ``decide``."""
+        said = {} if said is None else said
         left = self._sources.get(source)
         if left is None:
             left = self._of_source(source)
-        for tag, routes, mask in self._attributes:
+        unsaid = []
+        for column in self._attributes:
+            tag, routes, _ = column
             if left & routes:
-                left &= mask(values_of(attributes, tag))
+                found = said.get(tag)
+                if found is None:
+                    unsaid.append(column)
+                else:
+                    left &= found
+        for tag, routes, mask in unsaid:  # after those that cost nothing: often nobody asks for it any more
+            if left & routes:
+                found = said[tag] = mask(values_of(attributes, tag))
+                left &= found
         return self._cut(self._looked_at_closer(left, source, attributes, at) if self._closer else left)
 
     def _of_source(self, source: Source) -> int:

@@ -12,7 +12,7 @@ Not noticed: anything behind the last wanted tag.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from itertools import count
 
 from asyncroute.wire import charset
@@ -35,6 +35,9 @@ _DEFLATED_PIECE = 1 << 14
 _SHARED = 512  # contents that are remembered with their texts
 _SHARED_BYTES = 512  # of the values of one
 
+_SENDERS = 256  # whose last images are remembered
+_FEW = 8  # attributes that may differ from those of the image before
+
 _tokens = count(1)
 
 
@@ -46,12 +49,13 @@ class Scan:
     `encoding`: how the elements were found to be encoded (None: unknown). `offset`: where the scan stopped, at the
     beginning of an element (for deflated data in the inflated bytes), for `header_end`. `end`: what that would give, if
     the scan has seen it (for a data set without pixel data its own length); else None. `token`: scans of one scanner
-    with the same token, but 0, have the same values, VRs and texts; they share them, so nobody may change them.
+    with the same token, but 0, have the same values, VRs and texts; they share them, so nobody may change them. `base`:
+    the token of an earlier scan, of an image from the same sender, from which only the attributes `changed` differ.
     """
 
     __slots__ = (
-        *("_codecs", "_texts", "encoding", "end", "fallback", "odd", "offset", "token", "unknown_encoding", "values"),
-        "vrs",
+        *("_codecs", "_texts", "base", "changed", "encoding", "end", "fallback", "odd", "offset", "token"),
+        *("unknown_encoding", "values", "vrs"),
     )
 
     def __init__(self, values: dict[int, bytes], vrs: dict[int, int], encoding: Encoding | None, offset: int) -> None:
@@ -63,7 +67,8 @@ class Scan:
         self.fallback: str | None = None
         self.unknown_encoding = encoding is None
         self.end: int | None = None
-        self.token = 0
+        self.token = self.base = 0
+        self.changed: Collection[int] = ()
         self._texts: dict[int, tuple[str, ...]] = {}
         self._codecs: tuple[str, ...] | None = None
 
@@ -120,17 +125,20 @@ class HeaderScanner:
     Set is always looked for, and what else the wanted ones need (private creators, Pixel Representation).
     """
 
-    __slots__ = ("_last", "_shared", "_wanted", "layouts")
+    __slots__ = ("_context", "_last", "_latest", "_shared", "_wanted", "layouts")
 
     def __init__(self, wanted: Iterable[int]) -> None:
         tags = {SPECIFIC_CHARACTER_SET, *wanted}
-        tags |= {_creator_tag(tag) for tag in tags if tag >> 16 & 1 and tag & 0xFFFF > 0xFF}
+        creators = {_creator_tag(tag) for tag in tags if tag >> 16 & 1 and tag & 0xFFFF > 0xFF}
+        self._context = frozenset({SPECIFIC_CHARACTER_SET, PIXEL_REPRESENTATION, *creators})
+        tags |= creators
         if any(dictionary_vr(tag, "") == "US or SS" for tag in tags):
             tags.add(PIXEL_REPRESENTATION)
         self._wanted = frozenset(tag for tag in tags if tag < PIXELS)
         self._last = max(self._wanted)
         self.layouts = Layouts()
         self._shared: dict[tuple[int, tuple[bytes, ...]], Scan] = {}
+        self._latest: dict[tuple[int, Hashable], tuple[tuple[bytes, ...], Scan]] = {}
 
     @property
     def wanted(self) -> frozenset[int]:
@@ -149,28 +157,54 @@ class HeaderScanner:
             return Scan({}, {}, None, 0)
         key = None if alike is None or syntax.deflated else (transfer_syntax, alike)
         if key is not None and (match := self.layouts.match(key, data, complete)) is not None:
-            return self._recognized(match)
+            return self._recognized(match, alike)
         with memoryview(data) as view:
             if syntax.deflated:
                 return self._scan_deflated(view, complete)
             return self._scan(view, syntax.encoding, whole=complete, final=complete, key=key)
 
-    def _recognized(self, match: Match) -> Scan:
+    def _recognized(self, match: Match, alike: Hashable) -> Scan:
         """The scan that a walk would have given, with the texts of the last one of the same values."""
-        twin = self._shared.get((match.layout.number, match.key)) or self._remember(match)
-        scan = Scan(twin.values, twin.vrs, twin.encoding, match.offset)
-        scan.end, scan.token, scan._texts, scan._codecs = match.end, twin.token, twin._texts, twin._codecs
+        twin = self._shared.get((match.layout.number, match.key))
+        if twin is None:
+            scan = self._remember(match, alike)
+        else:
+            scan = Scan(twin.values, twin.vrs, twin.encoding, match.offset)
+            scan.token, scan._texts, scan._codecs = twin.token, twin._texts, twin._codecs
+            scan.base, scan.changed = twin.base, twin.changed
+        scan.end = match.end
         return scan
 
-    def _remember(self, match: Match) -> Scan:
-        layout = match.layout
-        values = dict(zip(layout.tags, layout.values(match), strict=True))
-        scan = Scan(values, layout.vrs, layout.encoding, match.offset)
-        if sum(map(len, match.key)) <= _SHARED_BYTES:
+    def _remember(self, match: Match, alike: Hashable) -> Scan:
+        layout, key = match.layout, match.key
+        latest = self._latest.get((layout.number, alike))
+        scan = self._following(match, *latest) if latest is not None else None
+        if scan is None:
+            values = dict(zip(layout.tags, layout.values(match), strict=True))
+            scan = Scan(values, layout.vrs, layout.encoding, match.offset)
+        if sum(map(len, key)) <= _SHARED_BYTES:
             if len(self._shared) >= _SHARED:
                 self._shared.clear()
+            if len(self._latest) >= _SENDERS:
+                self._latest.clear()
             scan.token = next(_tokens)
-            self._shared[layout.number, match.key] = scan
+            self._shared[layout.number, key] = scan
+            self._latest[layout.number, alike] = key, scan
+        return scan
+
+    def _following(self, match: Match, before: tuple[bytes, ...], base: Scan) -> Scan | None:
+        """Of what is nearly the same as `base`, the scan of a match of the key `before`; None where much differs."""
+        layout, key = match.layout, match.key
+        if len(key) != len(before):
+            return None
+        new = {tag: n for n, (tag, a, b) in enumerate(zip(layout.tags, key, before, strict=False)) if a != b}
+        if len(new) > _FEW or not self._context.isdisjoint(new):
+            return None
+        scan = Scan(base.values.copy(), layout.vrs, layout.encoding, match.offset)
+        scan.base, scan.changed, scan._codecs, scan._texts = base.token, new, base._codecs, base._texts.copy()
+        for tag, n in new.items():
+            scan.values[tag] = layout.value(match, n)
+            scan._texts.pop(tag, None)
         return scan
 
     def _scan(

@@ -87,7 +87,7 @@ class Layout:
     """
 
     __slots__ = (
-        *("_after", "_before", "_ends", "_fits", "_headers", "_most", "_proof", "_seen", "_split", "encoding"),
+        *("_after", "_before", "_cuts", "_ends", "_fits", "_headers", "_most", "_proof", "_seen", "_split", "encoding"),
         *("expression", "number", "same", "tags", "varying", "vrs"),
     )
 
@@ -105,6 +105,7 @@ class Layout:
         self._ends = ends
         self._most = most_varying(encoding)
         self._split = next((n for n, each in enumerate(headers) if each.top and each.at == walk.pos), len(headers))
+        self._cuts = tuple(slice(self._length_size(n), None) for n in self._wanted())
         self._before, self._after = self._segments(walk.view)
         self._seen: tuple[Counter[int], ...] = tuple(Counter() for _ in self.varying)
         self._fits, self._proof = 0, PROVED
@@ -155,7 +156,12 @@ class Layout:
         key = match.key
         if len(key) == len(self.tags):
             return key
-        return tuple(value[self._length_size(n) :] for value, n in zip(key, self._wanted(), strict=False))
+        return tuple([value[cut] for value, cut in zip(key, self._cuts, strict=False)])
+
+    def value(self, match: Match, number: int) -> bytes:
+        """One of them."""
+        value = match.key[number]
+        return value if len(match.key) == len(self.tags) else value[self._cuts[number]]
 
     def _wanted(self) -> list[int]:
         return [n for n, header in enumerate(self._headers) if header.top and header.tag in self.tags]
