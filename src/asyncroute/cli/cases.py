@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +16,16 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
-from pydicom.sequence import Sequence
+from pydicom.sequence import Sequence as Items
 
-from asyncroute.cli.preview import Previewer, Subject, source_of
+from asyncroute.cli import signatures
+from asyncroute.cli.preview import Outcome, Previewer, Subject, source_of
 from asyncroute.config import Config
 from asyncroute.config.attributes import Attribute
 from asyncroute.config.cases import Trial, compile_case
 from asyncroute.config.words import Loc
-from asyncroute.core.errors import AsyncrouteError
-from asyncroute.core.model import Instance
+from asyncroute.core.errors import AsyncrouteError, OurFault
+from asyncroute.core.model import Instance, RouteHit
 from asyncroute.core.rules import RouteTable, Rule
 from asyncroute.core.trace import trace
 from asyncroute.route import Router
@@ -37,37 +38,54 @@ _NUMBERS = {"US": int, "SS": int, "UL": int, "SL": int, "UV": int, "SV": int, "F
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Of one case: what is not as expected; empty: all is."""
+    """Of one case: what is not as expected; empty: all is. ``notes``: what else a person should know."""
 
     name: str
     failures: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def run(config: Config) -> list[Result]:
     """Try all cases."""
-    previewer = Previewer(config)
     names = [each.name for each in (*config.destinations, *config.groups)]
-    results = []
-    for case in config.cases:
-        trial = compile_case(case, names, list(config.listeners), _never)
-        try:
-            failures = tuple(_failures(previewer, trial))
-        except AsyncrouteError as error:
-            failures = (str(error),)
-        except Exception as error:  # whatever pydicom makes of values and files
-            failures = (f"the image cannot be made: {' '.join(str(error).split())}",)
-        results.append(Result(case.name, failures))
-    return results
+    with Previewer(config) as previewer:
+        return [
+            _tried(previewer, case.name, compile_case(case, names, list(config.listeners), _never))
+            for case in config.cases
+        ]
+
+
+def _tried(previewer: Previewer, name: str, trial: Trial) -> Result:
+    try:
+        subject = subject_of(previewer.config, trial)
+        hits = previewer.hits(subject)
+        outcomes = [previewer.edited(subject, hit) for hit in hits]
+        failures = tuple(_failures(previewer, trial, subject, hits, outcomes))
+        return Result(name, failures, tuple(_notes(trial, outcomes)))
+    except AsyncrouteError as error:
+        return Result(name, (str(error),))
+    except Exception as error:  # whatever pydicom makes of values and files
+        return Result(name, (f"the image cannot be made: {' '.join(str(error).split())}",))
+
+
+def _notes(trial: Trial, outcomes: Sequence[Outcome]) -> Iterable[str]:
+    """A file's signatures that an edit breaks."""
+    if trial.file is None or not any(each.changes for each in outcomes):
+        return
+    try:
+        if signatures.is_signed(trial.file):
+            yield f"{trial.file.name} {signatures.BROKEN}"
+    except OurFault as fault:
+        yield str(fault)
 
 
 def _never(loc: Loc, text: str) -> None:
     """The configuration was loaded: this was looked at then."""
 
 
-def _failures(previewer: Previewer, trial: Trial) -> Iterable[str]:
-    subject = subject_of(previewer.config, trial)
-    hits = previewer.hits(subject)
-    outcomes = [previewer.edited(subject, hit) for hit in hits]
+def _failures(
+    previewer: Previewer, trial: Trial, subject: Subject, hits: tuple[RouteHit, ...], outcomes: Sequence[Outcome]
+) -> Iterable[str]:
     held = previewer.held(subject, hits) or next((each.refused for each in outcomes if each.refused), "")
     if trial.to is not None:
         wanted, found = _addressed(previewer.config, trial.to), {hit.destination for hit in hits}
@@ -150,7 +168,7 @@ def _set(dataset: Dataset, attribute: Attribute, values: tuple[str, ...]) -> Non
     for step in sequences:
         tag = _placed(dataset, step.tag, step.creator)
         if tag not in dataset:
-            dataset.add_new(tag, "SQ", Sequence())
+            dataset.add_new(tag, "SQ", Items())
         items = dataset[tag].value
         while len(items) <= (step.item or 0):
             items.append(Dataset())

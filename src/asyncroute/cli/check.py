@@ -138,7 +138,9 @@ def _tests(config: Config) -> list[dict[str, Any]]:
     from asyncroute.cli import cases
 
     results = cases.run(config)
-    return [{"name": r.name, "ok": not r.failures, "failures": list(r.failures)} for r in results]
+    return [
+        {"name": r.name, "ok": not r.failures, "failures": list(r.failures), "notes": list(r.notes)} for r in results
+    ]
 
 
 def _notes_on_deidentified(config: Config) -> list[str]:
@@ -167,6 +169,8 @@ def _say_summary(found: dict[str, Any]) -> None:
     for test in found["tests"]:
         for line in test["failures"]:
             output.note(f"test {test['name']}: {line}")
+        for line in test["notes"]:
+            output.say(f"  note: test {test['name']}: {line}")
 
 
 # --- what the destinations say ----------------------------------------------------------------------------------------

@@ -56,11 +56,12 @@ def explain(  # noqa: PLR0913, PLR0917 - a command's options
     loaded = settings.load(config)
     names = {"calling_aet": sender, "called_aet": called, "listener": listener, "peer": peer}
     given = {name: value for name, value in names.items() if value is not None}
-    previewer = preview.Previewer(loaded)
-    found = previewer.look(preview.subject_of_file(loaded, file, given, _moment(at)))
-    if preview.is_signed(file) and any(previewer.edited(found.subject, hit).changes for hit in found.hits):
-        found.notes.append("the image has digital signatures, which the changes break (Digital Signatures Sequence)")
-    facts = as_facts(previewer, found, text)
+    with preview.Previewer(loaded) as previewer:
+        found = previewer.look(preview.subject_of_file(loaded, file, given, _moment(at)))
+        ways = previewer.ways(found)
+        if any(way["changes"] for way in ways):
+            found.notes += _broken_signatures(file)
+        facts = as_facts(previewer, found, ways, text)
     if as_json:
         output.facts(facts)
     else:
@@ -77,18 +78,25 @@ def _moment(text: str | None) -> float | None:
         raise OurFault(f'--at {text!r}: write a date and time such as "2026-06-12T18:30"') from None
 
 
-def as_facts(previewer: Previewer, found: Preview, text: bool = False) -> dict[str, Any]:
+def _broken_signatures(file: Path) -> list[str]:
+    from asyncroute.cli import signatures
+
+    try:
+        return [f"the image {signatures.BROKEN}"] if signatures.is_signed(file) else []
+    except OurFault as fault:
+        return [str(fault)]
+
+
+def as_facts(previewer: Previewer, found: Preview, ways: list[dict[str, Any]], text: bool = False) -> dict[str, Any]:
     """All of it, for ``--json``. ``text``: with what would leave."""
     from asyncroute.cli.preview import source_facts
 
-    ways = previewer.ways(found)
     if text:
         from asyncroute.cli.left import remaining
 
         for way, hit in zip(ways, found.hits, strict=True):
             way["phi"] = remaining(previewer, found, hit)
     instance = found.subject.instance
-    unrouted = previewer.config.node.unrouted
     return {
         "file": found.subject.name,
         "sop_instance_uid": instance.sop_instance_uid,
@@ -99,7 +107,7 @@ def as_facts(previewer: Previewer, found: Preview, text: bool = False) -> dict[s
         "routes": [_route(verdict) for verdict in found.verdicts],
         "destinations": ways,
         "held": found.held or None,
-        "unrouted": None if found.hits or found.held else unrouted,
+        "unrouted": None if found.hits or found.held else previewer.config.node.unrouted,
         "notes": found.notes,
     }
 

@@ -52,9 +52,10 @@ def plan(
     from asyncroute.cli import preview, stopped
 
     old = settings.load(config)
-    comparison = Comparison(preview.Previewer(old), preview.Previewer(settings.load(new)))
-    stopped.replay(old.node.data_dir, _moment(since), limit, comparison.add)
-    facts = comparison.facts()
+    with preview.Previewer(old) as today, preview.Previewer(settings.load(new)) as then:
+        comparison = Comparison(today, then)
+        stopped.replay(old.node.data_dir, _moment(since), limit, comparison.add)
+        facts = comparison.facts()
     if as_json:
         output.facts(facts)
     else:

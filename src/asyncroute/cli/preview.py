@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from asyncroute.cli.workshop import Workshop
 from asyncroute.config import Config, DicomDestination, compile_routes
 from asyncroute.config.titles import titles_of
 from asyncroute.core.coercion import Coercion
@@ -31,7 +32,6 @@ from asyncroute.wire.syntax import EXPLICIT_LITTLE, is_deflated
 
 _META = 1 << 20
 _PRIORITY_WORDS = {number: word for word, number in PRIORITIES.items()}
-_SIGNATURES = 0xFFFAFFFA
 SOMEBODY = "ANY-SCU"
 """The sender, where none is given."""
 
@@ -69,12 +69,23 @@ class Preview:
 
 
 class Previewer:
-    """Looks at images under one configuration."""
+    """Looks at images under one configuration. ``close`` it, or use it as a context manager."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self._workshop = Workshop(config.node.worker_deadline, config.node.worker_memory)
         self.table: RouteTable = compile_routes(config)
         self.router = Router(self.table)
+
+    def __enter__(self) -> Previewer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End what users' functions ran in."""
+        self._workshop.close()
 
     def hits(self, subject: Subject) -> tuple[RouteHit, ...]:
         """Where it would go (groups by their name); sets ``hold_reason`` where it would be held as undecidable."""
@@ -113,7 +124,7 @@ class Previewer:
             *(hit.route, hit.destination, instance.received_at),
         )
         try:
-            made = transform.apply(header, facts)
+            made = self._workshop.apply(transform, header, facts)
         except Refused as refused:
             return Outcome(transform.name, subject, refused=refused.reason)
         sent = replace(instance, sop_class_uid=made.sop_class_uid, sop_instance_uid=made.sop_instance_uid)
@@ -238,16 +249,6 @@ def read_file(path: Path) -> tuple[Meta, bytes, bool]:
         raise OurFault(f"{path}: {error}") from None
     except OSError as error:
         raise OurFault(f"{path}: {(error.strerror or str(error)).lower()}") from None
-
-
-def is_signed(path: Path) -> bool:
-    """Whether an image has a Digital Signatures Sequence (FFFA,FFFA), which stands behind the pixel data."""
-    from pydicom import dcmread
-
-    try:
-        return _SIGNATURES in dcmread(path, defer_size=4096, specific_tags=[_SIGNATURES])
-    except Exception:  # what pydicom makes of odd files is no matter here
-        return False
 
 
 def subject_of_file(config: Config, path: Path, given: Mapping[str, str], at: float | None = None) -> Subject:

@@ -89,7 +89,7 @@ def test_cases_that_hold(cli: Cli, tmp_path: Path, image: Path) -> None:
     done = cli("check")
     assert (done.status, done.err) == (0, "")
     assert f"  tests: {len(GOOD)} of {len(GOOD)} as expected" in done.out.splitlines()
-    assert cli("check", "--json").facts["tests"][0] == {"name": "case 0", "ok": True, "failures": []}
+    assert cli("check", "--json").facts["tests"][0] == {"name": "case 0", "ok": True, "failures": [], "notes": []}
 
 
 BAD = [

@@ -1,0 +1,153 @@
+"""What commands say of users' functions, which may hang or crash, and of signatures that changes break."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread, dcmwrite
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import UID
+
+from asyncroute.cli.signatures import is_signed
+from asyncroute.core.errors import OurFault
+from tests.support.encoding import DEFLATED, EXPLICIT, IMPLICIT
+from tests.unit.cli.running import Cli, part10_files
+
+CONFIG = """
+[node]
+data_dir = "data"
+worker_deadline = "1s"
+[[listener]]
+[[destination]]
+name = "out"
+kind = "folder"
+path = "out"
+[[route]]
+name = "all"
+to = ["out"]
+transform = ["site-a"]
+[transform.site-a]
+steps = [{ STEP }]
+"""
+FUNCTIONS = """
+import os, time
+def good(header, facts):
+    header.PatientID = facts.calling_aet + facts.destination
+    return header
+def sleeps(header, facts): time.sleep(1000)
+def crashes(header, facts): os.abort()
+def leaves(header, facts): os._exit(0)
+def raises(header, facts): return header.NoSuchKeyword
+"""
+PREFIX = 'prefix = "PatientID", with = "A-"'
+
+
+def configured(folder: Path, step: str, more: str = "") -> None:
+    (folder / "site.py").write_text(FUNCTIONS)
+    (folder / "asyncroute.toml").write_text(CONFIG.replace("STEP", step) + more, "utf-8")
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    part10_files(tmp_path / "images", 1)
+    (file,) = (tmp_path / "images").iterdir()
+    return file.rename(file.with_name("one.dcm"))
+
+
+@pytest.mark.parametrize(
+    ("function", "held"),
+    [
+        ("sleeps", "site-a: not done after 1 s"),
+        ("crashes", "site-a: its process was ended by SIGABRT"),
+        ("leaves", "site-a: its process ended with status 0"),
+        ("raises", "site-a, step 1 (python): site.py:raises: line 9: AttributeError: "),
+    ],
+)
+def test_a_function_that_fails_is_told_in_a_line(cli: Cli, image: Path, function: str, held: str) -> None:
+    configured(image.parents[1], f'python = "site.py:{function}"')
+    done = cli("explain", image, "--from", "CT_A")
+    assert (done.status, done.err) == (0, "")
+    (line,) = [line for line in done.out.splitlines() if "held: " in line]
+    assert line.startswith(f"    held: {held}")
+
+
+def test_a_function_that_works(cli: Cli, image: Path) -> None:
+    configured(image.parents[1], 'python = "site.py:good"')
+    (way,) = cli("explain", image, "--from", "CT_A", "--json").facts["destinations"]
+    assert [each["after"] for each in way["changes"]] == ["CT_Aout"]
+
+
+def test_a_function_that_hangs_is_not_waited_for_in_every_case(cli: Cli, image: Path) -> None:
+    case = '[[test]]\nname = "NAME"\ngiven.PatientID = "1"\nexpect.held = false\n'
+    cases = "".join(case.replace("NAME", str(n)) for n in range(40))
+    configured(image.parents[1], 'python = "site.py:sleeps"', cases)
+    done = cli("check")
+    lines = done.err.splitlines()
+    assert (done.status, len(lines)) == (1, 40)
+    assert lines[0].endswith("site-a: not done after 1 s")
+    assert lines[-1].endswith("its function failed 3 times and is not called again")
+
+
+# --- signatures -------------------------------------------------------------------------------------------------------
+
+
+def signature() -> Sequence:
+    item = Dataset()
+    item.MACIDNumber, item.DigitalSignatureUID = 1, "1.2.3"
+    return Sequence([item])
+
+
+def nested(inner: Dataset, depth: int) -> Dataset:
+    for _ in range(depth):
+        outer = Dataset()
+        outer.RequestAttributesSequence = Sequence([Dataset(), inner])
+        inner = outer
+    return inner
+
+
+def signed(file: Path, where: str, syntax: str = EXPLICIT) -> Path:
+    """The image again, signed at the top, in an item, in an item's items or by its MAC parameters alone."""
+    dataset = dcmread(file)
+    mark = Dataset()
+    if where == "parameters":
+        mark.MACParametersSequence = signature()
+    elif where != "nowhere":
+        mark.DigitalSignaturesSequence = signature()
+    dataset.update(nested(mark, {"item": 1, "items": 3, "parameters": 1}.get(where, 0)))
+    if syntax == IMPLICIT:
+        dataset.private_block(0x0029, "ACME", create=True).add_new(0x10, "UN", b"\xff" * 12)
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcmwrite(file, dataset, implicit_vr=syntax == IMPLICIT, little_endian=True)
+    return file
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, DEFLATED])
+@pytest.mark.parametrize("where", ["nowhere", "top", "item", "items", "parameters"])
+def test_signatures_are_found_at_every_level(image: Path, where: str, syntax: str) -> None:
+    assert is_signed(signed(image, where, syntax)) is (where != "nowhere")
+
+
+def test_what_cannot_be_read_is_not_called_unsigned(image: Path) -> None:
+    data = signed(image, "top", DEFLATED).read_bytes()
+    image.write_bytes(data[: len(data) // 2])
+    with pytest.raises(OurFault, match=r"one\.dcm: whether it has digital signatures cannot be told: "):
+        is_signed(image)
+
+
+@pytest.mark.parametrize("where", ["nowhere", "items"])
+def test_explain_and_check_tell_of_broken_signatures(cli: Cli, image: Path, where: str) -> None:
+    signed(image, where)
+    case = '[[test]]\nname = "signed"\ngiven.file = "images/one.dcm"\nexpect.to = ["out"]\n'
+    configured(image.parents[1], PREFIX, case)
+    words = "has digital signatures, which the changes break"
+    explained, checked = cli("explain", image), cli("check")
+    assert (explained.status, checked.status, checked.err) == (0, 0, "")
+    assert (f"  note: the image {words}" in explained.out) is (where != "nowhere")
+    assert (f"  note: test signed: one.dcm {words}" in checked.out) is (where != "nowhere")
+    configured(image.parents[1], 'prefix = "AccessionNumber", with = ""', case)
+    assert words not in cli("explain", image).out + cli("check").out
