@@ -89,6 +89,10 @@ def test_what_does_not_fit_is_held_until_it_is_mended(make_router: MakeRouter, r
     assert listed["attempts"] == 0
     assert router.channel("to-0")["refused"] == 6
     assert not receiver.events()
+    assert "PAT-1" in listed["last_error"]
+    log = router.log_file.read_text()
+    assert "is a dead letter: held: transform long, step 1 (prefix); asyncroute why tells the reason" in log
+    assert "PAT-1" not in log
     assert "to-0: 6 images refused by a transform" in run_cli("status", "-c", router.config_file).stdout
 
     router.config["transform"]["long"] = SUFFIX

@@ -71,6 +71,7 @@ class Outcome:
     `ours`: the fault is on this side, so it says nothing about the destination.
     `unreached`: the destination was told nothing of the image, so it cannot be the cause.
     `studies`: after this many different studies in a row with this outcome the destination is held (None: no).
+    `logged`: what the log says instead of `text`, where that may quote values of the image; empty: the same.
     """
 
     kind: Kind
@@ -85,6 +86,7 @@ class Outcome:
     studies: int | None = None
     ours: bool = False
     unreached: bool = False
+    logged: str = ""
 
     @property
     def delivered(self) -> bool:
@@ -307,14 +309,14 @@ def unreadable(detail: str, *, for_good: bool) -> Outcome:
     return Outcome(Kind.IMAGE_RETRY, detail, delay=30.0, loud=True, ours=True)
 
 
-def held(text: str) -> Outcome:
+def held(text: str, logged: str = "") -> Outcome:
     """Not sent: what would have to be sent cannot be made. The destination is not asked, no attempt is charged."""
-    return Outcome(Kind.IMAGE_FAILED, f"held: {text}", ours=True)
+    return Outcome(Kind.IMAGE_FAILED, f"held: {text}", ours=True, logged=logged and f"held: {logged}")
 
 
-def dropped(text: str) -> Outcome:
+def dropped(text: str, logged: str = "") -> Outcome:
     """Not sent at a user's function's word."""
-    return Outcome(Kind.DISCARDED, text, ours=True)
+    return Outcome(Kind.DISCARDED, f"dropped: {text}", ours=True, logged=logged and f"dropped: {logged}")
 
 
 def no_context(sop_class: str, transfer_syntax: str) -> Outcome:

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache, partial
 from threading import Lock
+from traceback import format_tb
 from typing import Any, Protocol
 
 from asyncroute.core import outcomes
@@ -27,7 +28,7 @@ from asyncroute.forward.heads import Head, head_of, stored_head
 from asyncroute.forward.reading import Readers, unreadable
 from asyncroute.forward.rewritten import RewrittenReading, Writing, measured, writing
 from asyncroute.forward.sent import sent_as
-from asyncroute.link.processes import Call, Failed, NotStarted, Processes
+from asyncroute.link.processes import Call, Failed, NotStarted, Processes, Raised
 from asyncroute.transform.base import Edited, Facts, Header, Link, Refused, Tail, Transform
 from asyncroute.wire.syntax import is_deflated
 
@@ -239,11 +240,13 @@ class Coercions:
         text = wrong.reason if isinstance(wrong, Refused) else str(wrong)
         if not text.startswith(tuple(transform.name.split(" + "))):
             text = f"{transform.name}: {text}"
+        quotes = isinstance(wrong, Refused | Raised)
+        logged = f"transform {text.partition(': ')[0]}; asyncroute why tells the reason" if quotes else ""
         if isinstance(wrong, Refused) and wrong.drop:
-            return outcomes.dropped(f"dropped: transform {text}")
+            return outcomes.dropped(f"transform {text}", logged)
         with self._counting:
             self.refused[delivery.destination] += 1
-        return outcomes.held(f"transform {text}")
+        return outcomes.held(f"transform {text}", logged)
 
 
 class Rewrite:
@@ -427,7 +430,8 @@ def _applied(transform: Transform, header: Header, facts: Facts) -> Edited:
     except Refused:
         raise
     except Exception as error:
-        log.exception("transform %s: unexpected error", transform.name)
+        where = "".join(format_tb(error.__traceback__))  # its text may quote values of the image
+        log.error("transform %s: unexpected %s\n%s", transform.name, type(error).__name__, where)
         raise Refused(f"{transform.name}: unexpected error: {error!r}") from None
 
 

@@ -158,19 +158,20 @@ class Scheduler:
         """See ``queue.verdict.Ledger``."""
         return self._clock()
 
-    def settle(self, settlement: Settlement, delivery: Delivery) -> None:
+    def settle(self, settlement: Settlement, delivery: Delivery, logged: str = "") -> None:
         """See ``queue.verdict.Ledger``."""
         self._settle(settlement if delivery.sent is None else Settlement(*settlement[:-1], delivery.sent))
         if settlement.state is DeliveryState.READY:
             return
         tally = self.tallies[delivery.destination]
         tally.backlog.remove(delivery.size)
+        why = logged or settlement.error
         if settlement.state is DeliveryState.FAILED:
             tally.failed += 1
-            log.error("%s: %s is a dead letter: %s", delivery.destination, delivery.sop_instance_uid, settlement.error)
+            log.error("%s: %s is a dead letter: %s", delivery.destination, delivery.sop_instance_uid, why)
         elif settlement.state is DeliveryState.DISCARDED:
             self.totals["discarded"] += 1
-            log.warning("%s: %s is not sent: %s", delivery.destination, delivery.sop_instance_uid, settlement.error)
+            log.warning("%s: %s is not sent: %s", delivery.destination, delivery.sop_instance_uid, why)
         else:
             tally.delivered += 1
             tally.transformed += delivery.sent is not None

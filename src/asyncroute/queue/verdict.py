@@ -38,8 +38,8 @@ MOST_PAUSES = 1000
 class Ledger(Protocol):
     """Where results go."""
 
-    def settle(self, settlement: Settlement, delivery: Delivery) -> None:
-        """Make it durable."""
+    def settle(self, settlement: Settlement, delivery: Delivery, logged: str = "") -> None:
+        """Make it durable. ``logged``: what the log says instead of its error, if not empty."""
         ...
 
     def clock(self) -> float:
@@ -198,7 +198,9 @@ class Verdict:
             self._dead(delivery, outcome)
             self._refusals(delivery, outcome, now)
         elif kind is Kind.DISCARDED:
-            self._settle(delivery, DeliveryState.DISCARDED, delivery.attempts, None, outcome.text)
+            self._settle(
+                delivery, DeliveryState.DISCARDED, delivery.attempts, None, outcome.text, logged=outcome.logged
+            )
         elif kind is Kind.IMAGE_RETRY:
             self._try_later(delivery, outcome, now)
         elif kind is Kind.DESTINATION_PAUSE:
@@ -340,7 +342,7 @@ class Verdict:
     def _dead(self, delivery: Delivery, outcome: Outcome) -> None:
         self._strikes.pop(delivery.instance_id, None)
         attempts = delivery.attempts + (outcome.charge or not outcome.ours)
-        self._settle(delivery, DeliveryState.FAILED, attempts, outcome.status, outcome.text)
+        self._settle(delivery, DeliveryState.FAILED, attempts, outcome.status, outcome.text, logged=outcome.logged)
 
     def _refusals(self, delivery: Delivery, outcome: Outcome, now: float) -> None:
         """0124 for several studies in a row: not the images, the permission."""
@@ -362,10 +364,11 @@ class Verdict:
         status: int | None,
         error: str,
         not_before: float = 0.0,
+        logged: str = "",
     ) -> None:
         settlement = Settlement(
             delivery.instance_id, delivery.destination, state, attempts, time(), status, error, not_before
         )
-        self._ledger.settle(settlement, delivery)
+        self._ledger.settle(settlement, delivery, logged)
         if state is not DeliveryState.READY:
             self._ledger.finished_with(delivery)

@@ -62,7 +62,7 @@ class Desk:
     def clock(self) -> float:
         return CLOCK
 
-    def settle(self, settlement: Settlement, delivery: Delivery) -> None:
+    def settle(self, settlement: Settlement, delivery: Delivery, logged: str = "") -> None:
         self.settled.append(settlement)
 
     def note(self, kind: str, text: str, destination: str, instance_id: int | None = None) -> None:
