@@ -17,7 +17,7 @@ from asyncroute.cli.options import AsJson, ConfigFile, example
 from asyncroute.core.errors import OurFault
 
 if TYPE_CHECKING:
-    from asyncroute.cli.preview import Previewer
+    from asyncroute.cli.preview import Previewer, Subject
     from asyncroute.core.model import Instance, RouteHit
 
 LIMIT = 1_000_000
@@ -46,8 +46,8 @@ def plan(
 ) -> None:
     """Decide anew about images that were received, under today's configuration and under NEW.toml.
 
-    Shows what would go elsewhere; changes nothing. Works while the router runs and after it stopped. Exit status: 0
-    also if something would change.
+    Shows what would go elsewhere, or as something else; changes nothing. Works while the router runs and after it
+    stopped. Exit status: 0 also if something would change.
     """
     from asyncroute.cli import preview, stopped
 
@@ -89,10 +89,13 @@ class Comparison:
     """Counts what two configurations make of the same images. Memory is bounded by what is told apart."""
 
     def __init__(self, old: Previewer, new: Previewer) -> None:
+        from asyncroute.cli.differences import Differences
+
         self._old, self._new = old, new
         self.images = self.same = self.otherwise = self.unknown = 0
         self.changes: dict[tuple[Where, Where], Change] = {}
         self.held: Counter[str] = Counter()
+        self.transforms = Differences(old, new)
 
     def add(self, images: Iterable[Instance]) -> None:
         """Decide about some more."""
@@ -108,6 +111,7 @@ class Comparison:
         after, after_hits = self._where(self._new, image)
         self.held["before"] += before == (HELD,)
         self.held["after"] += after == (HELD,)
+        self.transforms.compare(_subject(image), before_hits, after_hits)
         if before == after:
             self.same += 1
             self.otherwise += before_hits != after_hits and _manner(before_hits) != _manner(after_hits)
@@ -123,13 +127,9 @@ class Comparison:
 
     @staticmethod
     def _where(previewer: Previewer, image: Instance) -> tuple[Where, tuple[RouteHit, ...]]:
-        from asyncroute.cli.preview import Subject
-        from asyncroute.route import KEPT_HEADER
-
-        header = image.header or b""
-        subject = Subject(image, header, len(header) < KEPT_HEADER)
+        subject = _subject(image)
         hits = previewer.hits(subject)
-        image.header = header
+        image.header = subject.head
         if previewer.held(subject, hits):
             return (HELD,), hits
         return tuple(sorted({hit.destination for hit in hits})) or (NOWHERE,), hits
@@ -145,6 +145,9 @@ class Comparison:
             "otherwise": self.otherwise,
             "held_before": self.held["before"],
             "held_after": self.held["after"],
+            "transformed_otherwise": self.transforms.images,
+            "transforms_unknown": self.transforms.unknown,
+            "transforms": self.transforms.facts(),
             "changes": [
                 {
                     "from": list(before),
@@ -160,19 +163,36 @@ class Comparison:
         }
 
 
+def _subject(image: Instance) -> Subject:
+    """What the journal has of it."""
+    from asyncroute.cli.preview import Subject
+    from asyncroute.route import KEPT_HEADER
+
+    header = image.header or b""
+    return Subject(image, header, len(header) < KEPT_HEADER)
+
+
 def _manner(hits: tuple[RouteHit, ...]) -> set[object]:
     """How, not where."""
     return {(hit.destination, hit.priority, hit.wait) for hit in hits}
 
 
 def _say(facts: dict[str, Any], new: Path) -> None:
+    from asyncroute.cli import differences
+
     output.say(f"{facts['images']} images: {facts['changed']} would go elsewhere under {new}")
     if facts["otherwise"]:
         output.say(f"{facts['otherwise']} would go there with another priority, or wait for something else")
     if facts["without_header"]:
         output.say(f"{facts['without_header']} cannot be told: the journal does not know their headers")
     output.say(f"held: {facts['held_before']} before, {facts['held_after']} after")
+    if facts["transformed_otherwise"]:
+        output.say(f"{facts['transformed_otherwise']} would go to the same destinations as something else")
+    if facts["transforms_unknown"]:
+        output.say(f"{facts['transforms_unknown']} might: the journal keeps only the beginning of their long headers")
     for change in facts["changes"]:
         output.say(f"  {', '.join(change['from'])} -> {', '.join(change['to'])}: {change['images']} images")
         for each in change["examples"]:
             output.say(f"    study {each['study_uid']}, patient {each['patient_id'] or '-'}: {each['images']} images")
+    for each in facts["transforms"]:
+        output.say(f"  {differences.words(each)}")

@@ -25,7 +25,7 @@ from asyncroute.core.titles import WrongTitle
 from asyncroute.core.trace import Verdict, trace
 from asyncroute.route import FULL_HEADER, UNROUTED, Router
 from asyncroute.transform.base import Change, Facts, Header, Refused
-from asyncroute.transform.compiled import compiled
+from asyncroute.transform.compiled import Compiled, compiled
 from asyncroute.wire.header import header_end, inflate_header
 from asyncroute.wire.part10 import Meta, NotPart10, parse_meta
 from asyncroute.wire.syntax import EXPLICIT_LITTLE, is_deflated
@@ -73,6 +73,7 @@ class Previewer:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self._transforms: dict[str, Compiled | None] = {}
         self._workshop = Workshop(config.node.worker_deadline, config.node.worker_memory)
         self.table: RouteTable = compile_routes(config)
         self.router = Router(self.table)
@@ -108,15 +109,14 @@ class Previewer:
 
     def coercions(self, hit: RouteHit) -> tuple[Coercion, ...]:
         """What the transforms on the way that ``hit`` says consist of."""
-        route = next(each for each in self.config.routes if each.name == hit.route)
-        return tuple(self.config.coercions(route))
+        transform = self.transform(hit.route)
+        return transform.coercions if transform is not None else ()
 
     def edited(self, subject: Subject, hit: RouteHit) -> Outcome:
         """The image as it would be sent, on the way that ``hit`` says."""
-        coercions = self.coercions(hit)
-        if not coercions:
+        transform, instance = self.transform(hit.route), subject.instance
+        if transform is None:
             return Outcome("", subject)
-        transform, instance = compiled(coercions), subject.instance
         header, _ = header_of(subject)
         source = instance.source
         facts = Facts(
@@ -131,6 +131,13 @@ class Previewer:
         if is_deflated(instance.transfer_syntax):
             sent.transfer_syntax = EXPLICIT_LITTLE
         return Outcome(transform.name, Subject(sent, bytes(made.data), True, subject.name), tuple(made.changes))
+
+    def transform(self, name: str) -> Compiled | None:
+        """What changes the images of the route of this name; None: nothing does."""
+        if name not in self._transforms:
+            coercions = self.config.coercions(next(each for each in self.config.routes if each.name == name))
+            self._transforms[name] = compiled(coercions) if coercions else None
+        return self._transforms[name]
 
     def refusals(self, source: Source) -> list[str]:
         """Why the listener would not even take a call from there."""

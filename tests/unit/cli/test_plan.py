@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,3 +124,59 @@ def test_wrong_use(cli: Cli, folder: Path, arguments: list[str], status: int, wo
     done = cli("plan", *arguments)
     assert done.status == status
     assert words in done.error
+
+
+# --- what transforms make ---------------------------------------------------------------------------------------------
+
+SENT = (
+    HEAD
+    + '[[route]]\nname = "all"\nto = ["pacs"]\ntransform = ["site"]\n'
+    + '[[route]]\nname = "copy"\nto = ["research"]\ntransform = ["always"]\n'
+    + '[transform.always]\nsteps = [{ set = "InstitutionName", to = "Here" }]\n'
+    + "[transform.site]\nsteps = ["
+)
+TODAY = SENT + '{ prefix = "PatientID", with = "A-" }, { suffix = "PatientID", with = "-A" }]\n'
+
+
+def planned(cli: Cli, folder: Path, steps: str) -> Any:
+    (folder / "asyncroute.toml").write_text(TODAY, "utf-8")
+    (folder / "new.toml").write_text(f"{SENT}{steps}]\n", "utf-8")
+    done = cli("plan", "new.toml", "--since", "never", "--json")
+    assert (done.status, done.err) == (0, "")
+    return done.facts
+
+
+def test_what_would_be_sent_as_something_else(cli: Cli, folder: Path) -> None:
+    facts = planned(cli, folder, '{ prefix = "PatientID", with = "B-" }, { set = "StationName", to = "{calling_aet}" }')
+    assert (facts["changed"], facts["transformed_otherwise"], facts["transforms_unknown"]) == (0, 5, 0)
+    found = {each["attribute"]: each for each in facts["transforms"]}
+    assert set(found) == {"PatientID", "StationName"}
+    patient, station = found["PatientID"], found["StationName"]
+    assert (patient["destination"], patient["images"]) == ("pacs", 5)
+    assert (patient["today"], patient["then"]) == ("site, step 2 (suffix)", "site, step 1 (prefix)")
+    example = patient["example"]
+    assert (example["received"], example["today"], example["then"]) == ("PAT-1", "A-PAT-1-A", "B-PAT-1")
+    assert example["sop_instance_uid"] == "1.2.3.5"  # the newest
+    assert (station["today"], station["then"]) == (None, "site, step 2 (set)")
+    assert station["example"]["then"] in ("CT_A", "CT_B", "MR_A", "X")
+    lines = cli("plan", "new.toml", "--since", "never").out.splitlines()
+    assert "5 would go to the same destinations as something else" in lines
+    words = '"A-PAT-1-A" (site, step 2 (suffix)) -> "B-PAT-1" (site, step 1 (prefix))'
+    assert f"  pacs: PatientID of 5 images, such as {words}" in lines
+
+
+def test_what_comes_to_the_same_is_not_told(cli: Cli, folder: Path) -> None:
+    facts = planned(cli, folder, '{ suffix = "PatientID", with = "-A" }, { prefix = "PatientID", with = "A-" }')
+    assert (facts["transformed_otherwise"], facts["transforms"]) == (0, [])
+
+
+def test_what_would_be_held_by_a_transform(cli: Cli, folder: Path) -> None:
+    (folder / "site.py").write_text(
+        "import os\ndef odd(header, facts):\n    if facts.calling_aet == 'CT_A': os.abort()\n    return header\n"
+    )
+    facts = planned(cli, folder, '{ prefix = "PatientID", with = "A-" }, { python = "site.py:odd" }')
+    found = {(each["attribute"], each["then"]): each["images"] for each in facts["transforms"]}
+    assert found == {("(held)", "site"): 2, ("PatientID", "site, step 1 (prefix)"): 3}
+    assert facts["transformed_otherwise"] == 5
+    lines = cli("plan", "new.toml", "--since", "never").out.splitlines()
+    assert "  pacs: 2 images sent -> held (site: its process was ended by SIGABRT)" in lines
