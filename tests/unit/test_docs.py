@@ -109,6 +109,9 @@ def test_questions_are_answered_with_the_examples() -> None:
     for block in answers:
         example = ROOT / block.info.split(" ")[1]
         assert block.text.strip() in example.read_text("utf-8"), f"not as in {example.name}: {block}"
+    for block in blocks("python"):
+        if " " in block.info:
+            assert block.text.strip() in (ROOT / block.info.split(" ")[1]).read_text("utf-8")
     assert {block.info.split("/")[-1] for block in answers} == {path.name for path in EXAMPLES.glob("*.toml")}
 
 

@@ -36,8 +36,15 @@ def init(
         for name, each in examples().items():
             output.say(f"{name}: {_question(each)}")
         return
-    text = template() if scenario is None else _example(scenario)
     target = path / FILE if path.is_dir() else path
+    texts = {target: template()} if scenario is None else _example(scenario, target)
+    for file, text in texts.items():
+        _write(file, text, force)
+    given = "" if target == Path(FILE) else f" -c {target}"
+    output.say(f"wrote {target}; next: asyncroute check{given}, then asyncroute serve{given}")
+
+
+def _write(target: Path, text: str, force: bool) -> None:
     try:
         with target.open("w" if force else "x", encoding="utf-8") as file:
             file.write(text)
@@ -45,8 +52,6 @@ def init(
         raise OurFault(f"{target}: is there already; --force overwrites it") from None
     except OSError as error:
         raise OurFault(f"{target}: cannot be written: {(error.strerror or str(error)).lower()}") from None
-    given = "" if target == Path(FILE) else f" -c {target}"
-    output.say(f"wrote {target}; next: asyncroute check{given}, then asyncroute serve{given}")
 
 
 def template() -> str:
@@ -61,11 +66,14 @@ def examples() -> dict[str, Path]:
     return {file.stem: file for folder in folders if folder.is_dir() for file in sorted(folder.glob("*.toml"))}
 
 
-def _example(name: str) -> str:
+def _example(name: str, target: Path) -> dict[Path, str]:
+    """What to write: the example, and files with functions that it names."""
     known = examples()
     if name not in known:
         raise OurFault(f"no example is called {name!r}; there is {', '.join(known)}")
-    return known[name].read_text("utf-8")
+    text = known[name].read_text("utf-8")
+    functions = [file for file in known[name].parent.glob("*.py") if f'"{file.name}:' in text]
+    return {target: text} | {target.with_name(file.name): file.read_text("utf-8") for file in functions}
 
 
 def _question(file: Path) -> str:

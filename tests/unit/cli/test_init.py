@@ -95,3 +95,12 @@ def test_an_example_to_start_from(cli: Cli, tmp_path: Path) -> None:
     assert other.status == 1
     assert "no example is called 'thirty'; there is " in other.error
     assert not (tmp_path / "other.toml").exists()
+
+
+def test_an_example_brings_the_functions_that_it_names(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    assert cli("init", "etc", "--example", "python-function").status == 0
+    assert {file.name for file in (tmp_path / "etc").iterdir()} == {"asyncroute.toml", "python_function.py"}
+    done = cli("check", "-c", "etc/asyncroute.toml")
+    assert (done.status, done.err) == (0, "")
+    assert "  tests: 3 of 3 as expected" in done.out.splitlines()

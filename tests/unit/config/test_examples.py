@@ -197,9 +197,17 @@ def test_an_example_passes_its_own_tests_and_nothing_is_odd_about_it(path: Path,
     assert path.read_text("utf-8").startswith("# "), "says which question it answers"
 
 
-@pytest.mark.parametrize("name", ["one-site", "no-accession-number", "tested-rules"])
+@pytest.mark.parametrize("name", ["one-site", "no-accession-number", "tested-rules", "compress", "python-function"])
 def test_these_have_tests(folder: Path, name: str) -> None:
     assert len(example(folder, name).cases) >= 2
+
+
+def test_compress(folder: Path) -> None:
+    config = example(folder, "compress")
+    wishes = {d.name: d.compress for d in config.destinations if isinstance(d, DicomDestination)}
+    assert wishes == {"archive": "jpeg-ls", "old-workstation": "none", "teleradiology": "j2k"}
+    _, studies = config.routes
+    assert (studies.wait, studies.quiet) == (Wait("study", hold_late=False), 60)
 
 
 def test_deidentify(folder: Path) -> None:
