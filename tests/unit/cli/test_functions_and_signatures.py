@@ -19,7 +19,7 @@ from tests.unit.cli.running import Cli, part10_files
 CONFIG = """
 [node]
 data_dir = "data"
-worker_deadline = "1s"
+worker_deadline = "DEADLINE"
 [[listener]]
 [[destination]]
 name = "out"
@@ -47,7 +47,9 @@ PREFIX = 'prefix = "PatientID", with = "A-"'
 
 def configured(folder: Path, step: str, more: str = "") -> None:
     (folder / "site.py").write_text(FUNCTIONS)
-    (folder / "asyncroute.toml").write_text(CONFIG.replace("STEP", step) + more, "utf-8")
+    deadline = "1s" if "sleeps" in step else "60s"
+    text = CONFIG.replace("STEP", step).replace("DEADLINE", deadline)
+    (folder / "asyncroute.toml").write_text(text + more, "utf-8")
 
 
 @pytest.fixture
