@@ -105,6 +105,7 @@ class Folder:
         """
         place, temporary = self._way(name), self.path / OWN / "part" / f"{facts.instance_id}.{os.getpid()}"
         temporary.parent.mkdir(exist_ok=True)
+        parts = os.open(temporary.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # also if the disk is unmounted
         try:
             with temporary.open("wb") as file:
                 digest = Digest(facts)
@@ -121,7 +122,9 @@ class Folder:
             _name(temporary, place)
             crash_point("archive-named")
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary.name, dir_fd=parts)
+            os.close(parts)
 
     def sync(self, names: Iterable[str]) -> None:
         """Make these files' names durable.
