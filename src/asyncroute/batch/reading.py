@@ -80,6 +80,7 @@ class Reading:
         self._moved_on = moved_on
         self.counts = Counts()
         self.troubles: list[Trouble] = []
+        self._told: set[Trouble] = set()
         self.waits = ""
         self.cancelled = False
         self._means = means
@@ -119,6 +120,7 @@ class Reading:
         """A pass begins; the signature of what there is."""
         await self.landed()  # of a pass that was broken off
         self.counts, self.troubles, self._again = Counts(), [], []
+        self._told.clear()
         self._before, self._begun = self._before or self._begun, True
         stamp = await self._means.stamp(self._batch.path)
         await self._means.act(BeginBatch(self._batch.id, stamp))
@@ -416,12 +418,17 @@ class Reading:
     # ---- what is told
 
     def _tell(self, file: str, text: str, error: bool = False) -> None:
+        """Once, also of a file that has to be tried again."""
+        trouble = Trouble(file, text, error)
+        if trouble in self._told:
+            return
         if error:
             self.counts.errors += 1
         else:
             self.counts.warnings += 1
         if len(self.troubles) < MOST_PROBLEMS:
-            self.troubles.append(Trouble(file, text, error))
+            self.troubles.append(trouble)
+            self._told.add(trouble)
 
     def _balance(self) -> None:
         """Each file was taken, or it is known why not: else the source must not go."""
