@@ -223,6 +223,15 @@ def not_in_memory(path: Path) -> None:
     os.close(number)
 
 
+def is_left(bench: Bench, stored: Delivery, damage: Callable[[Path], object]) -> bool:
+    """Whether a damaged file is not handed out; one that is only forgotten, a quick disk may bring back in time."""
+    for _ in range(20 if damage is not_in_memory else 1):
+        damage(bench.path(stored))
+        if bench.readers.at_once(stored) is None:
+            return True
+    return False
+
+
 @pytest.mark.parametrize("size", [0, 1, 34_000, AT_ONCE, AT_ONCE + 1])
 def test_small_images_in_memory_are_read_at_once(tmp_path: Path, size: int) -> None:
     @on_loop
@@ -258,8 +267,7 @@ def test_anything_else_is_left_to_a_thread(tmp_path: Path, damage: Callable[[Pat
         async with reading(tmp_path) as bench:
             first, second = (bench.stored(number, b"\0" + noise(5000)) for number in (1, 2))
             assert bench.readers.at_once(first) is not None
-            damage(bench.path(first))
-            assert bench.readers.at_once(first) is None
+            assert is_left(bench, first, damage)
             assert [bench.readers.at_once(second) for _ in range(COLD)] == [None] * COLD
             assert bench.readers.at_once(second) is not None
             descriptors = len(os.listdir("/proc/self/fd"))
@@ -275,8 +283,7 @@ def test_what_is_not_in_memory_comes_from_the_disk(tmp_path: Path) -> None:
         async with reading(tmp_path) as bench:
             data = noise(5000)
             stored = bench.stored(1, data)
-            not_in_memory(bench.path(stored))
-            assert bench.readers.at_once(stored) is None
+            assert is_left(bench, stored, not_in_memory)
             assert await everything(bench.readers.open(stored)) == [data]
 
     body()
