@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
@@ -141,3 +142,45 @@ def test_what_looks_further_is_not_remembered(steps: str) -> None:
 
 def test_a_record_has_a_time_of_its_own() -> None:
     assert transform(STEPS["five"], "record = true").recall is None
+
+
+ALIKE: dict[str, tuple[str, list[tuple[dict[str, str], dict[str, Any]]]]] = {
+    "character set": (
+        '{ prefix = "PatientName", with = "ø" }',
+        [({"SpecificCharacterSet": name}, {}) for name in ("ISO_IR 100", "ISO_IR 101", "ISO_IR 100")],
+    ),
+    "the second fact": (
+        '{ set = "StationName", to = "{calling_aet}" }, { set = "InstitutionName", to = "{route}" }',
+        [({}, {"calling_aet": "CT_A", "route": name}) for name in ("r1", "r2", "r1")],
+    ),
+    "what is looked at only for some values": (
+        '{ fill = "AccessionNumber", from = "PatientID" }',
+        [
+            ({"AccessionNumber": number, "PatientID": patient}, {})
+            for number, patient in (("A1", "11"), ("  ", "11"), ("  ", "22"), ("A1", "22"), ("  ", "11"))
+        ],
+    ),
+    "what is looked at only where it is longer": (
+        '{ truncate = "PatientID", size = 4 }, { suffix = "PatientID", with = "{StationName}" }',
+        [({"PatientID": patient, "StationName": name}, {}) for patient, name in (("", "A"), ("12", "A"), ("12", "B"))],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ALIKE)
+def test_headers_that_differ_only_in_this(kind: str) -> None:
+    """Each is seen so often that it would be remembered, before the next one and after it."""
+    steps, images = ALIKE[kind]
+    made = fresh(transform(steps))
+    for _ in range(3):
+        for values, facts in images:
+            dataset = Series(1).dataset(1)
+            for keyword, value in values.items():
+                setattr(dataset, keyword, value)
+            data = header(write(dataset, EXPLICIT))
+            for _ in range(6):
+                assert outcome(made, data, FACTS._replace(**facts)) == outcome(
+                    fresh(made), data, FACTS._replace(**facts)
+                )
+    assert made.recall is not None
+    assert made.recall.hits > 10
