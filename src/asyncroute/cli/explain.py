@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,7 @@ from asyncroute.cli.options import AsJson, ConfigFile, example
 from asyncroute.core.errors import OurFault
 
 if TYPE_CHECKING:
-    from asyncroute.cli.preview import Preview, Previewer
+    from asyncroute.cli.preview import Outcome, Preview, Previewer
     from asyncroute.core.trace import Verdict
 
 _SHOWN = 100
@@ -58,10 +59,10 @@ def explain(  # noqa: PLR0913, PLR0917 - a command's options
     given = {name: value for name, value in names.items() if value is not None}
     with preview.Previewer(loaded) as previewer:
         found = previewer.look(preview.subject_of_file(loaded, file, given, _moment(at)))
-        ways = previewer.ways(found)
-        if any(way["changes"] for way in ways):
+        outcomes = [previewer.edited(found.subject, hit) for hit in found.hits]
+        if any(each.changes for each in outcomes):
             found.notes += _broken_signatures(file)
-        facts = as_facts(previewer, found, ways, text)
+        facts = as_facts(previewer, found, outcomes, text)
     if as_json:
         output.facts(facts)
     else:
@@ -87,15 +88,16 @@ def _broken_signatures(file: Path) -> list[str]:
         return [str(fault)]
 
 
-def as_facts(previewer: Previewer, found: Preview, ways: list[dict[str, Any]], text: bool = False) -> dict[str, Any]:
-    """All of it, for ``--json``. ``text``: with what would leave."""
+def as_facts(previewer: Previewer, found: Preview, outcomes: Sequence[Outcome], text: bool = False) -> dict[str, Any]:
+    """All of it, for ``--json``. ``outcomes``: see ``Previewer.ways``. ``text``: with what would leave."""
     from asyncroute.cli.preview import source_facts
 
+    ways = previewer.ways(found, outcomes)
     if text:
         from asyncroute.cli.left import remaining
 
-        for way, hit in zip(ways, found.hits, strict=True):
-            way["phi"] = remaining(previewer, found, hit)
+        for way, hit, outcome in zip(ways, found.hits, outcomes, strict=True):
+            way["phi"] = remaining(previewer, found, hit, outcome)
     instance = found.subject.instance
     return {
         "file": found.subject.name,

@@ -21,12 +21,11 @@ BEHIND = "what follows the pixel data is not looked at, and leaves as it is"
 INCOMPLETE = "its header is too long: only the beginning can be looked at"
 
 
-def remaining(previewer: Previewer, preview: Preview, hit: RouteHit) -> dict[str, Any]:
-    """The ``text`` that would leave on the way that ``hit`` says, and ``notes`` on what was not looked at."""
+def remaining(previewer: Previewer, preview: Preview, hit: RouteHit, outcome: Outcome) -> dict[str, Any]:
+    """The ``text`` that would leave on the way of ``hit``, as ``outcome``; ``notes`` on what was not looked at."""
     steps = (step for coercion in previewer.coercions(hit) for step in coercion.steps)
     rules = [step for step in steps if isinstance(step, Deidentify)]
     before, complete = header_of(preview.subject)
-    outcome = previewer.edited(preview.subject, hit)
     if outcome.refused:
         return {"text": [], "notes": ["it is held: nothing leaves"]}
     notes = [] if complete else [INCOMPLETE]

@@ -8,7 +8,7 @@ Failures: ``OurFault`` for a file that is no image.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -153,14 +153,13 @@ class Previewer:
             found.append(f"the listener does not accept calls from {source.peer} (accept_from)")
         return found
 
-    def ways(self, preview: Preview) -> list[dict[str, Any]]:
-        """Of each destination that it would go to, how."""
+    def ways(self, preview: Preview, outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
+        """Of each destination that it would go to, how; ``outcomes``: what is made of it on each of these ways."""
         groups = {group.name: group for group in self.config.groups}
         found = []
-        for hit in preview.hits:
+        for hit, outcome in zip(preview.hits, outcomes, strict=True):
             group = groups.get(hit.destination)
             members = group.members if group else (hit.destination,)
-            outcome = self.edited(preview.subject, hit)
             found.append(
                 {
                     "transform": outcome.name or None,

@@ -11,13 +11,14 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asyncroute.config.places import DATA_DIR, placed
+
 if TYPE_CHECKING:
     from asyncroute.config import Config
     from asyncroute.config.outline import Outline
 
 DEFAULT_FILE = "asyncroute.toml"
 _DEFAULT_DATA = "asyncroute-data"
-_USUAL = "/var/lib/asyncroute"
 
 
 def load(path: Path | None) -> Config:
@@ -49,14 +50,8 @@ def data_dir(path: Path | None) -> Path | None:
     file = (path or Path(DEFAULT_FILE)).absolute()
     try:
         node = tomllib.loads(file.read_text("utf-8-sig")).get("node", {})
-        return _below(file.parent, node.get("data_dir", _USUAL))
+        return placed(file.parent, node.get("data_dir", str(DATA_DIR)))
     except FileNotFoundError:
         return Path(_DEFAULT_DATA).absolute() if path is None else None
     except (OSError, ValueError, AttributeError, RuntimeError, RecursionError):
         return None
-
-
-def _below(folder: Path, text: object) -> Path | None:
-    if not isinstance(text, str) or not text or "\0" in text:
-        return None
-    return (folder / Path(text).expanduser()).absolute()

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from asyncroute.core.model import Instance
     from asyncroute.journal.reader import SqliteReader
 
-ARCHIVE = "archive.db"
-
 Answer = TypeVar("Answer")
 What = dict[str, Any]
 
@@ -51,11 +49,13 @@ def status(outline: Outline) -> dict[str, Any]:
 
 def _archive(outline: Outline) -> tuple[dict[str, Any] | None, list[str]]:
     """Its tiers, and what is wrong with them; None: there is none, or no router has run with it yet."""
-    if not outline.tiers or not (outline.data_dir / ARCHIVE).exists():
+    if not outline.tiers:
         return None, []
     from asyncroute.archive.described import problems
     from asyncroute.rebuild import archive
 
+    if not archive.exists(outline):
+        return None, []
     try:
         found = archive.status(outline)
     except StorageFault as fault:

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ValidationInfo
 
 from asyncroute.config.attributes import find_uid
+from asyncroute.config.places import placed
 from asyncroute.config.units import format_duration, format_size, parse_duration, parse_size
 from asyncroute.config.words import Invalid, did_you_mean, one_of, quote, show
 from asyncroute.core.outcomes import Action
@@ -288,7 +289,7 @@ def _path(value: object, info: ValidationInfo) -> Path:
         raise Invalid("must be a path, not empty")
     base = (info.context or {}).get("base") or Path.cwd()
     try:
-        return (base / Path(text).expanduser()).absolute()
+        return placed(base, text)
     except RuntimeError:
         raise Invalid(f"has a home folder that is not known: {show(text)}") from None
 

@@ -41,6 +41,7 @@ from asyncroute.config.fields import (
 from asyncroute.config.groups import Group
 from asyncroute.config.listeners import Listener, TlsServer
 from asyncroute.config.peers import Peer
+from asyncroute.config.places import DATA_DIR
 from asyncroute.config.table import ONLY, Table
 from asyncroute.config.transforms import Transform
 from asyncroute.config.units import DAY, GIB, MIB, format_duration
@@ -54,7 +55,7 @@ class Node(Table):
     """``[node]``: this router as a whole."""
 
     name: Name = "asyncroute"
-    data_dir: AbsolutePath = Path("/var/lib/asyncroute")
+    data_dir: AbsolutePath = DATA_DIR
     durability: Annotated[Literal["power-loss", "process-crash"], choice("power-loss", "process-crash")] = "power-loss"
     unrouted: Annotated[Literal["hold", "reject", "discard"], choice("hold", "reject", "discard")] = "hold"
     max_outbound: Annotated[int, whole(1, 10_000)] = 200

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from asyncroute.config.places import DATA_DIR, placed
 from asyncroute.config.units import DAY, parse_duration
 
 if TYPE_CHECKING:
     from asyncroute.config.model import Config
 
-_USUAL = "/var/lib/asyncroute"
 _DURABILITY = ("power-loss", "process-crash")
 _KINDS = ("dicom", "folder")
 _HISTORY = 30 * DAY
@@ -83,13 +83,13 @@ def _outline(file: Path, raw: Mapping[str, Any]) -> Outline:
     node, base = raw.get("node", {}), file.parent
     durability, history = node.get("durability", _DURABILITY[0]), node.get("history")
     archive = raw.get("archive")
-    tiers = [_path(base, each["path"]) for each in archive["tiers"]] if archive is not None else []
+    tiers = [placed(base, each["path"]) for each in archive["tiers"]] if archive is not None else []
     if durability not in _DURABILITY or (archive is not None and not tiers):
         raise ValueError
     return Outline(
         str(file),
         _text(node.get("name", "asyncroute")),
-        _path(base, node.get("data_dir", _USUAL)),
+        placed(base, node.get("data_dir", str(DATA_DIR))),
         durability,
         parse_duration(history) if history is not None else _HISTORY,
         {_text(each["name"]): _kind(each["kind"]) for each in raw["destination"]},
@@ -103,7 +103,7 @@ def _watched(base: Path, raw: Mapping[str, Any]) -> Watched:
     written, below = raw.get("paths") or [raw["path"]], raw.get("subfolder") or ""
     if not isinstance(written, list):
         raise TypeError
-    paths = (_path(base, each) / below for each in written)
+    paths = (placed(base, each) / below for each in written)
     mode = _text(raw.get("mode", "stream"))
     if mode not in ("stream", "batch"):
         raise ValueError
@@ -120,9 +120,3 @@ def _kind(value: object) -> str:
     if value not in _KINDS:
         raise ValueError
     return str(value)
-
-
-def _path(base: Path, text: object) -> Path:
-    if not isinstance(text, str) or not text or "\0" in text:
-        raise ValueError
-    return (base / Path(text).expanduser()).absolute()

@@ -9,10 +9,23 @@ Failures: none.
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Iterable
 from datetime import date, time
+
+from asyncroute.core.words import LONGEST, printable, quote, shortened
+
+__all__ = [
+    "Invalid",
+    "Loc",
+    "did_you_mean",
+    "key_path",
+    "nearest",
+    "one_of",
+    "printable",
+    "quote",
+    "show",
+]
 
 
 class Invalid(ValueError):
@@ -23,7 +36,6 @@ Loc = tuple[str | int, ...]
 """The place of a value: keys and array indexes from the top of the file."""
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_LONGEST = 60
 
 
 def show(value: object) -> str:
@@ -36,30 +48,12 @@ def show(value: object) -> str:
         return value.isoformat()
     if isinstance(value, str):
         return quote(value)
-    return _shorten(str(value).lower() if isinstance(value, bool) else _number(value))
+    return shortened(str(value).lower() if isinstance(value, bool) else _number(value))
 
 
 def _number(value: object) -> str:
     huge = isinstance(value, int) and value.bit_length() > 256  # str() refuses thousands of digits
     return "a huge number" if huge else str(value)
-
-
-def quote(text: str) -> str:
-    """Text in double quotes, control characters escaped, shortened."""
-    return printable(json.dumps(_shorten(text), ensure_ascii=False))
-
-
-def printable(text: str) -> str:
-    """The text in one line: what is not printable is escaped."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else _escaped(ord(c)) for c in text)
-
-
-def _escaped(code: int) -> str:
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
 def one_of(choices: Iterable[str]) -> str:
@@ -82,7 +76,7 @@ def key_path(loc: Loc) -> str:
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that `name` is most likely meant to be, if any is near; case does not count."""
     by_fold = {candidate.casefold(): candidate for candidate in known}
-    found = difflib.get_close_matches(name[:_LONGEST].casefold(), by_fold, n=1, cutoff=0.7)
+    found = difflib.get_close_matches(name[:LONGEST].casefold(), by_fold, n=1, cutoff=0.7)
     return by_fold[found[0]] if found else None
 
 

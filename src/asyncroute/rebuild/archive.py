@@ -18,7 +18,7 @@ from asyncroute.archive.described import described
 from asyncroute.archive.shelves import Shelf, recognized
 from asyncroute.config.outline import Outline
 from asyncroute.core.errors import OurFault
-from asyncroute.journal.archive import ArchiveIndex
+from asyncroute.journal.archive import FILE, ArchiveIndex
 
 if TYPE_CHECKING:
     from asyncroute.archive.verify import Verified
@@ -42,6 +42,11 @@ def _open(outline: Outline, only_look: bool = False) -> Iterator[tuple[ArchiveIn
         yield index, recognized(outline.tiers, index, durability)
     finally:
         index.close()
+
+
+def exists(outline: Outline) -> bool:
+    """Whether a router has run with an archive."""
+    return (outline.data_dir / FILE).exists()
 
 
 def status(outline: Outline) -> dict[str, Any]:

@@ -5,7 +5,6 @@ Failures: ``OurFault`` for what is not of its kind.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from time import time
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from asyncroute.core.errors import OurFault
 from asyncroute.core.model import Selection
 from asyncroute.core.states import OPEN, DeliveryState
+from asyncroute.core.words import quote
 
 
 def selection(what: dict[str, Any], states: tuple[DeliveryState, ...]) -> Selection:
@@ -71,5 +71,4 @@ def name_of(what: dict[str, Any], key: str = "to") -> str:
 
 def unknown(name: str, known: Iterable[str]) -> OurFault:
     """There is no destination of this name."""
-    names = [json.dumps(each, ensure_ascii=False) for each in (name, *known)]
-    return OurFault(f"no destination is called {names[0]}; there is {', '.join(names[1:]) or 'none'}")
+    return OurFault(f"no destination is called {quote(name)}; there is {', '.join(map(quote, known)) or 'none'}")
