@@ -19,7 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 from time import time
 from typing import Any
-from urllib.parse import quote
 
 from asyncroute.archive.base import (
     Arrival,
@@ -37,7 +36,7 @@ from asyncroute.archive.base import (
 from asyncroute.core.errors import OurFault, StorageFault
 from asyncroute.durable import sync_folder
 from asyncroute.journal.faults import storage_fault
-from asyncroute.journal.place import SYNCHRONOUS, make_private, refuse_network
+from asyncroute.journal.place import SYNCHRONOUS, make_private, read_only, refuse_network
 from asyncroute.journal.statements import load, script
 from asyncroute.journal.values import as_text, clean, signed, uid_key, unsigned
 from asyncroute.spool.base import Facts
@@ -407,9 +406,7 @@ class ArchiveIndex:
 def _look(path: Path, mode: str) -> sqlite3.Connection:
     connection: sqlite3.Connection | None = None
     try:
-        uri = f"file:{quote(os.fsencode(path))}?{mode}"
-        connection = sqlite3.connect(uri, timeout=LOCK_WAIT, isolation_level=None, check_same_thread=False, uri=True)
-        connection.text_factory = as_text
+        connection = read_only(path, LOCK_WAIT, mode)
         version = connection.execute("PRAGMA user_version").fetchone()[0]
     except sqlite3.Error as error:
         if connection is not None:

@@ -17,11 +17,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
-from urllib.parse import quote
 
 from asyncroute.core.errors import OurFault, StorageFault
 from asyncroute.durable import sync_folder
 from asyncroute.journal.faults import storage_fault
+from asyncroute.journal.place import uri_of
 from asyncroute.journal.statements import load
 
 FILE = "crosswalk.db"
@@ -201,7 +201,7 @@ def look_up(folder: Path, pseudonym: str, key: bytes | None = None) -> list[Orig
         raise OurFault(f"{path}: there is no crosswalk; nothing was de-identified here")
     seal = Seal(key)
     with _faults(path):
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+        connection = sqlite3.connect(uri_of(path), uri=True, isolation_level=None)
         try:
             _check_version(path, connection)
             _check_seal(path, connection, seal)

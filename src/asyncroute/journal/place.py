@@ -10,10 +10,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import sqlite3
 from pathlib import Path
+from urllib.parse import quote
 
 from asyncroute.core.errors import StorageFault
 from asyncroute.durable import sync_folder
+from asyncroute.journal.values import as_text
 
 SYNCHRONOUS = {"power-loss": ("FULL", 2), "process-crash": ("NORMAL", 1)}
 """SQLite's word and number for each ``durability``."""
@@ -33,6 +36,20 @@ _NETWORK_FUSE = frozenset(
 )
 """Types of file systems, as mountinfo has them; below FUSE without "fuse."."""
 # fmt: on
+
+
+def uri_of(path: Path, mode: str = "mode=ro") -> str:
+    """The name of a database's file for SQLite, with how to open it."""
+    return f"file:{quote(os.fsencode(path.absolute()))}?{mode}"
+
+
+def read_only(path: Path, lock_wait: float = 5.0, mode: str = "mode=ro") -> sqlite3.Connection:
+    """A connection that cannot write, for one thread at a time. ``lock_wait``: seconds."""
+    connection = sqlite3.connect(
+        uri_of(path, mode), uri=True, timeout=lock_wait, isolation_level=None, check_same_thread=False
+    )
+    connection.text_factory = as_text
+    return connection
 
 
 def _unescape(text: str) -> str:

@@ -19,7 +19,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import aiosqlite
 
@@ -34,6 +33,7 @@ from asyncroute.journal.base import Claim, Counts, Held
 from asyncroute.journal.batch_reader import SqliteBatches
 from asyncroute.journal.examine import look_before_opening, refuse_unfinished
 from asyncroute.journal.faults import storage_fault
+from asyncroute.journal.place import uri_of
 from asyncroute.journal.proofs import SqliteProofs
 from asyncroute.journal.replay import SqliteReplay
 from asyncroute.journal.sqlite import FILE
@@ -291,7 +291,7 @@ def _uri(file: Path, mode: str) -> str:
     look_before_opening(file)
     if not file.exists():
         raise StorageFault(f"{file}: there is no journal here", errno.ENOENT)
-    return f"file:{quote(str(file.absolute()))}?{mode}"
+    return uri_of(file, mode)
 
 
 async def _connect(file: Path, path: Path, mode: str) -> aiosqlite.Connection:

@@ -12,14 +12,14 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 from asyncroute.core.model import Instance, Source
 from asyncroute.core.priority import NORMAL, nearest
 from asyncroute.core.states import OPEN, DeliveryState
 from asyncroute.journal import headers
+from asyncroute.journal.place import read_only
 from asyncroute.journal.statements import load
-from asyncroute.journal.values import as_text, signed, unsigned
+from asyncroute.journal.values import signed, unsigned
 
 ROWS = 1000
 _SQL = load("salvage.sql")
@@ -125,8 +125,7 @@ def _open(path: Path) -> sqlite3.Connection | None:
     if not path.exists() or not path.stat().st_size:  # SQLite deletes the log of an empty file
         return None
     for mode in _MODES:
-        connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?{mode}", uri=True, isolation_level=None)
-        connection.text_factory = as_text
+        connection = read_only(path, mode=mode)
         try:
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         except (sqlite3.Error, ValueError) as error:

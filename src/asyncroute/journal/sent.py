@@ -13,7 +13,6 @@ from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import xxhash
 
@@ -21,6 +20,7 @@ from asyncroute.core.model import Sent, Settlement
 from asyncroute.core.states import DeliveryState
 from asyncroute.journal.bulk import Rows
 from asyncroute.journal.faults import storage_fault
+from asyncroute.journal.place import read_only
 from asyncroute.journal.statements import load
 from asyncroute.journal.values import clean, signed
 
@@ -82,7 +82,7 @@ def originals(journal: Path, uid: str) -> list[tuple[str, float]]:
     if not journal.exists():
         return []
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(journal))}?mode=ro", uri=True, isolation_level=None)) as reading:
+        with closing(read_only(journal)) as reading:
             if not reading.execute(SQL["exists"]).fetchall():
                 return []
             return [(original, at) for original, at in reading.execute(SQL["originals"], (uid,)) if original != uid]

@@ -18,7 +18,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import quote
 
 from asyncroute.core.errors import StorageFault
 from asyncroute.core.groups import Move
@@ -28,7 +27,7 @@ from asyncroute.journal import examine, migrate
 from asyncroute.journal.base import Action, Committed, Complete, Group, Unreleased
 from asyncroute.journal.clock import RunClock
 from asyncroute.journal.faults import ROW_FAULTS, damaged, is_fatal, storage_fault
-from asyncroute.journal.place import SYNCHRONOUS, Lock, make_private, refuse_network
+from asyncroute.journal.place import SYNCHRONOUS, Lock, make_private, read_only, refuse_network
 from asyncroute.journal.prune import Pruner
 from asyncroute.journal.reserve import Reserve
 from asyncroute.journal.statements import load
@@ -188,7 +187,7 @@ class SqliteJournal:
 
     def _leave_as_it_is(self) -> None:
         """Close without writing the log back, which the last connection would: it is evidence."""
-        keeper = _read_only(self.path, 0.0)
+        keeper = read_only(self.path, 0.0)
         try:
             with suppress(sqlite3.Error):
                 keeper.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -333,14 +332,6 @@ def _pragma(connection: sqlite3.Connection, path: Path, text: str, expected: obj
         raise StorageFault(f"{path}: SQLite does not do PRAGMA {text} here (it answers {rows})")
 
 
-def _read_only(path: Path, lock_wait: float) -> sqlite3.Connection:
-    """A connection that cannot write."""
-    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
-    connection = sqlite3.connect(uri, uri=True, timeout=lock_wait, isolation_level=None)
-    connection.text_factory = as_text
-    return connection
-
-
 def _begin_log_anew(connection: sqlite3.Connection) -> None:
     """What a power cut left of its last transaction must not look like damage to a later start."""
     try:
@@ -354,7 +345,7 @@ def _inspect(path: Path, durability: str, lock_wait: float) -> None:
 
     Through a connection of its own that cannot write: closing the one that can would change the evidence.
     """
-    connection = _read_only(path, lock_wait)
+    connection = read_only(path, lock_wait)
     try:
         examine.examine(connection, path, durability == "power-loss")
     finally:
