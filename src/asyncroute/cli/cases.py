@@ -94,8 +94,9 @@ def _failures(
     if trial.held is not None and trial.held is not bool(held):
         yield "held: expected true, but it is not held" if trial.held else f"held: expected false, but: {held}"
     if trial.after:
-        sent = [each.subject for each in outcomes if not each.refused] or [subject]
-        yield from dict.fromkeys(line for each in sent for line in _differences(each, trial))
+        sent = [each.subject for each in outcomes if not each.refused]
+        why = f" (it is held: {held})" if outcomes and not sent else ""
+        yield from dict.fromkeys(f"{line}{why}" for each in sent or [subject] for line in _differences(each, trial))
 
 
 def _differences(subject: Subject, trial: Trial) -> Iterable[str]:

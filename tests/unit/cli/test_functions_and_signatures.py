@@ -93,6 +93,16 @@ def test_a_function_that_hangs_is_not_waited_for_in_every_case(cli: Cli, image: 
     assert lines[-1].endswith("its function failed 3 times and is not called again")
 
 
+def test_a_case_about_values_tells_why_its_image_is_held(cli: Cli, image: Path) -> None:
+    case = '[[test]]\nname = "no such function"\ngiven.PatientID = "1"\nexpect.PatientID = "CT_Aout"\n'
+    configured(image.parents[1], 'python = "site.py:missing"', case)
+    done = cli("check")
+    assert done.status == 1
+    (line,) = done.err.splitlines()
+    assert 'PatientID: expected "CT_Aout", but it is "1" (it is held: site-a, step 1 (python): ' in line
+    assert line.endswith("site.py:missing: the file has no function missing)")
+
+
 # --- signatures -------------------------------------------------------------------------------------------------------
 
 
