@@ -173,6 +173,15 @@ def test_python_m_runs_the_same(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, f"asyncroute {__version__}\n")
 
 
+def run_alone(program: str, *arguments: str, folder: Path) -> str:
+    """What a Python program says on standard error, in an interpreter of its own; insists on exit status 0."""
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment(), cwd=folder, timeout=60, check=True
+    )
+    return done.stderr
+
+
 def test_help_and_status_load_no_dicom_library(tmp_path: Path) -> None:
     """They are asked often, by people and by monitoring."""
     program = (
@@ -180,16 +189,7 @@ def test_help_and_status_load_no_dicom_library(tmp_path: Path) -> None:
         "print(sorted({'pydicom', 'pynetdicom', 'aiohttp', 'uvloop', 'numpy'} & set(sys.modules)), file=sys.stderr)"
     )
     for arguments in (["--help"], ["queue", "retry", "--help"]):
-        done = subprocess.run(
-            [sys.executable, "-c", program, *arguments],
-            capture_output=True,
-            text=True,
-            env=environment(),
-            cwd=tmp_path,
-            timeout=30,
-            check=True,
-        )
-        assert done.stderr == "[]\n"
+        assert run_alone(program, *arguments, folder=tmp_path) == "[]\n"
 
 
 CONFIG = """
@@ -226,17 +226,9 @@ def test_commands_that_look_at_a_router_start_quickly(tmp_path: Path) -> None:
         "for words in sys.argv[2:]:\n"
         "    run(words.split()); print(words, sorted(set(sys.argv[1].split()) & set(sys.modules)), file=sys.stderr)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, " ".join(HEAVY), *LOOKING],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        cwd=tmp_path,
-        timeout=60,
-        check=True,
-    )
-    assert "unexpected" not in done.stderr
-    assert {f"{words} []" for words in LOOKING} <= set(done.stderr.splitlines())
+    said = run_alone(program, " ".join(HEAVY), *LOOKING, folder=tmp_path)
+    assert "unexpected" not in said
+    assert {f"{words} []" for words in LOOKING} <= set(said.splitlines())
 
 
 def test_each_command_is_looked_for_in_the_module_that_has_it() -> None:
