@@ -204,7 +204,7 @@ def rules(scale: Scale) -> Scenario:
         )
         for name, text in words.items()
     ]
-    return Scenario("rules", "Rules", "routes", cases, scale.rounds + 1, checks)
+    return Scenario("rules", "Rules", "routes", cases, scale.rounds + 3, checks)
 
 
 def slow(scale: Scale) -> Scenario:

@@ -14,10 +14,11 @@ from dataclasses import replace
 
 from asyncroute.core.model import Instance, RouteHit, Source
 from asyncroute.core.paths import Key
-from asyncroute.core.rules import RouteTable
+from asyncroute.core.rules import RouteTable, Said
 from asyncroute.link.buffers import ImageBytes
-from asyncroute.wire.header import HeaderScanner, Scan, header_end
+from asyncroute.wire.header import HeaderScanner, header_end
 from asyncroute.wire.nested import Nested, present, read_nested
+from asyncroute.wire.scan import Scan
 
 STUDY, SERIES, PATIENT_ID, ACCESSION, MODALITY = 0x0020000D, 0x0020000E, 0x00100020, 0x00080050, 0x00080060
 _KEPT = frozenset({STUDY, SERIES, PATIENT_ID, ACCESSION, MODALITY})
@@ -52,27 +53,19 @@ Address = Callable[[Instance, tuple[RouteHit, ...]], tuple[RouteHit, ...]]
 
 
 class _Facts:
-    """What the journal keeps of a header, what routes ask of it, and what they said to that, by source."""
+    """What the journal keeps of a header, what routes ask of it, and what they said to that."""
 
     __slots__ = ("accession", "attributes", "hits", "modality", "patient_id", "said", "series_uid", "study_uid")
 
-    def __init__(self, scan: Scan, base: _Facts | None = None) -> None:
-        """``base``: of the scan that this one is based on."""
-        if base is None or not _KEPT.isdisjoint(scan.changed):
-            self.study_uid = _first(scan, STUDY)
-            self.series_uid = _first(scan, SERIES)
-            self.patient_id = _first(scan, PATIENT_ID)
-            self.accession = _first(scan, ACCESSION)
-            self.modality = _first(scan, MODALITY)
-        else:
-            self.study_uid, self.series_uid = base.study_uid, base.series_uid
-            self.patient_id, self.accession, self.modality = base.patient_id, base.accession, base.modality
+    def __init__(self, scan: Scan) -> None:
+        self.study_uid = _first(scan, STUDY)
+        self.series_uid = _first(scan, SERIES)
+        self.patient_id = _first(scan, PATIENT_ID)
+        self.accession = _first(scan, ACCESSION)
+        self.modality = _first(scan, MODALITY)
         self.attributes = _Scanned(scan)
         self.hits: dict[Source, tuple[RouteHit, ...]] = {}
-        self.said: dict[int, int] = {} if base is None else base.said.copy()
-        """What routes say to each attribute, as far as they were asked."""
-        for tag in scan.changed:
-            self.said.pop(tag, None)
+        self.said = Said()
 
 
 def _texts(scan: Scan, tag: int) -> tuple[str, ...]:
@@ -132,14 +125,16 @@ class Router:
         Where the image is not in memory, ``head`` is its beginning (``whole``: all of it).
         """
         scan = self._scan(instance, image, head, whole)
-        facts = self._known.get(scan.token) or self._learn(scan)
+        like = scan.base or scan
+        known = self._known.get(like.token) or self._learn(like)
+        facts = known if _KEPT.isdisjoint(scan.changed) else _Facts(scan)
         instance.study_uid = facts.study_uid
         instance.series_uid = facts.series_uid
         instance.patient_id = facts.patient_id
         instance.accession = facts.accession
         instance.modality = facts.modality
         instance.header = _header(head if image is None else image.parts[0] if image.parts else b"", instance, scan)
-        hits = () if self._undecidable(instance, scan) else self._decide(instance, facts, image, head, whole)
+        hits = () if self._undecidable(instance, scan) else self._decide(instance, scan, known, image, head, whole)
         hits = _awaited(hits, instance) if self._table.waits else hits
         instance.hits = hits = hits if self._address is None else self._address(instance, hits)
         return hits
@@ -168,7 +163,7 @@ class Router:
         return found
 
     def _learn(self, scan: Scan) -> _Facts:
-        facts = _Facts(scan, self._known.get(scan.base))
+        facts = _Facts(scan)
         if scan.token:
             if len(self._known) >= _CONTENTS:
                 self._known.clear()
@@ -176,31 +171,47 @@ class Router:
         return facts
 
     def _decide(
-        self, instance: Instance, facts: _Facts, image: ImageBytes | None, head: bytes | memoryview, whole: bool
+        self,
+        instance: Instance,
+        scan: Scan,
+        known: _Facts,
+        image: ImageBytes | None,
+        head: bytes | memoryview,
+        whole: bool,
     ) -> tuple[RouteHit, ...]:
-        """A table's decision depends on nothing else, so it is made once for a series."""
+        """A table's decision depends on nothing else, so it is made once for images that do not differ."""
         table, source, at = self._table, instance.source, instance.received_at
         if not (table.tags or table.paths):
-            return table.decide(source, facts.attributes, at, facts.said)
+            return table.decide(source, known.attributes, at, known.said)
         period = table.period(at)
         if period != self._period:
             self._known.clear()
-            facts.hits.clear()
+            known.hits.clear()
             self._period = period
-        hits = facts.hits.get(source)
-        if hits is not None:
-            return hits
-        if table.paths:
-            deep = _Deep(facts.attributes, lambda: self._nested(instance, image, head, whole))
-            hits = table.decide(source, deep, at, facts.said)
-            if deep.found is not None:
-                return () if _unreadable(instance, deep.found) else hits
-        else:
-            hits = table.decide(source, facts.attributes, at, facts.said)
-        if len(facts.hits) >= _SOURCES:
-            facts.hits.clear()
-        facts.hits[source] = hits
+        if scan.base is not None:
+            return self._look_up(instance, scan, known, lambda: self._nested(instance, image, head, whole))[0]
+        hits = known.hits.get(source)
+        if hits is None:
+            hits, lasting = self._look_up(instance, scan, known, lambda: self._nested(instance, image, head, whole))
+            if lasting:
+                if len(known.hits) >= _SOURCES:
+                    known.hits.clear()
+                known.hits[source] = hits
         return hits
+
+    def _look_up(
+        self, instance: Instance, scan: Scan, known: _Facts, read: Callable[[], Nested]
+    ) -> tuple[tuple[RouteHit, ...], bool]:
+        """The destinations; whether they depend on what was scanned alone. ``read``: what is inside sequences."""
+        table, source, at = self._table, instance.source, instance.received_at
+        attributes = known.attributes if scan.base is None else _Scanned(scan)
+        if not table.paths:
+            return table.decide(source, attributes, at, known.said, scan.changed), True
+        deep = _Deep(attributes, read)
+        hits = table.decide(source, deep, at, known.said, scan.changed)
+        if deep.found is None:
+            return hits, True
+        return () if _unreadable(instance, deep.found) else hits, False
 
     def _nested(self, instance: Instance, image: ImageBytes | None, head: bytes | memoryview, whole: bool) -> Nested:
         """What ``wire.nested`` finds in the first slice, or in the header as far as it is looked at."""

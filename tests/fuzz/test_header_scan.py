@@ -17,8 +17,9 @@ from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
 
 from asyncroute.wire.elements import MAX_DEPTH
-from asyncroute.wire.header import HeaderScanner, Scan, header_end
+from asyncroute.wire.header import HeaderScanner, header_end
 from asyncroute.wire.part10 import NotPart10, build_meta, parse_meta
+from asyncroute.wire.scan import Scan
 from tests.support import corpus
 from tests.support.encoding import (
     BIG,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from asyncroute.wire.header import HeaderScanner, Scan, header_end
+from asyncroute.wire.header import HeaderScanner, header_end
+from asyncroute.wire.scan import Scan
 
 KEY = "one sender"
 

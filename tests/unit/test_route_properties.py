@@ -169,4 +169,4 @@ def check(rules: list[Rule], images: list[Image], seen: Counter[str]) -> None:
         seen["held"] += expected[6] is not None
     scanner = router._scanner
     seen["fits"] += scanner.layouts.fits
-    seen["following"] += sum(scan.base > 0 for scan in scanner._shared.values())
+    seen["following"] += sum(bool(example.changed) for example in scanner._examples.values())

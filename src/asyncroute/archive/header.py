@@ -8,7 +8,8 @@ from __future__ import annotations
 from asyncroute.archive.base import Arrival
 from asyncroute.core.archiving import Layout
 from asyncroute.spool.base import Facts
-from asyncroute.wire.header import HeaderScanner, Scan
+from asyncroute.wire.header import HeaderScanner
+from asyncroute.wire.scan import Scan
 
 STUDY, PATIENT_ID, ACCESSION, STUDY_DATE, SOP_INSTANCE = 0x0020000D, 0x00100020, 0x00080050, 0x00080020, 0x00080018
 LONGEST = 256

@@ -37,6 +37,9 @@ _KNOWN_COMBINATIONS = 4096
 _KNOWN_VALUES = 512
 """Values of one attribute that are remembered; of sources as many."""
 
+_KNOWN_RESTS = 16
+"""What is left of the routes of one image's attributes: by sources, and by the attributes that change."""
+
 _KNOWN_LENGTH = 256
 """Characters of values that are remembered, at most."""
 
@@ -146,6 +149,18 @@ class _Texts:
         return found
 
 
+class Said:
+    """What routes said to attributes of one image, for others that are like it in all or in most of them."""
+
+    __slots__ = ("of", "rest")
+
+    def __init__(self) -> None:
+        self.of: dict[int, int] = {}
+        """By tag, as far as they were asked."""
+        self.rest: dict[tuple[Source, tuple[int, ...]], int] = {}
+        """Which are left when all attributes but these have been looked at, by source."""
+
+
 class RouteTable:
     """All routes in order, compiled. For one thread.
 
@@ -154,7 +169,7 @@ class RouteTable:
     """
 
     __slots__ = (
-        *("_all", "_attributes", "_closer", "_facts", "_final", "_hits", "_known", "_sources", "_timed"),
+        *("_all", "_closer", "_columns", "_facts", "_final", "_hits", "_known", "_sources", "_timed"),
         *("_unconditional", "paths", "rules", "tags", "waits"),
     )
 
@@ -187,26 +202,30 @@ class RouteTable:
                 closer.append((1 << n, compile_terms(rest)))
         self._closer = tuple(closer)
         self._facts = tuple((fact(key), each.compiled()) for key, each in columns.items() if isinstance(key, str))
-        self._attributes = tuple(
-            (key, each.routes, each.compiled()) for key, each in columns.items() if isinstance(key, int)
-        )
+        self._columns = {key: (each.routes, each.compiled()) for key, each in columns.items() if isinstance(key, int)}
 
     def period(self, at: float) -> tuple[bool, ...]:
         """Which times that routes ask for it is at ``at``: decisions are the same while this is."""
         return tuple([hours.at(at)[0] for hours in self._timed]) if self._timed else ()
 
     def decide(
-        self, source: Source, attributes: Attributes, at: float = 0.0, said: dict[int, int] | None = None
+        self,
+        source: Source,
+        attributes: Attributes,
+        at: float = 0.0,
+        said: Said | None = None,
+        changed: tuple[int, ...] = (),
     ) -> tuple[RouteHit, ...]:
         """Every destination of this image, each once, in the order of the routes; empty if no route matches.
 
         All matching routes apply until one that is final; a destination named by several belongs to the first, with the
         priority of the most urgent. ``at``: seconds since the epoch, where routes ask for the time. ``said``: what was
-        found of attributes, by tag, which is not asked for again; it is added to.
+        found for an image with the same attributes, but for those ``changed``, which is not asked for again; it is
+        added to.
         """
         if self._unconditional is not None:
             return self._unconditional
-        return self.hits(self.matching(source, attributes, at, said))
+        return self.hits(self.matching(source, attributes, at, said, changed))
 
     def hits(self, matching: int) -> tuple[RouteHit, ...]:
         """The destinations of these routes, see ``matching``."""
@@ -214,27 +233,45 @@ class RouteTable:
         return self._combine(matching) if known is None else known
 
     def matching(
-        self, source: Source, attributes: Attributes, at: float = 0.0, said: dict[int, int] | None = None
+        self,
+        source: Source,
+        attributes: Attributes,
+        at: float = 0.0,
+        said: Said | None = None,
+        changed: tuple[int, ...] = (),
     ) -> int:
         """The routes that apply, one bit each, the first route's the lowest. See ``decide``."""
-        said = {} if said is None else said
+        said = Said() if said is None else said
+        left = said.rest.get((source, changed))
+        if left is None:
+            left = self._rest(source, attributes, said, changed)
+        for tag in changed:
+            column = self._columns.get(tag)
+            if column is not None and left & column[0]:
+                left &= column[1](values_of(attributes, tag))
+        return self._cut(self._looked_at_closer(left, source, attributes, at) if self._closer else left)
+
+    def _rest(self, source: Source, attributes: Attributes, said: Said, changed: tuple[int, ...]) -> int:
+        """What is left when all but ``changed`` have been asked; those first that cost nothing."""
         left = self._sources.get(source)
         if left is None:
             left = self._of_source(source)
         unsaid = []
-        for column in self._attributes:
-            tag, routes, _ = column
-            if left & routes:
-                found = said.get(tag)
+        for tag, (routes, mask) in self._columns.items():
+            if left & routes and tag not in changed:
+                found = said.of.get(tag)
                 if found is None:
-                    unsaid.append(column)
+                    unsaid.append((tag, routes, mask))
                 else:
                     left &= found
-        for tag, routes, mask in unsaid:  # after those that cost nothing: often nobody asks for it any more
+        for tag, routes, mask in unsaid:
             if left & routes:
-                found = said[tag] = mask(values_of(attributes, tag))
+                found = said.of[tag] = mask(values_of(attributes, tag))
                 left &= found
-        return self._cut(self._looked_at_closer(left, source, attributes, at) if self._closer else left)
+        if len(said.rest) >= _KNOWN_RESTS:
+            said.rest.clear()
+        said.rest[source, changed] = left
+        return left
 
     def _of_source(self, source: Source) -> int:
         left = self._all

@@ -12,21 +12,19 @@ Not noticed: anything behind the last wanted tag.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from itertools import count
+from typing import NamedTuple
 
-from asyncroute.wire import charset
 from asyncroute.wire.elements import PIXELS, Odd, Walk, tag_text
 from asyncroute.wire.layout import Match
 from asyncroute.wire.layouts import Key, Layouts
 from asyncroute.wire.lenient import WINDOW, actual_encoding, read_leniently
+from asyncroute.wire.scan import PIXEL_REPRESENTATION, SPECIFIC_CHARACTER_SET, Following, Scan, creator_tag
 from asyncroute.wire.syntax import EXPLICIT_LE, Encoding, syntax_of
-from asyncroute.wire.values import dictionary_vr, short_texts
+from asyncroute.wire.values import dictionary_vr
 
 Data = bytes | bytearray | memoryview
-
-SPECIFIC_CHARACTER_SET = 0x00080005
-PIXEL_REPRESENTATION = 0x00280103
 
 _INFLATE_FIRST = 1 << 15  # bytes of inflated header that are made at first
 _INFLATE_MOST = 1 << 20
@@ -35,87 +33,22 @@ _DEFLATED_PIECE = 1 << 14
 _SHARED = 512  # contents that are remembered with their texts
 _SHARED_BYTES = 512  # of the values of one
 
-_SENDERS = 256  # whose last images are remembered
-_FEW = 8  # attributes that may differ from those of the image before
+_SENDERS = 256  # of whose images one is remembered
+_FEW = 8  # attributes that may differ from those of this one
 
 _tokens = count(1)
 
 
-class Scan:
-    """What was found. `values`: raw value bytes by tag, with padding, as sent; absent attributes are not in it.
-
-    `odd`: why the data set could not be read to the last wanted tag, or why a wanted value is missing; else None.
-    `fallback`: why pydicom had to read it; else None. `unknown_encoding`: a private transfer syntax, nothing was read.
-    `encoding`: how the elements were found to be encoded (None: unknown). `offset`: where the scan stopped, at the
-    beginning of an element (for deflated data in the inflated bytes), for `header_end`. `end`: what that would give, if
-    the scan has seen it (for a data set without pixel data its own length); else None. `token`: scans of one scanner
-    with the same token, but 0, have the same values, VRs and texts; they share them, so nobody may change them. `base`:
-    the token of an earlier scan, of an image from the same sender, from which only the attributes `changed` differ.
+class _Example(NamedTuple):
+    """One image of a sender. `places`: where in the key the image before differed from the one before that; `changed`:
+    which attributes these are, and `numbers` them by tag, empty if too much depends on them.
     """
 
-    __slots__ = (
-        *("_codecs", "_texts", "base", "changed", "encoding", "end", "fallback", "odd", "offset", "token"),
-        *("unknown_encoding", "values", "vrs"),
-    )
-
-    def __init__(self, values: dict[int, bytes], vrs: dict[int, int], encoding: Encoding | None, offset: int) -> None:
-        self.values = values
-        self.vrs = vrs
-        self.encoding = encoding
-        self.offset = offset
-        self.odd: str | None = None
-        self.fallback: str | None = None
-        self.unknown_encoding = encoding is None
-        self.end: int | None = None
-        self.token = self.base = 0
-        self.changed: Collection[int] = ()
-        self._texts: dict[int, tuple[str, ...]] = {}
-        self._codecs: tuple[str, ...] | None = None
-
-    def texts(self, tag: int) -> tuple[str, ...]:
-        """The attribute's values as text, decoded and without padding (PS3.5 §6.2); () if it is absent or empty.
-
-        Binary numbers are decimals, AT is (gggg,eeee); binary data and sequences have no text. Never raises.
-        """
-        found = self._texts.get(tag)
-        if found is None:
-            found = self._texts[tag] = self._decode(tag)
-        return found
-
-    def vr(self, tag: int) -> str:
-        """The VR of a wanted attribute: as sent, else by the dictionary, else "UN"."""
-        number = self.vrs.get(tag)
-        sent = self.encoding.vr_name(number) if number is not None and self.encoding else "UN"
-        if sent != "UN":
-            return sent
-        vr = dictionary_vr(tag, self._creator(tag))
-        return self._signed_or_not() if vr == "US or SS" else vr
-
-    def codecs(self) -> tuple[str, ...]:
-        """The Python codecs of the data set's character sets, the initial one first."""
-        if self._codecs is None:
-            self._codecs = charset.codecs_of(self.values.get(SPECIFIC_CHARACTER_SET, b""))
-        return self._codecs
-
-    def _decode(self, tag: int) -> tuple[str, ...]:
-        value = self.values.get(tag)
-        encoding = self.encoding
-        if not value or encoding is None:
-            return ()
-        number = self.vrs.get(tag)
-        vr = encoding.names.get(number, "UN") if number is not None else "UN"
-        if vr != "UN":
-            return short_texts(vr, value, self.codecs(), encoding.big)
-        # The value of an element sent as UN is little endian in any transfer syntax (PS3.5 §6.2.2).
-        return short_texts(self.vr(tag), value, self.codecs(), encoding.big and number is None)
-
-    def _creator(self, tag: int) -> str:
-        raw = self.values.get(_creator_tag(tag), b"") if tag >> 16 & 1 else b""
-        return raw.decode("latin-1").strip(" \0")
-
-    def _signed_or_not(self) -> str:
-        raw = self.values.get(PIXEL_REPRESENTATION, b"")
-        return "SS" if raw.strip(b"\0") == b"\1" else "US"
+    key: tuple[bytes, ...]
+    scan: Scan
+    places: tuple[int, ...]
+    changed: tuple[int, ...]
+    numbers: Mapping[int, int]
 
 
 class HeaderScanner:
@@ -125,11 +58,11 @@ class HeaderScanner:
     Set is always looked for, and what else the wanted ones need (private creators, Pixel Representation).
     """
 
-    __slots__ = ("_context", "_last", "_latest", "_shared", "_wanted", "layouts")
+    __slots__ = ("_context", "_examples", "_last", "_shared", "_wanted", "layouts")
 
     def __init__(self, wanted: Iterable[int]) -> None:
         tags = {SPECIFIC_CHARACTER_SET, *wanted}
-        creators = {_creator_tag(tag) for tag in tags if tag >> 16 & 1 and tag & 0xFFFF > 0xFF}
+        creators = {creator_tag(tag) for tag in tags if tag >> 16 & 1 and tag & 0xFFFF > 0xFF}
         self._context = frozenset({SPECIFIC_CHARACTER_SET, PIXEL_REPRESENTATION, *creators})
         tags |= creators
         if any(dictionary_vr(tag, "") == "US or SS" for tag in tags):
@@ -138,7 +71,7 @@ class HeaderScanner:
         self._last = max(self._wanted)
         self.layouts = Layouts()
         self._shared: dict[tuple[int, tuple[bytes, ...]], Scan] = {}
-        self._latest: dict[tuple[int, Hashable], tuple[tuple[bytes, ...], Scan]] = {}
+        self._examples: dict[tuple[int, Hashable], _Example] = {}
 
     @property
     def wanted(self) -> frozenset[int]:
@@ -164,48 +97,43 @@ class HeaderScanner:
             return self._scan(view, syntax.encoding, whole=complete, final=complete, key=key)
 
     def _recognized(self, match: Match, alike: Hashable) -> Scan:
-        """The scan that a walk would have given, with the texts of the last one of the same values."""
+        """The scan that a walk would have given, with the texts of an earlier one of the same values."""
         twin = self._shared.get((match.layout.number, match.key))
         if twin is None:
-            scan = self._remember(match, alike)
-        else:
-            scan = Scan(twin.values, twin.vrs, twin.encoding, match.offset)
-            scan.token, scan._texts, scan._codecs = twin.token, twin._texts, twin._codecs
-            scan.base, scan.changed = twin.base, twin.changed
+            return self._following(match, alike)
+        scan = Scan(twin.values, twin.vrs, twin.encoding, match.offset)
+        scan.token, scan._texts, scan._codecs, scan.end = twin.token, twin._texts, twin._codecs, match.end
+        return scan
+
+    def _following(self, match: Match, alike: Hashable) -> Scan:
+        """Of what differs from the sender's example just where the image before did; else the next example."""
+        layout, key = match.layout, match.key
+        example = self._examples.get((layout.number, alike))
+        places: tuple[int, ...] = ()
+        if example is not None and len(example.key) == len(key):
+            places = tuple([n for n, (a, b) in enumerate(zip(key, example.key, strict=True)) if a != b])
+            if places == example.places and example.changed:
+                return Following(example.scan, match, example.changed, example.numbers)
+        scan = Scan(
+            dict(zip(layout.tags, layout.values(match), strict=True)), layout.vrs, layout.encoding, match.offset
+        )
         scan.end = match.end
-        return scan
-
-    def _remember(self, match: Match, alike: Hashable) -> Scan:
-        layout, key = match.layout, match.key
-        latest = self._latest.get((layout.number, alike))
-        scan = self._following(match, *latest) if latest is not None else None
-        if scan is None:
-            values = dict(zip(layout.tags, layout.values(match), strict=True))
-            scan = Scan(values, layout.vrs, layout.encoding, match.offset)
         if sum(map(len, key)) <= _SHARED_BYTES:
-            if len(self._shared) >= _SHARED:
-                self._shared.clear()
-            if len(self._latest) >= _SENDERS:
-                self._latest.clear()
-            scan.token = next(_tokens)
-            self._shared[layout.number, key] = scan
-            self._latest[layout.number, alike] = key, scan
+            self._remember(scan, match, alike, places)
         return scan
 
-    def _following(self, match: Match, before: tuple[bytes, ...], base: Scan) -> Scan | None:
-        """Of what is nearly the same as `base`, the scan of a match of the key `before`; None where much differs."""
+    def _remember(self, scan: Scan, match: Match, alike: Hashable, places: tuple[int, ...]) -> None:
         layout, key = match.layout, match.key
-        if len(key) != len(before):
-            return None
-        new = {tag: n for n, (tag, a, b) in enumerate(zip(layout.tags, key, before, strict=False)) if a != b}
-        if len(new) > _FEW or not self._context.isdisjoint(new):
-            return None
-        scan = Scan(base.values.copy(), layout.vrs, layout.encoding, match.offset)
-        scan.base, scan.changed, scan._codecs, scan._texts = base.token, new, base._codecs, base._texts.copy()
-        for tag, n in new.items():
-            scan.values[tag] = layout.value(match, n)
-            scan._texts.pop(tag, None)
-        return scan
+        if len(self._shared) >= _SHARED:
+            self._shared.clear()
+        if len(self._examples) >= _SENDERS:
+            self._examples.clear()
+        scan.token = next(_tokens)
+        numbers = {layout.tags[n]: n for n in places}
+        if len(numbers) > _FEW or not self._context.isdisjoint(numbers):
+            numbers = {}
+        self._shared[layout.number, key] = scan
+        self._examples[layout.number, alike] = _Example(key, scan, places, tuple(numbers), numbers)
 
     def _scan(
         self, view: memoryview, encoding: Encoding, *, whole: bool, final: bool, key: Key | None = None
@@ -309,11 +237,6 @@ def _inflate(view: memoryview, cap: int) -> tuple[bytes, bool, str]:
         if inflater.eof or room <= 0:
             break
     return b"".join(pieces), inflater.eof, ""
-
-
-def _creator_tag(tag: int) -> int:
-    """The private creator of a private element's block (PS3.5 §7.8.1)."""
-    return tag & 0xFFFF0000 | tag >> 8 & 0xFF
 
 
 def _place(walk: Walk) -> str:

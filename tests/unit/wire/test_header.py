@@ -8,8 +8,9 @@ import zlib
 import pytest
 
 from asyncroute.wire import elements
-from asyncroute.wire.header import HeaderScanner, Scan, header_end
+from asyncroute.wire.header import HeaderScanner, header_end
 from asyncroute.wire.lenient import WINDOW
+from asyncroute.wire.scan import Scan
 from asyncroute.wire.syntax import syntax_of
 from tests.support.encoding import (
     BIG,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from asyncroute.wire.header import HeaderScanner, Scan
+from asyncroute.wire.header import HeaderScanner
+from asyncroute.wire.scan import Scan
 from tests.support.encoding import BIG, EXPLICIT, IMPLICIT, element
 
 CHARSET = 0x00080005

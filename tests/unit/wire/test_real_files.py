@@ -16,8 +16,9 @@ from pydicom.filewriter import write_dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
-from asyncroute.wire.header import HeaderScanner, Scan, header_end
+from asyncroute.wire.header import HeaderScanner, header_end
 from asyncroute.wire.part10 import Meta, NotPart10, build_meta, parse_meta
+from asyncroute.wire.scan import Scan
 from tests.support import corpus
 from tests.support.alike import recognized, scan_both
 from tests.support.encoding import BIG, DEFLATED, EXPLICIT, IMPLICIT, deflate
