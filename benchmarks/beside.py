@@ -2,9 +2,10 @@
 
 A router gets large images that it compresses (``j2k-lossless``, the slowest), as many as keep its workers busy all the
 time. Beside them: C-ECHOs over an association of their own, one after the other, which need nothing but the router's
-loop; then images of 34 KB for another destination, as fast as they go. The same without the large images, and with as
-many other programs that do nothing but count, as nice as the workers: they take the processors away, too, but have no
-part in the router. What conversions cost beyond that is the router's own doing.
+loop; then images of 34 KB for another destination, as fast as they go. The same without the large images. The router
+and its workers have one half of the processors, those that send and take its images the other one, as if these were
+other machines: Linux shares processors out by session (sched(7), autogroup), and a router that works takes its part of
+what the other programs would have, however nice its workers are.
 Medians of ``ROUNDS`` alternating rounds; ratios are to the first line.
 """
 
@@ -26,8 +27,6 @@ from pathlib import Path
 
 import data_store
 
-from asyncroute.forward.conversions import share
-from asyncroute.link.worker_process import NICE
 from asyncroute.wire import command as dimse
 from asyncroute.wire.pdata import command_pdus
 from benchmarks import upper
@@ -43,7 +42,11 @@ SECONDS = 3.0
 """For which C-ECHOs are sent."""
 
 PAUSE = 0.005
-WORKERS = min(share(), 3)
+EVERY = sorted(os.sched_getaffinity(0))
+ROUTERS, PEERS = set(EVERY[len(EVERY) // 2 :]), set(EVERY[: len(EVERY) // 2]) or set(EVERY)
+"""Processors of the router, and of those that send and take its images: what is beside takes none of theirs away."""
+
+WORKERS = min(max(len(ROUTERS) - 1, 1), 3)
 """Conversions at a time: ``workers`` is four, of which one is left to others."""
 
 VERIFICATION, IMPLICIT = "1.2.840.10008.1.1", "1.2.840.10008.1.2"
@@ -59,7 +62,6 @@ match = {{ calling_aet = "LARGE" }}
 to = ["compressed"]
 final = true
 """
-COUNTING = f"import os; os.nice({NICE})\nwhile True: pass"
 
 
 class Compressing(Asyncroute):
@@ -139,21 +141,6 @@ def conversions(bench: Bench) -> Iterator[None]:
     yield
 
 
-@contextmanager
-def others(bench: Bench) -> Iterator[None]:
-    """As many programs that count."""
-    counting = [
-        subprocess.Popen([sys.executable, "-c", COUNTING], env=environment({}), start_new_session=True)
-        for _ in range(WORKERS)
-    ]
-    try:
-        yield
-    finally:
-        for each in counting:
-            each.kill()
-            each.wait()
-
-
 def running(bench: Bench) -> int:
     """Conversions that were asked for and are not made."""
     return int(json.loads(_asyncroute(bench, "status", "--json"))["conversions"]["running"])
@@ -177,16 +164,26 @@ def _asyncroute(bench: Bench, *words: str) -> str:
 CASES: dict[str, Callable[[Bench], object]] = {
     "nothing beside": nothing,
     "conversions beside": conversions,
-    "as many other programs beside": others,
 }
+
+
+@contextmanager
+def on(processors: set[int]) -> Iterator[None]:
+    """What is started meanwhile runs on these."""
+    os.sched_setaffinity(0, processors)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, PEERS)
 
 
 def measure(beside: Callable[[Bench], object], found: Found, images: int) -> None:
     """One round."""
     with Bench(Compressing(), Load("small", images, 10)) as bench, ExitStack() as stack:
         bench.start_sinks()
-        bench.start_router()
-        stack.enter_context(beside(bench))  # type: ignore[arg-type]
+        with on(ROUTERS):
+            bench.start_router()
+            stack.enter_context(beside(bench))  # type: ignore[arg-type]
         found.echoes += echoes(bench.place.port, SECONDS)
         before = router_cpu(bench)
         bench.start_sender()
@@ -207,6 +204,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000)
     options = parser.parse_args()
     results = {name: Found() for name in CASES}
+    os.sched_setaffinity(0, PEERS)
     for number in range(options.rounds):
         for name in list(CASES) if number % 2 == 0 else reversed(CASES):
             measure(CASES[name], results[name], options.images)

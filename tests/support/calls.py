@@ -26,6 +26,14 @@ def pid_of(seconds: float) -> int:
     return os.getpid()
 
 
+def calculate(seconds: float) -> int:
+    """For so long, of a processor's time."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+    return os.getpid()
+
+
 def wait_for(path: str) -> int:
     """Until there is such a file."""
     while not Path(path).exists():

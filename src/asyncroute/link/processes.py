@@ -8,8 +8,9 @@ process once, however often they are an argument; the function gets the same byt
 Guarantees:
 - ``done`` is called exactly once per call that was not cancelled, on the loop's thread, with the result or a
   ``Failed``; nothing of the loop blocks: each process has a thread that talks to it.
-- A call that takes longer than its deadline (from its beginning, not while it waits), ends its process, or takes more
-  memory than there is fails alone; the process is killed, with what it started, and replaced. A call that ended its
+- A call that takes longer than its deadline (from its beginning; neither while it waits for a process nor while that
+  waits for a processor, which the router and all others get first), ends its process, or takes more memory than there
+  is fails alone; the process is killed, with what it started, and replaced. A call that ended its
   process is made a second time, in a new one, before it fails: the first end may have been another call's fault.
 - There are at most ``most`` processes, started as they are needed by executing the interpreter anew (never a fork of
   this process), and none after ``IDLE`` seconds without work. Calls of one ``group`` have all of them but one at most,
@@ -33,6 +34,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from asyncroute.core.errors import OurFault
@@ -47,6 +49,12 @@ MEMORY: Final = 2 << 30
 
 IDLE: Final = 60.0
 _START: Final = 60.0
+_STARVED: Final = 0.05
+"""Seconds of waiting for a processor that are worth another look."""
+
+_REST: Final = 10.0
+"""Seconds for the rest of an answer that has begun, at least."""
+
 _TRIES: Final = 2
 _ENVIRONMENT: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 """Threads and arenas that reserve address space for nothing."""
@@ -299,7 +307,7 @@ class _Seat:
         assert sock is not None
         try:
             plain.send(sock, pieces, until)
-            answer = plain.receive(sock, until)
+            answer = plain.receive(sock, self._awaited(sock, until))
         except TimeoutError:
             raise Late(f"not done after {call.deadline:g} s") from None
         except (EOFError, OSError):
@@ -307,6 +315,29 @@ class _Seat:
         except ValueError as error:
             raise Crashed(f"its process answered nonsense: {error}") from None
         return self._read(answer)
+
+    def _awaited(self, sock: socket.socket, until: float) -> float:
+        """Wait for the beginning of an answer; the deadline, later by what its process has waited for a processor."""
+        before = self._unscheduled()
+        while True:
+            sock.settimeout(max(until - time.monotonic(), 0.001))
+            try:
+                sock.recv(1, socket.MSG_PEEK)
+            except TimeoutError:
+                waited = self._unscheduled()
+                if waited - before < _STARVED:
+                    raise
+                until, before = until + waited - before, waited
+            else:
+                return max(until, time.monotonic() + _REST)
+
+    def _unscheduled(self) -> float:
+        """Seconds that its process was ready to run and did not; see proc_pid_schedstat in the kernel's sched-stats."""
+        assert self.process is not None
+        try:
+            return int(Path(f"/proc/{self.process.pid}/schedstat").read_text().split()[1]) * 1e-9
+        except (OSError, ValueError, IndexError):
+            return 0.0  # not every kernel tells
 
     def _asked(self, call: Call) -> list[plain.Data]:
         lasting = {it.key: it.data for it in call.arguments if isinstance(it, Lasting)}

@@ -24,8 +24,8 @@ from typing import Any
 from asyncroute.link import plain
 
 _PR_SET_PDEATHSIG = 1
-NICE = 5
-"""The router's loop goes first where the processor is short."""
+NICE = 19
+"""The router and all others go first where processors are short; waiting for one does not count for deadlines."""
 
 _LONGEST = 500
 """Characters of an exception's text."""

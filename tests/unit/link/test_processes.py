@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,7 +52,7 @@ async def test_values_and_bytes_go_there_and_back() -> None:
         assert (number, rest["text"]) == (42, "Grüße\n")
         assert rest["pid"] in pool.alive
         assert rest["pid"] != os.getpid()
-        assert await pool.run(call("limits")) == [True, True, 5 + os.nice(0)]
+        assert await pool.run(call("limits")) == [True, True, 19]
 
 
 @on_loop
@@ -119,6 +120,37 @@ async def test_a_hanging_call_is_killed_with_its_children(tmp_path: Path) -> Non
         child = int(file.read_text())
         await until(lambda: gone(child), "the child's end")
         assert await pool.run(call("double", b"x", 1))
+
+
+@contextlib.contextmanager
+def taken(processor: int) -> Iterator[None]:
+    """Two programs that count take this processor."""
+    count = f"import os; os.sched_setaffinity(0, [{processor}])\nprint(flush=True)\nwhile True: pass"
+    counting = [subprocess.Popen([sys.executable, "-c", count], stdout=subprocess.PIPE) for _ in range(2)]
+    try:
+        for each in counting:
+            assert each.stdout is not None
+            each.stdout.readline()
+        yield
+    finally:
+        for each in counting:
+            each.kill()
+            each.communicate()
+
+
+@pytest.mark.alone
+@on_loop
+async def test_waiting_for_a_processor_does_not_count() -> None:
+    processor = min(os.sched_getaffinity(0))
+    with processes() as pool:
+        pid = await pool.run(call("pid_of", 0))
+        os.sched_setaffinity(pid, [processor])
+        with taken(processor):
+            began = time.monotonic()
+            assert await pool.run(call("calculate", 0.03, deadline=0.4)) == pid
+            assert time.monotonic() - began > 0.4, "it had the processor all the time: this test shows nothing"
+            with pytest.raises(Late):
+                await pool.run(call("pid_of", 3600, deadline=0.4))
 
 
 @on_loop
