@@ -16,6 +16,7 @@ from asyncroute.core.errors import AsyncrouteError, ConfigError
 if TYPE_CHECKING:
     from asyncroute.cli.peer import Trial
     from asyncroute.config import Config, DicomDestination, FolderDestination
+    from asyncroute.core.errors import Problem
 
 AT_ONCE = 8
 """Destinations that are tried at a time; the calling titles of one are tried one after the other."""
@@ -48,7 +49,9 @@ def check(
         _wrong(error, as_json)
         raise typer.Exit(output.FAILED) from None
     found: dict[str, Any] = {"summary": summary(loaded), "notes": notes(loaded), "tests": _tests(loaded)}
-    found["ok"] = all(each["ok"] for each in found["tests"]) and not (strict and found["notes"])
+    found["problems"] = _missing_functions(loaded)
+    sound = not found["problems"] and all(each["ok"] for each in found["tests"])
+    found["ok"] = sound and not (strict and found["notes"])
     if not as_json:
         _say_summary(found)
     if connect:
@@ -63,8 +66,21 @@ def _wrong(error: AsyncrouteError, as_json: bool) -> None:
     output.told(error)
     if as_json:
         problems = error.problems if isinstance(error, ConfigError) else ()
-        lines = [{key: getattr(p, key) for key in ("file", "line", "column", "key", "text")} for p in problems]
-        output.facts({"ok": False, "problems": lines or [{"text": str(error)}]})
+        output.facts({"ok": False, "problems": _as_facts(problems) or [{"text": str(error)}]})
+
+
+def _as_facts(problems: Iterable[Problem]) -> list[dict[str, Any]]:
+    return [{key: getattr(p, key) for key in ("file", "line", "column", "key", "text")} for p in problems]
+
+
+def _missing_functions(config: Config) -> list[dict[str, Any]]:
+    """What is wrong with users' functions, told at once; a router starts all the same and holds their images."""
+    from asyncroute.config.functions import missing_functions
+
+    problems = missing_functions(config)
+    for problem in problems:
+        output.note(str(problem))
+    return _as_facts(problems)
 
 
 def _check_tls(config: Config) -> None:

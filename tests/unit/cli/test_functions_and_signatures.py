@@ -98,9 +98,59 @@ def test_a_case_about_values_tells_why_its_image_is_held(cli: Cli, image: Path) 
     configured(image.parents[1], 'python = "site.py:missing"', case)
     done = cli("check")
     assert done.status == 1
-    (line,) = done.err.splitlines()
+    _, line = done.err.splitlines()
     assert 'PatientID: expected "CT_Aout", but it is "1" (it is held: site-a, step 1 (python): ' in line
     assert line.endswith("site.py:missing: the file has no function missing)")
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("def gooood(header, facts): return header\n", 'defines no function "good", did you mean "gooood"?'),
+        ("import os\ndef other(h, f): return h\n", 'defines no function "good"; name one that it has (other)'),
+        ("def outer():\n    def good(h, f): return h\n", 'defines no function "good"; name one that it has (outer)'),
+        ("class C:\n    def good(h, f): return h\n", 'defines no function "good"; write it there'),
+        ("", 'defines no function "good"; write it there'),
+        ("x = 1\ndef good(:\n", "is not Python: line 2: invalid syntax: correct it"),
+        ("def good(h, f): return h\nreturn 1\n", "is not Python: line 2: 'return' outside function: correct it"),
+        ("def good(h, f): return h\0", "is not Python: source code string cannot contain null bytes: correct it"),
+    ],
+)
+def test_check_tells_that_a_function_is_not_there(cli: Cli, image: Path, source: str, told: str) -> None:
+    configured(image.parents[1], f'{PREFIX} }},\n  {{ python = "site.py:good"')
+    (image.parents[1] / "site.py").write_text(source)
+    done = cli("check")
+    file = image.parents[1] / "asyncroute.toml"
+    line = file.read_text().splitlines().index('  { python = "site.py:good" }]') + 1
+    place = f"{file}:{line}: transform.site-a.steps[1].python: "
+    assert (done.status, done.error) == (1, f'{place}"site.py" {told} (until then its images are held)')
+    (problem,) = cli("check", "--json").facts["problems"]
+    assert (problem["line"], problem["key"]) == (line, "transform.site-a.steps[1].python")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def good(h, f): return h",
+        "if True:\n    try:\n        from os import path as good\n    except ImportError: pass",
+        "good = better = lambda h, f: h",
+        "import good",
+        "class good: pass",
+        "def f():\n    global good\n    good = f\nf()",
+        "from somewhere import *",
+        "def __getattr__(name): return print",
+        "globals()['good'] = print",
+        "# -*- coding: latin-1 -*-\ndef good(h, f): return 'a'",
+        "while (good := print) is None: pass",
+        "from __future__ import annotations\nfor good in (print,): pass",
+    ],
+)
+def test_check_runs_no_file_and_tells_nothing_that_is_not_certain(cli: Cli, image: Path, source: str) -> None:
+    configured(image.parents[1], 'python = "site.py:good"')
+    (image.parents[1] / "site.py").write_text(f"{source}\nopen({str(image.with_name('ran'))!r}, 'x')\n")
+    done = cli("check")
+    assert (done.status, done.err) == (0, "")
+    assert not image.with_name("ran").exists()
 
 
 # --- signatures -------------------------------------------------------------------------------------------------------
