@@ -9,7 +9,7 @@ one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from asyncroute.core.model import Instance, RouteHit, Source
@@ -133,7 +133,7 @@ class Router:
         instance.patient_id = facts.patient_id
         instance.accession = facts.accession
         instance.modality = facts.modality
-        instance.header = _header(head if image is None else image.parts[0] if image.parts else b"", instance, scan)
+        instance.header = _header([head] if image is None else image.parts, instance, scan)
         hits = () if self._undecidable(instance, scan) else self._decide(instance, scan, known, image, head, whole)
         hits = _awaited(hits, instance) if self._table.waits else hits
         instance.hits = hits = hits if self._address is None else self._address(instance, hits)
@@ -268,11 +268,26 @@ def _awaited(hits: tuple[RouteHit, ...], instance: Instance) -> tuple[RouteHit, 
     return tuple(hit if hit.wait is None or instance.unit_uid(hit.wait) else replace(hit, wait=None) for hit in hits)
 
 
-def _header(data: bytes | memoryview, instance: Instance, scan: Scan) -> bytes:
-    """The header as far as ``data`` holds it, for the journal; without pixel data and whatever follows them."""
+def _header(parts: Sequence[bytes | memoryview], instance: Instance, scan: Scan) -> bytes:
+    """The header, for the journal; without pixel data and what follows. A longer one is cut at `KEPT_HEADER`."""
+    data = parts[0] if parts else b""
     end = scan.end if scan.end is not None else header_end(data, instance.transfer_syntax, start=scan.offset)
     instance.header_length = end if end is not None and not scan.odd and scan.fallback is None else 0
+    if len(parts) > 1 and len(data) < (KEPT_HEADER if end is None else min(KEPT_HEADER, end)):
+        data = _beginning(parts)
+        end = header_end(data, instance.transfer_syntax)
     return bytes(data[: min(KEPT_HEADER, end if end is not None else KEPT_HEADER)])
+
+
+def _beginning(parts: Iterable[bytes | memoryview]) -> bytes:
+    """As much as the journal keeps."""
+    found, size = [], 0
+    for part in parts:
+        found.append(part)
+        size += len(part)
+        if size >= KEPT_HEADER:
+            break
+    return b"".join(found)[:KEPT_HEADER]
 
 
 def _first(scan: Scan, tag: int) -> str:

@@ -17,6 +17,7 @@ import uvloop
 from asyncroute.core.model import Delivery, Instance, RouteHit, Source
 from asyncroute.core.states import DeliveryState
 from asyncroute.journal.sqlite import SqliteJournal
+from asyncroute.link.buffers import ImageBytes, Memory
 from asyncroute.wire.command import Command
 from tests.support.waiting import NotInTime
 
@@ -102,6 +103,20 @@ async def read_pdu(sock: socket.socket) -> tuple[int, bytes]:
 def noise(size: int, seed: int = 1) -> bytes:
     """``size`` bytes that repeat nowhere near."""
     return b"".join((n * 2_654_435_761 + seed).to_bytes(8, "little") for n in range(size // 8 + 1))[:size]
+
+
+def in_memory(data: bytes, cuts: list[int] | None = None) -> ImageBytes:
+    """An image as it was received, in slices that end at ``cuts``."""
+    made = ImageBytes()
+    buffer = Memory(1 << 30).take(8)
+    view = memoryview(data)
+    at = 0
+    for cut in [*(cuts or []), len(data)]:
+        if cut > at:
+            made.parts.append(view[at:cut])
+            at = cut
+    made.buffers, made.size = [buffer], len(data)
+    return made
 
 
 def instance(number: int, *destinations: str, **more: Any) -> Instance:

@@ -16,14 +16,14 @@ from asyncroute.core.paths import Key, Step
 from asyncroute.core.patterns import Glob, Pattern, Presence
 from asyncroute.core.priority import PRIORITIES
 from asyncroute.core.rules import RouteTable, Rule, Said
-from asyncroute.link.buffers import ImageBytes, Memory
+from asyncroute.link.buffers import ImageBytes
 from asyncroute.route import FULL_HEADER, KEPT_HEADER, Router
 from asyncroute.wire.header import HeaderScanner
 from asyncroute.wire.nested import Nested, read_nested
 from asyncroute.wire.scan import Scan
 from tests.support import synthetic
 from tests.support.synthetic import BIG_ENDIAN, CT, JPEG_LOSSLESS, KINDS, MR, PRIVATE_SYNTAX, Kind
-from tests.unit.parts import EXPLICIT_LE, instance
+from tests.unit.parts import EXPLICIT_LE, in_memory, instance
 
 MODALITY, PATIENT_ID, PLAN_LABEL = 0x00080060, 0x00100020, 0x300A0002
 ANY = Rule("any", ("archive",))
@@ -34,19 +34,6 @@ def when(tag: str | Key, value: str, to: str, final: bool = False) -> Rule:
 
 
 RULES = [when(MODALITY, "CT", "ct"), when(PATIENT_ID, "PAT-*", "patients"), when("calling_aet", "CT_*", "site-a")]
-
-
-def in_memory(data: bytes, cuts: list[int] | None = None) -> ImageBytes:
-    made = ImageBytes()
-    buffer = Memory(1 << 30).take(8)
-    view = memoryview(data)
-    at = 0
-    for cut in [*(cuts or []), len(data)]:
-        if cut > at:
-            made.parts.append(view[at:cut])
-            at = cut
-    made.buffers, made.size = [buffer], len(data)
-    return made
 
 
 def example(kind: Kind | None = None) -> tuple[Instance, bytes]:
@@ -80,10 +67,10 @@ def test_however_it_lies_in_memory(cuts: list[int]) -> None:
     made, data = example(Kind(size=512))
     router = Router(RouteTable([*RULES, ANY]))
     whole = router.route(made, in_memory(data), b"")
-    facts = (made.study_uid, made.patient_id, made.modality)
+    facts = (made.study_uid, made.patient_id, made.modality, made.header)
     again, _ = example(Kind(size=512))
     assert router.route(again, in_memory(data, sorted(set(cuts))), b"") == whole
-    assert (again.study_uid, again.patient_id, again.modality) == facts
+    assert (again.study_uid, again.patient_id, again.modality, again.header) == facts
 
 
 @pytest.mark.parametrize("syntax", [EXPLICIT_LE, BIG_ENDIAN, JPEG_LOSSLESS])
@@ -105,6 +92,8 @@ def test_what_the_journal_keeps_of_the_header() -> None:
     Router(RouteTable([ANY])).route(other, in_memory(long_header), b"")
     assert other.header is not None
     assert len(other.header) == KEPT_HEADER
+    Router(RouteTable([ANY])).route(other, in_memory(long_header, [9_000, 17_000, 40_000]), b"")
+    assert other.header == long_header[:KEPT_HEADER]
 
 
 def element(tag: int, vr: bytes, value: bytes) -> bytes:

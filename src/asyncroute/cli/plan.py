@@ -27,6 +27,8 @@ MOST_CHANGES = 1000
 
 OTHERS = ("(others)",)
 HELD, NOWHERE = "held", "nowhere"
+_CUT = ()
+"""What routes ask for lies behind the beginning of the header that the journal has."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -109,6 +111,9 @@ class Comparison:
     def _compare(self, image: Instance) -> None:
         before, before_hits = self._where(self._old, image)
         after, after_hits = self._where(self._new, image)
+        if _CUT in (before, after):
+            self.unknown += 1
+            return
         self.held["before"] += before == (HELD,)
         self.held["after"] += after == (HELD,)
         self.transforms.compare(_subject(image), before_hits, after_hits)
@@ -127,9 +132,13 @@ class Comparison:
 
     @staticmethod
     def _where(previewer: Previewer, image: Instance) -> tuple[Where, tuple[RouteHit, ...]]:
+        from asyncroute.route import UNDECIDABLE
+
         subject = _subject(image)
         hits = previewer.hits(subject)
         image.header = subject.head
+        if not subject.whole and (image.hold_reason or "").startswith(UNDECIDABLE):
+            return _CUT, hits
         if previewer.held(subject, hits):
             return (HELD,), hits
         return tuple(sorted({hit.destination for hit in hits})) or (NOWHERE,), hits
@@ -184,7 +193,7 @@ def _say(facts: dict[str, Any], new: Path) -> None:
     if facts["otherwise"]:
         output.say(f"{facts['otherwise']} would go there with another priority, or wait for something else")
     if facts["without_header"]:
-        output.say(f"{facts['without_header']} cannot be told: the journal does not know their headers")
+        output.say(f"{facts['without_header']} cannot be told: the journal does not have all of their headers")
     output.say(f"held: {facts['held_before']} before, {facts['held_after']} after")
     if facts["transformed_otherwise"]:
         output.say(f"{facts['transformed_otherwise']} would go to the same destinations as something else")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from asyncroute.config import compile_routes, load
 from asyncroute.core.model import Source
 from asyncroute.journal.base import Group
 from asyncroute.journal.sqlite import SqliteJournal
-from asyncroute.route import Router
+from asyncroute.route import KEPT_HEADER, Router
 from tests.support import synthetic
+from tests.support.encoding import element
 from tests.support.synthetic import CT, MR, Kind
 from tests.unit.cli.running import Cli
-from tests.unit.parts import EXPLICIT_LE, instance
+from tests.unit.parts import EXPLICIT_LE, in_memory, instance
 
 HEAD = """
 [node]
@@ -60,8 +62,6 @@ def fill(folder: Path, now: float, *many: tuple[str, str, float]) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    import time
-
     day = 86400.0
     fill(
         tmp_path,
@@ -124,6 +124,36 @@ def test_wrong_use(cli: Cli, folder: Path, arguments: list[str], status: int, wo
     done = cli("plan", *arguments)
     assert done.status == status
     assert words in done.error
+
+
+def test_of_a_long_header_only_what_is_known_is_told(cli: Cli, folder: Path) -> None:
+    """Its Institution Name stands in what the journal keeps, its Series Number behind that."""
+    head = element(0x00080080, "LO", b"Here") + element(0x00100010, "PN", b"A^B ")
+    data = head + element(0x00190010, "OB", bytes(KEPT_HEADER)) + element(0x00200011, "IS", b"5 ")
+    made = instance(100, size=len(data), sop_class_uid=CT, transfer_syntax=EXPLICIT_LE)
+    made.received_at = time.time()
+    cuts = in_memory(data, [9_000, 20_000])
+    Router(compile_routes(load(folder / "asyncroute.toml"))).route(made, cuts, b"")
+    journal = SqliteJournal.open(folder / "data", "process-crash")
+    try:
+        journal.commit(Group(admits=[made]))
+    finally:
+        journal.close()
+    match = '[[route]]\nname = "it"\nmatch = { KEY }\nto = ["pacs"]\n'
+    old, new = match.replace("KEY", 'InstitutionName = "Here"'), match.replace("KEY", "SeriesNumber = 5")
+    step = 'transform = ["site"]\n[transform.site]\nsteps = [{ delete = "private" }]\n'
+    (folder / "asyncroute.toml").write_text(HEAD + old, "utf-8")
+    (folder / "new.toml").write_text(HEAD + new, "utf-8")
+    facts = cli("plan", "new.toml", "--limit", "1", "--json").facts
+    counts = ("images", "unchanged", "changed", "held_after", "without_header")
+    assert [facts[key] for key in counts] == [1, 0, 0, 0, 1]
+    words = "1 cannot be told: the journal does not have all of their headers"
+    assert words in cli("plan", "new.toml", "--limit", "1").out.splitlines()
+    (folder / "new.toml").write_text(HEAD + old + step, "utf-8")
+    facts = cli("plan", "new.toml", "--limit", "1", "--json").facts
+    assert [facts[key] for key in ("unchanged", "transformed_otherwise", "transforms_unknown")] == [1, 0, 1]
+    words = "1 might: the journal keeps only the beginning of their long headers"
+    assert words in cli("plan", "new.toml", "--limit", "1").out.splitlines()
 
 
 # --- what transforms make ---------------------------------------------------------------------------------------------
