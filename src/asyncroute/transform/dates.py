@@ -17,7 +17,7 @@ from asyncroute.transform.editing import Editing, digest
 from asyncroute.wire.values import texts_of
 
 _PATIENT_ID = 0x00100020
-_DATE = re.compile(r"(\d{4})(?:(\d\d)(?:(\d\d)(.*))?)?([+-]\d{4})?", re.ASCII | re.DOTALL)
+_DATE = re.compile(r"(\d{4})(?:(\d\d)(?:(\d\d)((?:\d\d){0,3}(?:\.\d{1,6})?))?)?([+-]\d{4})?", re.ASCII)
 _OLD = re.compile(r"(\d{4})\.(\d\d)\.(\d\d)", re.ASCII)  # before DICOM 3.0
 
 
@@ -48,7 +48,7 @@ def _earlier(e: Editing, name: str, value: str, by: int) -> str:
     if not value:
         return value
     try:
-        return shifted(value, by)
+        return shifted(value.replace(".", "") if _OLD.fullmatch(value) else value, by)  # DA takes the new form only
     except (ValueError, OverflowError):
         if e.coercion.misfit == "pass":
             return value
