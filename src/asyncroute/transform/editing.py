@@ -83,11 +83,15 @@ class Editing:
 
     # --- text ---------------------------------------------------------------------------------------------------------
 
-    def text(self, level: Level, tag: int, entry: Entry, name: str) -> str:
-        """The value as text, without padding; several values with backslashes between them."""
+    def text(self, level: Level, tag: int, entry: Entry, name: str, given: str = "") -> str:
+        """The value as text, without padding; several values with backslashes between them.
+
+        ``given``: its VR where neither the image nor the dictionary knows it.
+        """
         vr = entry.vr
         if vr == "UN":
             vr = level.meaning(tag, entry)
+            vr = vr if vr != "UN" else given or vr
         raw = entry.value
         if vr in fits.TEXT or vr == "UN":
             found = (
@@ -158,12 +162,15 @@ class Editing:
         was: tuple[Entry, str] | None,
         raw: bytes | None = None,
     ) -> None:
-        """Give an attribute this text. `vr`: if it is not there; `was`: what is; `raw`: the text's bytes, if known."""
+        """Give an attribute this text. `was`: what is there; `raw`: the text's bytes, if known.
+
+        `vr`: of one that is not there, or of which neither the image nor the dictionary knows it.
+        """
         if was is not None:
             entry, before = was
             coded = entry.vr
-            vr = coded if coded != "UN" else level.meaning(tag, entry)
-            vr = vr if vr != "UN" else "LO"
+            known = coded if coded != "UN" else level.meaning(tag, entry)
+            vr = known if known != "UN" else vr or "LO"
         else:
             before = None
             coded = vr = vr if " or " not in vr else level.either(vr)
@@ -255,7 +262,7 @@ def _inside(top: Level, path: Path) -> Iterator[Level]:
         found = []
         for level in levels:
             tag = actual(level, step.tag, step.creator)
-            sequence = level.sequence(tag) if tag is not None else None
+            sequence = level.sequence(tag, named=True) if tag is not None else None
             items = sequence.items if sequence else []
             found += [item.level for item in (items if step.item is None else items[step.item : step.item + 1])]
         levels = found

@@ -25,6 +25,7 @@ MAX_DEPTH = 64  # sequences in sequences
 CHARACTER_SET = 0x00080005
 
 _ITEM = 0xFFFEE000
+_ITEM_LE = b"\xfe\xff\x00\xe0"  # in an element of unknown VR, whatever is around it (PS3.5 §6.2.2)
 _SEQUENCE_END = 0xFFFEE0DD
 _ITEM_END_PARTS = (0xFFFE, 0xE00D)
 _LONGEST_SHORT = 0xFFFF
@@ -180,17 +181,22 @@ class Level:
 
     # --- sequences ----------------------------------------------------------------------------------------------------
 
-    def sequence(self, tag: int) -> Sequence | None:
-        """The items of a sequence; None for what is none, or not there."""
-        if tag in self._sequences:
-            return self._sequences[tag]
+    def sequence(self, tag: int, named: bool = False) -> Sequence | None:
+        """The items of a sequence; None for what is none, or not there.
+
+        ``named``: a person says that it is one, which counts where neither the image nor the dictionary knows.
+        """
+        known = self._sequences.get(tag)
+        if known is not None or (tag in self._sequences and not named):
+            return known
         entry = self.get(tag)
-        found = self._sequences[tag] = self._items(tag, entry) if entry else None
+        found = self._sequences[tag] = self._items(tag, entry, named) if entry else None
         return found
 
-    def _items(self, tag: int, entry: Entry) -> Sequence | None:
+    def _items(self, tag: int, entry: Entry, named: bool) -> Sequence | None:
         if entry.vr == "UN":
-            if not entry.undefined and self._dictionary(tag) != "SQ":
+            vr = self._dictionary(tag)
+            if not entry.undefined and vr != "SQ" and not (named and vr == "UN" and _begins_item(entry.value)):
                 return None
             return Sequence(entry, UN_CONTENT, self)
         return Sequence(entry, self.encoding, self) if entry.vr == "SQ" else None
@@ -403,6 +409,10 @@ class Sequence:
     def encoded(self) -> bytes:
         """The sequence's value as it is now, with the delimiter if it has one."""
         return b"".join([item.encoded() for item in self.items] + [self.tail])
+
+
+def _begins_item(value: bytes) -> bool:
+    return value.startswith(_ITEM_LE)
 
 
 def _item_encoding(view: memoryview, pos: int, content: Encoding) -> Encoding:

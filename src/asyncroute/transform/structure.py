@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from asyncroute.core.coercion import Delete, Transfer
+from asyncroute.transform import fits
 from asyncroute.transform.editing import Editing, Place, name_of, vr_of
 from asyncroute.transform.level import Entry, Level
 from asyncroute.transform.tail import Drops
@@ -39,11 +40,11 @@ def _transfer(e: Editing, spec: Transfer, source: Place, entry: Entry, target: P
     level, tag, name = target
     old = level.get(tag)
     vr = spec.target.vr or vr_of(tag)
-    vr = old.vr if old else (vr if " or " not in vr else level.either(vr))
+    vr = old.vr if old and old.vr != "UN" else (vr if " or " not in vr else level.either(vr))
     given = source[0].meaning(source[1], entry)
     if entry == old:
         return
-    if vr in (entry.vr, given) or "UN" in (vr, entry.vr):
+    if vr in (entry.vr, given, "UN") or (given == "UN" and vr not in fits.TEXT):
         same = source[0].encoding is level.encoding and source[0].character_set == level.character_set
         if same or (given != "SQ" and entry.value.isascii() and b"\x1b" not in entry.value):
             level.put(tag, entry if not level.encoding.implicit else entry._replace(vr=vr))

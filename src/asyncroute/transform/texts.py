@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from asyncroute.core.coercion import Affix, Alter, Lookup, Replace, Set, Template
 from asyncroute.transform import fits
+from asyncroute.transform.base import Refused
 from asyncroute.transform.editing import Editing, vr_of
-from asyncroute.transform.level import Entry
+from asyncroute.transform.level import Entry, Level
 
 Run = Callable[[Editing], None]
 
@@ -29,14 +30,27 @@ def set_step(spec: Set) -> Run:
             return
         for level, tag, name in e.places(target, True) if spec.everywhere else e.reserve(target):
             entry = level.get(tag)
-            if entry is None:
-                e.write(level, tag, name, new, vr, None)
+            was = _readable(e, level, tag, entry, name, vr) if entry is not None else None
+            if spec.empty_only and was is not None and not _is_empty(*was):
                 continue
-            before = e.text(level, tag, entry, name)
-            if before != new and not (spec.empty_only and before.strip()):
-                e.write(level, tag, name, new, vr, (entry, before))
+            if was is None or was != (entry, new):
+                e.write(level, tag, name, new, vr, was)
 
     return run
+
+
+def _readable(e: Editing, level: Level, tag: int, entry: Entry, name: str, vr: str) -> tuple[Entry, str]:
+    """What is there and its text; of what has none: as it is shown, in an element that takes the text of this VR."""
+    try:
+        return entry, e.text(level, tag, entry, name, vr)
+    except Refused:
+        coded = entry.vr if entry.vr in fits.TEXT else vr if " or " not in vr else level.either(vr)
+        return entry._replace(vr=coded, undefined=False), e.show(level, tag, entry) or ""
+
+
+def _is_empty(entry: Entry, text: str) -> bool:
+    """Whether there is no value: nothing, spaces, or several that are all nothing."""
+    return not text.strip() or (entry.vr not in fits.SINGLE and not text.strip("\\ "))
 
 
 def affix_step(spec: Affix) -> Run:
@@ -85,9 +99,21 @@ def replace_step(spec: Replace) -> Run:
         if pattern is None:
             return value.replace(spec.old, e.render(spec.value))
         made = "".join(part if isinstance(part, str) else e.render(part).replace("\\", "\\\\") for part in parts)
-        return pattern.sub(made, value)
+        return _substituted(pattern, made, value)
 
     return _each(spec, lambda e, _, value: one(e, value))
+
+
+def _substituted(pattern: re.Pattern[str], made: str, value: str) -> str:
+    """As ``pattern.sub``, but nothing is put where a match just ended: ``.*`` matches there once more, for nobody."""
+    ended = -1
+
+    def one(match: re.Match[str]) -> str:
+        nonlocal ended
+        again, ended = match.start() == match.end() == ended, match.end()
+        return "" if again else match.expand(made)
+
+    return pattern.sub(one, value)
 
 
 def alter_step(spec: Alter) -> Run:
@@ -149,7 +175,7 @@ def _whole(spec: Lookup, change: Change) -> Run:
     def run(e: Editing) -> None:
         for level, tag, name in e.places(spec.target, True) if spec.everywhere else e.reserve(spec.target):
             entry = level.get(tag)
-            before = e.text(level, tag, entry, name) if entry else ""
+            before = e.text(level, tag, entry, name, vr) if entry else ""
             new = change(e, name, before)
             if new != before:
                 e.write(level, tag, name, new, vr, (entry, before) if entry else None)

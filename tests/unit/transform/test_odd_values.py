@@ -1,0 +1,127 @@
+"""Steps over what images have that is legal, but rare: empty values, unknown VRs, wrong bytes, old dates."""
+
+from __future__ import annotations
+
+import pytest
+
+from asyncroute.transform.base import Refused
+from asyncroute.transform.dates import days_of, shifted
+from tests.support.coercing import ENCODINGS, SECRET, edited, read
+from tests.support.encoding import BIG, EXPLICIT, IMPLICIT, element, item
+
+PATIENT_ID, STUDY_ID, PRIVATE = 0x00100020, 0x00200010, 0x00291010
+all_encodings = pytest.mark.parametrize("syntax", ENCODINGS, ids=["explicit", "implicit", "big"])
+
+
+def private(vr: str, value: bytes, syntax: str) -> bytes:
+    """An element of a creator that no dictionary knows."""
+    return element(0x00290010, "LO", b"ACME", syntax) + element(PRIVATE, vr, value, syntax)
+
+
+def values(data: bytes, tag: int, syntax: str = EXPLICIT) -> object:
+    """As pydicom reads it."""
+    return read(data, syntax)[tag].value
+
+
+@pytest.mark.parametrize("value", [b"", b"  ", b"\\\\", b"\\ \\ "])
+def test_several_values_that_are_all_empty_are_filled(value: bytes) -> None:
+    data = element(PATIENT_ID, "LO", value)
+    assert bytes(edited(data, '{ fill = "PatientID", to = "X" }').data) == element(PATIENT_ID, "LO", b"X ")
+
+
+def test_a_backslash_is_a_value_where_it_is_no_delimiter() -> None:
+    data = element(0x00104000, "LT", b"\\ ")
+    assert bytes(edited(data, '{ fill = "PatientComments", to = "X" }').data) == data
+
+
+UNREADABLE = [
+    element(0x00080005, "CS", b"ISO_IR 192") + element(PATIENT_ID, "LO", b"\xfc1"),
+    element(PATIENT_ID, "OB", b"12"),
+    element(PATIENT_ID, "SQ", item(b"")),
+    element(PATIENT_ID, "UN", b"\xfc1") + element(0x00200011, "IS", b"1 "),
+]
+
+
+@pytest.mark.parametrize("data", UNREADABLE)
+def test_a_value_is_set_whatever_is_there(data: bytes) -> None:
+    found = read(bytes(edited(data, '{ set = "PatientID", to = "X" }').data), EXPLICIT)
+    assert (found.PatientID, found[PATIENT_ID].VR) == ("X", "LO")
+
+
+@pytest.mark.parametrize("data", UNREADABLE[:3])
+def test_what_cannot_be_read_is_not_empty(data: bytes) -> None:
+    assert bytes(edited(data, '{ fill = "PatientID", to = "X" }').data) == data
+    with pytest.raises(Refused):
+        edited(data, '{ prefix = "PatientID", with = "X" }')
+
+
+@all_encodings
+@pytest.mark.parametrize("coded", ["US", "UN"])
+def test_what_nobody_knows_is_written_with_the_vr_that_the_step_says(coded: str, syntax: str) -> None:
+    old, new = b"\7\0", b"\x2c\x01"
+    if syntax == BIG and coded != "UN":
+        old, new = old[::-1], new[::-1]
+    for step in ('{ set = "(0029,xx10,ACME)", to = "300", vr = "US" }', '{ set = "(0029,1010)", to = 300, vr = "US" }'):
+        made = edited(private(coded, old, syntax), step, syntax=syntax)
+        assert bytes(made.data) == private(coded, new, syntax)
+        assert [tuple(change)[1:3] for change in made.changes] == [("7", "300")]
+
+
+@all_encodings
+def test_what_nobody_knows_has_to_fit_where_it_is_copied(syntax: str) -> None:
+    def made(value: bytes) -> bytes:
+        step = '{ copy = "(0029,xx10,ACME)", to = "StudyID" }'
+        return bytes(edited(private("UN", value, syntax), step, syntax=syntax).data)
+
+    found = read(made(b"ABC "), syntax)
+    assert (found.StudyID, found[STUDY_ID].VR) == ("ABC", "SH")
+    for value, why in [(b"\7\0", "has characters that SH does not allow"), (b"x" * 18, "SH takes 16")]:
+        with pytest.raises(Refused, match=f"StudyID: .* {why}"):
+            made(value)
+
+
+@pytest.mark.parametrize(("syntax", "coded"), [(IMPLICIT, "SQ"), (EXPLICIT, "UN"), (BIG, "UN")])
+def test_a_path_leads_into_what_only_the_step_says_is_a_sequence(syntax: str, coded: str) -> None:
+    def of(patient: bytes) -> bytes:
+        return private(coded, item(element(PATIENT_ID, "LO", patient, IMPLICIT), IMPLICIT, False), syntax)
+
+    made = edited(of(b"P1"), '{ suffix = "(0029,xx10,ACME).PatientID", with = "-AB" }', syntax=syntax)
+    assert bytes(made.data) == of(b"P1-AB ")
+    made = edited(of(b"P1"), '{ delete = "(0029,xx10,ACME).0.PatientID" }', syntax=syntax)
+    assert bytes(made.data) == private(coded, item(b"", IMPLICIT, False), syntax)
+    plain = private("UN", b"no sequence ", syntax)
+    step = '{ delete = "(0029,xx10,ACME).0.PatientID" }'
+    assert bytes(edited(plain, step, syntax=syntax).data) == plain
+
+
+def test_a_date_as_before_dicom_is_shifted_to_one_of_today() -> None:
+    data = element(0x00080020, "DA", b"2024.03.01") + element(PATIENT_ID, "LO", b"P1")
+    days = days_of("P1", b"a secret of sixteen characters", 3650)
+    assert values(bytes(edited(data, "{ shift_dates = true }", SECRET).data), 0x00080020) == shifted("20240301", days)
+
+
+@pytest.mark.parametrize("misfit", ["hold", "pass"])
+def test_a_date_with_something_behind_it_is_not_shifted_in_half(misfit: str) -> None:
+    data = element(0x00080020, "DA", b"20240101-20240102 ") + element(PATIENT_ID, "LO", b"P1")
+    if misfit == "pass":
+        assert bytes(edited(data, "{ shift_dates = true }", SECRET + 'misfit = "pass"').data) == data
+        return
+    with pytest.raises(Refused, match="StudyDate: '20240101-20240102' is no date that could be shifted"):
+        edited(data, "{ shift_dates = true }", SECRET)
+
+
+@pytest.mark.parametrize(
+    ("old", "made"),
+    [
+        ("re:.*", "x"),
+        ("re:[A-Z]*", "x1x2x"),
+        ("re:^", "xAB1C2"),
+        ("re:$", "AB1C2x"),
+        ("re:(?=[0-9])", "ABx1Cx2"),
+        ("re:[0-9]", "ABxCx"),
+    ],
+)
+def test_a_regular_expression_replaces_what_it_matches_once(old: str, made: str) -> None:
+    data = element(PATIENT_ID, "LO", b"AB1C2 ")
+    found = edited(data, f"{{ replace = 'PatientID', old = '{old}', with = 'x' }}")
+    assert values(bytes(found.data), PATIENT_ID) == made
