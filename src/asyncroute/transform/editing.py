@@ -174,12 +174,12 @@ class Editing:
         else:
             before = None
             coded = vr = vr if " or " not in vr else level.either(vr)
-        value, new = self._fitted(level, vr, name, new, coded == "UN", raw)
+        value, new = self.fitted(level, vr, name, new, coded == "UN", raw)
         level.put(tag, Entry(coded, value))
         self.changed(name, before, new)
 
-    def _fitted(self, level: Level, vr: str, name: str, new: str, little: bool, raw: bytes | None) -> tuple[bytes, str]:
-        """The bytes for this text, and the text as it was made to fit."""
+    def fitted(self, level: Level, vr: str, name: str, new: str, little: bool, raw: bytes | None) -> tuple[bytes, str]:
+        """The bytes for this text, and the text as it was made to fit. `raw`: its bytes as it is, if known."""
         if vr not in fits.TEXT:
             return self._number(level, vr, name, new, little), new
         parts = [new] if "\\" not in new or vr in fits.SINGLE else new.split("\\")

@@ -1,8 +1,8 @@
 """Steps that need the whole header as a pydicom Dataset: what they change is found and spliced in.
 
 Guarantees: an element that the function did not change keeps its bytes, also inside of sequences whose items stay as
-many; what it did change is encoded by pydicom. A new Specific Character Set re-encodes all text that is not ASCII, as
-pydicom does.
+many; what it did change is encoded by pydicom, and text has to fit its VR as what other steps write (not inside of
+sequences that are written anew). A new Specific Character Set re-encodes all text that is not ASCII, as pydicom does.
 Failures: `Refused` for what pydicom cannot read or write; what `function` raises passes through.
 """
 
@@ -19,6 +19,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_data_element
 
+from asyncroute.transform import fits
 from asyncroute.transform.base import Refused
 from asyncroute.transform.editing import Editing, name_of
 from asyncroute.transform.level import Entry, Level
@@ -36,7 +37,9 @@ def edit_dataset(editing: Editing, function: Callable[[Dataset], Dataset]) -> No
         before, given = _read(data, top.encoding), _read(data, top.encoding)
     except Exception as error:  # whatever pydicom raises on odd data
         raise editing.refused("header", f"cannot be read by pydicom: {type(error).__name__}: {_line(error)}") from error
-    after = function(given)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's quote values, which belong in no log
+        after = function(given)
     if not isinstance(after, Dataset):
         raise editing.refused("header", f"the function returned {type(after).__name__}, not the header")
     try:
@@ -90,11 +93,22 @@ def _compare(
 ) -> None:
     new = after[tag]
     old = before[tag] if tag in before else None  # noqa: SIM401 - Dataset.get means something else by a number
-    if old is not None and _same(old, new) and not (recoded and new.VR in _LOCAL):
+    same = old is not None and _same(old, new)
+    if same and not (recoded and new.VR in _LOCAL):
         return
     if old is not None and new.VR == old.VR == "SQ" and not recoded and _into(e, level, old, new, tag, place, codecs):
         return
-    _changed(e, level, tag, _encoded(new, level, codecs), place)
+    entry = _encoded(new, level, codecs)
+    _changed(e, level, tag, entry if same else _fitted(e, level, tag, entry, place), place)
+
+
+def _fitted(e: Editing, level: Level, tag: int, entry: Entry, place: str) -> Entry:
+    """What the function wrote, as far as it fits its VR; else as the transform's ``misfit`` says."""
+    if entry.vr not in fits.TEXT:
+        return entry
+    name = f"{place}{name_of(tag)}"
+    value, _ = e.fitted(level, entry.vr, name, e.text(level, tag, entry, name), False, entry.value)
+    return entry._replace(value=value)
 
 
 def _same(old: DataElement, new: DataElement) -> bool:

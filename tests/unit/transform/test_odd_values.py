@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from asyncroute.transform.base import Refused
 from asyncroute.transform.dates import days_of, shifted
-from tests.support.coercing import ENCODINGS, SECRET, edited, read
-from tests.support.encoding import BIG, EXPLICIT, IMPLICIT, element, item
+from tests.support.coercing import ENCODINGS, SECRET, edited, elements, read
+from tests.support.encoding import BIG, EXPLICIT, IMPLICIT, element, item, sequence
 
 PATIENT_ID, STUDY_ID, PRIVATE = 0x00100020, 0x00200010, 0x00291010
 all_encodings = pytest.mark.parametrize("syntax", ENCODINGS, ids=["explicit", "implicit", "big"])
@@ -125,3 +127,38 @@ def test_a_regular_expression_replaces_what_it_matches_once(old: str, made: str)
     data = element(PATIENT_ID, "LO", b"AB1C2 ")
     found = edited(data, f"{{ replace = 'PatientID', old = '{old}', with = 'x' }}")
     assert values(bytes(found.data), PATIENT_ID) == made
+
+
+WRITES = """
+def changes(header, facts):
+    VALUE
+    return header
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "why", "cut"),
+    [
+        ('header.AccessionNumber = "x" * 17', "AccessionNumber: .* SH takes 16", "x" * 16),
+        ('header.StudyInstanceUID = "1.2.abc"', "StudyInstanceUID: .* is not a UID", None),
+        ('header.StudyDate = "2024-01-01"', "StudyDate: .* DA takes 8", None),
+        ("header.SliceThickness = 1 / 3", "SliceThickness: .* DS takes 16", None),
+        ('header.Modality = "ct"', "Modality: .* is not capital letters", None),
+        ('header.OtherPatientIDs = ["a", "b" * 65]', "OtherPatientIDs: .* LO takes 64", "b" * 64),
+        ('header.RequestAttributesSequence[0].StudyID = "é" * 17', "RequestAttributesSequence.0.StudyID: ", None),
+        ('header.PatientName = "Müller^Ä" + "=x" * 3', "PatientName: .* more than three component groups", None),
+    ],
+)
+def test_what_a_function_writes_has_to_fit(value: str, why: str, cut: str | None, tmp_path: Path) -> None:
+    (tmp_path / "f.py").write_text(WRITES.replace("VALUE", value), "utf-8")
+    data = element(0x00080005, "CS", b"ISO_IR 100") + element(PATIENT_ID, "LO", b"\xfc" * 70)
+    data += sequence(0x00400275, element(STUDY_ID, "SH", b"R "))
+    step = '{ python = "f.py:changes" }'
+    with pytest.raises(Refused, match=why):
+        edited(data, step, folder=tmp_path)
+    passed = bytes(edited(data, step, 'misfit = "pass"', folder=tmp_path).data)
+    assert elements(passed, EXPLICIT)[PATIENT_ID] == element(PATIENT_ID, "LO", b"\xfc" * 70)
+    if cut is not None:
+        shorter = bytes(edited(data, step, 'misfit = "truncate"', folder=tmp_path).data)
+        assert len(shorter) < len(passed)
+        assert cut.encode() in shorter
