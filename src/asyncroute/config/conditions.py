@@ -304,7 +304,12 @@ def _regex(text: str) -> Regex:
 def _read_text(value: Scalar) -> Pattern:
     if isinstance(value, float):
         raise Invalid(f"must be text in quotes, not {show(value)}")  # 1.10 would become "1.1"
-    return Glob(str(value))
+    return Glob(str(value).strip(" "))  # as values are compared
+
+
+def _read_long_text(value: Scalar) -> Pattern:
+    """Where spaces at the beginning of a value mean something."""
+    return _read_text(value) if not isinstance(value, str) else Glob(value.rstrip(" "))
 
 
 def _read_uid(text: str) -> Pattern:
@@ -345,15 +350,17 @@ def _read_age(text: str) -> Pattern:
         return Ages(*_ends(text, age_in_days, 'ages, such as "018Y..065Y"'))
     if _WILD & set(text):
         return Glob(text)
-    if age_in_days(text) is None:
+    days = age_in_days(text)
+    if days is None:
         raise Invalid(f'must be an age such as "045Y" or "006M", or a range such as "018Y..", not {quote(text)}')
-    return Glob(text)
+    return Ages(days, days)
 
 
 _OTHERS: Mapping[str, Callable[[Scalar], Pattern]] = {
     "AS": lambda value: _read_age(_text(value)),
     "UI": lambda value: _read_uid(_text(value)),
     "": _read_private,
+    **dict.fromkeys(("LT", "PN", "ST", "UC", "UT"), _read_long_text),
 }
 """How values of other attributes than numbers and dates are read, by VR; else as text."""
 

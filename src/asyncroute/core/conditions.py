@@ -95,7 +95,7 @@ def paths_in(terms: Iterable[Term]) -> set[Path]:
 
 def compile_values(patterns: tuple[Pattern, ...]) -> Values:
     """What a condition asks of the values of its attribute."""
-    test, empty, there, absent = compile_patterns(patterns)
+    test, empty, there, absent, together = compile_patterns(patterns)
 
     def holds(values: tuple[str, ...]) -> object:
         if not values:
@@ -104,7 +104,8 @@ def compile_values(patterns: tuple[Pattern, ...]) -> Values:
             return True
         if len(values) == 1:
             return test(values[0]) if values[0] else empty
-        return _any_filled(test, values, empty)
+        found = _any_filled(test, values, empty)
+        return found if found or together is None else together("\\".join(values))
 
     return holds
 

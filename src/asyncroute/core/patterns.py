@@ -30,7 +30,10 @@ Test = Callable[[str], object]
 
 @dataclass(frozen=True, slots=True)
 class Glob:
-    """Text with ``*``, ``?`` and ``[...]``, case-sensitive; the empty text stands for "absent or empty"."""
+    """Text with ``*``, ``?`` and ``[...]``, case-sensitive; the empty text stands for "absent or empty".
+
+    One with a backslash is about all values of an attribute together, with backslashes between them.
+    """
 
     text: str
 
@@ -183,23 +186,32 @@ class Compiled(NamedTuple):
     """Whether it holds for any attribute that is there."""
     absent: bool
     """Whether it holds for one that is not there."""
+    together: Test | None = None
+    """For several values with backslashes between them, if it is about such."""
 
 
 def compile_patterns(patterns: tuple[Pattern, ...]) -> Compiled:
     """One test for "any of these"."""
     globs = [pattern.text for pattern in patterns if isinstance(pattern, Glob)]
-    exact = frozenset(text for text in globs if text and not _GLOB_CHARACTERS & set(text))
-    wild = [text for text in globs if _GLOB_CHARACTERS & set(text)]
     networks = [pattern.text for pattern in patterns if isinstance(pattern, Network)]
-    tests: list[Test] = [exact.__contains__] if exact else []
-    if wild:
-        tests.append(re.compile("|".join(fnmatch.translate(text) for text in wild)).match)
+    tests = _glob_tests(globs)
     if networks:
         tests.append(network_test(networks))
     tests += [_single_test(p) for p in patterns if not isinstance(p, Glob | Network | Presence)]
     presence = {p.there for p in patterns if isinstance(p, Presence)}
     empty = "" in globs
-    return Compiled(_any_test(tests), empty, True in presence, empty or False in presence)
+    several = _glob_tests([text for text in globs if "\\" in text])
+    together = _any_test(several) if several else None
+    return Compiled(_any_test(tests), empty, True in presence, empty or False in presence, together)
+
+
+def _glob_tests(globs: list[str]) -> list[Test]:
+    exact = frozenset(text for text in globs if text and not _GLOB_CHARACTERS & set(text))
+    wild = [text for text in globs if _GLOB_CHARACTERS & set(text)]
+    tests: list[Test] = [exact.__contains__] if exact else []
+    if wild:
+        tests.append(re.compile("|".join(fnmatch.translate(text) for text in wild)).match)
+    return tests
 
 
 def _any_test(tests: list[Test]) -> Test:

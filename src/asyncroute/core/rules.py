@@ -128,7 +128,7 @@ class _Texts:
         texts = [each.text for each in patterns if isinstance(each, Glob)]
         if len(texts) < len(patterns) or not all(text and not set("*?[") & set(text[:-1]) for text in texts):
             return False
-        if any(text[-1] in "?[" for text in texts):
+        if any(text[-1] in "?[" or "\\" in text for text in texts):
             return False
         for text in texts:
             if text.endswith("*"):

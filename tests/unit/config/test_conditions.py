@@ -50,6 +50,8 @@ ATTRIBUTES = [
     ('StudyDescription = "re:(?i)chest"', 0x00081030, ["CT Chest pa"], ["Head"]),
     ('StudyDescription = "re:[[a]x"', 0x00081030, ["[x", "ax"], ["x"]),
     ('StudyDescription = "re:^$"', 0x00081030, [], ["", "x"]),
+    ('InstitutionName = " Site A "', 0x00080080, ["Site A"], ["Site"]),
+    ('PatientName = " A "', 0x00100010, [" A"], ["A"]),
     ('AccessionNumber = ""', 0x00080050, [""], ["1"]),
     ('AccessionNumber = "*"', 0x00080050, ["1"], [""]),
     ('AccessionNumber = ["", "X*"]', 0x00080050, ["", "X1"], ["1"]),
@@ -85,7 +87,8 @@ ATTRIBUTES = [
     # ages
     ('PatientAge = "..017Y"', 0x00101010, ["017Y", "003M", "002W", "005D"], ["018Y", "17", ""]),
     ('PatientAge = "018Y..065Y"', 0x00101010, ["018Y", "065Y"], ["017Y", "066Y"]),
-    ('PatientAge = "045Y"', 0x00101010, ["045Y"], ["046Y"]),
+    ('PatientAge = "045Y"', 0x00101010, ["045Y", "45Y"], ["046Y", "045M"]),
+    ('PatientAge = "6M"', 0x00101010, ["006M"], ["060M", "007M"]),
     ('PatientAge = "0*Y"', 0x00101010, ["045Y"], ["100Y"]),
     # UIDs
     ('SOPClassUID = "CTImageStorage"', 0x00080016, ["1.2.840.10008.5.1.4.1.1.2"], ["1.2.840.10008.5.1.4.1.1.4"]),
@@ -114,6 +117,24 @@ def test_any_of_several_values_is_enough_and_an_absent_attribute_is_empty(condit
     assert matches(condition, {}) is ("" in right)
     assert matches(condition, {tag: ()}) is ("" in right)
     assert matches(condition, {tag: ("", "")}) is ("" in right)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (r"'ORIGINAL\PRIMARY\AXIAL'", True),
+        (r"'ORIGINAL\PRIMARY*'", True),
+        (r"'*\AXIAL'", True),
+        (r"'ORIGINAL\AXIAL'", False),
+        (r"'PRIMARY\*'", False),
+        (r"['CT', 'ORIGINAL\*']", True),
+        (r"['AXIAL', 'X\*']", True),
+        (r"['X', 're:PRIMARY.AXIAL', 'X\*']", False),
+        ("'re:PRIMARY.AXIAL'", False),
+    ],
+)
+def test_a_text_with_backslashes_is_about_several_values(value: str, expected: bool) -> None:
+    assert matches(f"ImageType = {value}", {0x00080008: ("ORIGINAL", "PRIMARY", "AXIAL")}) is expected
 
 
 @pytest.mark.parametrize(
