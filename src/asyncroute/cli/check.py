@@ -116,12 +116,13 @@ def summary(config: Config) -> dict[str, Any]:
 
 def notes(config: Config) -> list[str]:
     """What is allowed, but perhaps not meant."""
+    from asyncroute.cli.misfits import misfits
     from asyncroute.config import codecs
     from asyncroute.config.advice import advice
     from asyncroute.config.listeners import CLEAR_TEXT
     from asyncroute.link import certificates
 
-    found = advice(config)
+    found = [*advice(config), *misfits(config)]
     open_ = [each for each in config.listeners if each.user_identity and not each.tls]
     found += [f"listener {each.label}: {CLEAR_TEXT}" for each in open_]
     found += _notes_on_titles(config)

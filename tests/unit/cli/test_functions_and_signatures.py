@@ -153,6 +153,35 @@ def test_check_runs_no_file_and_tells_nothing_that_is_not_certain(cli: Cli, imag
     assert not image.with_name("ran").exists()
 
 
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        ('set = "Modality", to = "ct"', '(set) will hold its images: "ct" is not capital letters'),
+        (
+            'fill = "StudyDate", to = "2024-01-01"',
+            '(fill) will hold its images: "2024-01-01" has 10 characters, DA takes',
+        ),
+        ('set = "Rows", to = 70000', '(set) will hold its images: "70000" is no number that US takes'),
+        ('set = "ImageType", to = "ORIGINAL\\\\primary"', '(set) will hold its images: "primary" is not capital'),
+        ('set = "StudyID", to = "12345678901234567"', '(set) will hold its images: "12345678901234567" has 17'),
+        ('set = "Modality", to = "{StudyID}"', None),
+        ('set = "Modality", to = ""', None),
+        ('set = "Rows", to = ""', None),
+        ('set = "PatientComments", to = "a\\\\b"', None),
+        ('set = "SmallestImagePixelValue", to = "-5"', None),
+        ('set = "(0029,xx10,ACME)", to = "x", vr = "LO"', None),
+    ],
+)
+def test_check_tells_of_values_that_never_fit(cli: Cli, image: Path, step: str, told: str | None) -> None:
+    configured(image.parents[1], step)
+    notes = cli("check", "--json").facts["notes"]
+    assert [note.partition(": step 1 ")[2][: len(told or "")] for note in notes] == ([told] if told else [])
+    configured(image.parents[1], step, 'misfit = "pass"')
+    assert len(cli("check", "--json").facts["notes"]) == ("Rows" in step and told is not None)
+    configured(image.parents[1], step, 'misfit = "truncate"')
+    assert len(cli("check", "--json").facts["notes"]) == (told is not None and "StudyID" not in step)
+
+
 # --- signatures -------------------------------------------------------------------------------------------------------
 
 
