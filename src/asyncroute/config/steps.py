@@ -8,7 +8,7 @@ Failures: ValueError or pydantic's ValidationError.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -23,6 +23,8 @@ from asyncroute.config.words import Invalid, quote, show
 from asyncroute.core import coercion
 
 _LONGEST_VALUE = 10240
+_PIXELS = 0x7FE0
+"""The group of the pixel data, which end the header."""
 
 
 def text(value: object) -> str:
@@ -38,7 +40,7 @@ def _number_or_text(value: object) -> str:
 
 def _editable(value: object) -> coercion.Target:
     """An attribute whose value is text or a number."""
-    found = _found(value)
+    found = _found(value, reached=_in_header)
     if found.vr == "SQ":
         raise Invalid(f"{found.name} is a sequence; name an attribute inside of it: {found.name}.0.…")
     if found.opaque and found.vr != "AT":
@@ -48,13 +50,24 @@ def _editable(value: object) -> coercion.Target:
 
 def _any(value: object) -> coercion.Target:
     """An attribute of any kind."""
-    return target_of(_found(value))
+    return target_of(_found(value, reached=_in_header))
 
 
-def _found(value: object) -> Attribute:
+def _in_header(found: Attribute) -> None:
+    if found.path[0].tag >> 16 > _PIXELS:
+        raise Invalid(f"{found.name} stands behind the pixel data, where only delete reaches it")
+
+
+def _as_a_whole(found: Attribute) -> None:
+    if found.path[0].tag >> 16 > _PIXELS and len(found.path) > 1:
+        raise Invalid(f"{found.name} stands behind the pixel data, where sequences can only be deleted as a whole")
+
+
+def _found(value: object, reached: Callable[[Attribute], None]) -> Attribute:
     found = find_path(text(value))
-    if found.path[0].tag >> 16 == 0x7FE0:
+    if found.path[0].tag >> 16 == _PIXELS:
         raise Invalid(f"{found.name} belongs to the pixel data, which are never touched")
+    reached(found)
     if not found.tag & 0xFFFF and not found.path[-1].creator:
         raise Invalid(f"{found.name} is a group length, which follows the other elements by itself")
     return found
@@ -315,9 +328,9 @@ def _deleted(value: object) -> coercion.Target | int | str:
         return PRIVATE
     found = _GROUP.fullmatch(text(value))
     if found is None:
-        return _any(value)
+        return target_of(_found(value, reached=_as_a_whole))
     group = int(found[1], 16)
-    if group in (0, 2, 0x7FE0, 0xFFFE):
+    if group in (0, 2, _PIXELS, 0xFFFE):
         raise Invalid(f"{value} cannot be deleted: it is not part of a header")
     return group
 

@@ -18,6 +18,7 @@ FUNCTIONS = ("hash", "crc32", "uid")
 _PIECES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")
 _CALL = re.compile(r"([A-Za-z_]\w*)\((.*)\)", re.DOTALL)
 _MOST_DIGITS = 64
+_PIXELS = 0x7FE00000
 
 
 def template(text: str) -> coercion.Template:
@@ -63,6 +64,8 @@ def _value(name: str) -> coercion.Target | coercion.Fact:
         raise Invalid(f"{quote('{' + name + '}')}: {error}") from None
     if found.opaque and found.vr != "AT":
         raise Invalid(f"{quote('{' + name + '}')}: {found.name} has no value that is text")
+    if found.path[0].tag >= _PIXELS:
+        raise Invalid(f"{quote('{' + name + '}')}: {found.name} stands behind the header: no step can read it")
     return target_of(found)
 
 

@@ -63,6 +63,23 @@ WRONG = [
     ('{ set = "(0008,0000)", to = "x" }', f"{STEP}.set: (0008,0000) is a group length"),
     ('{ delete = "PixelData" }', f"{STEP}.delete: PixelData belongs to the pixel data"),
     ('{ delete = "(7FE0,xxxx)" }', f"{STEP}.delete: (7FE0,xxxx) cannot be deleted"),
+    (
+        '{ set = "(7FE1,xx10,ACME)", to = "x", vr = "LO" }',
+        f"{STEP}.set: (7FE1,xx10,ACME) stands behind the pixel data, where only delete reaches it",
+    ),
+    (
+        '{ suffix = "DigitalSignaturesSequence.0.MACIDNumber", with = "1" }',
+        f"{STEP}.suffix: DigitalSignaturesSequence.",
+    ),
+    ('{ copy = "PatientID", to = "(7FE1,1010)", vr = "LO" }', f"{STEP}.to: (7FE1,1010) stands behind the pixel data"),
+    (
+        '{ delete = "DigitalSignaturesSequence.MACIDNumber" }',
+        f"{STEP}.delete: DigitalSignaturesSequence.MACIDNumber stands behind the pixel data, where sequences can only",
+    ),
+    (
+        '{ set = "PatientID", from = "(7FE1,xx10,ACME)" }',
+        f'{STEP}.from: "{{(7FE1,xx10,ACME)}}": (7FE1,xx10,ACME) stands',
+    ),
     ('{ replace = "PatientID", old = "re:(", with = "x" }', f"{STEP}.old: is not a regular expression: missing )"),
     ('{ replace = "PatientID", old = "", with = "x" }', f"{STEP}.old: must not be empty"),
     ("{ replace = 'PatientID', old = 're:(a)', with = '\\2' }", f'{STEP}.replace: "with" refers to a group that is'),
