@@ -86,17 +86,24 @@ def _never(loc: Loc, text: str) -> None:
 def _failures(
     previewer: Previewer, trial: Trial, subject: Subject, hits: tuple[RouteHit, ...], outcomes: Sequence[Outcome]
 ) -> Iterable[str]:
-    held = previewer.held(subject, hits) or next((each.refused for each in outcomes if each.refused), "")
+    held = previewer.held(subject, hits) or next((each.held for each in outcomes if each.held), "")
     if trial.to is not None:
-        wanted, found = _addressed(previewer.config, trial.to), {hit.destination for hit in hits}
+        wanted = _addressed(previewer.config, trial.to)
+        found = {hit.destination for hit, outcome in zip(hits, outcomes, strict=True) if not outcome.dropped}
         if wanted != found:
-            yield f"to: expected {_listed(wanted)}, but it goes to {_listed(found)}{f' ({held})' if held else ''}"
+            why = held or next((each.refused for each in outcomes if each.dropped), "")
+            yield f"to: expected {_listed(wanted)}, but it goes to {_listed(found)}{f' ({why})' if why else ''}"
     if trial.held is not None and trial.held is not bool(held):
         yield "held: expected true, but it is not held" if trial.held else f"held: expected false, but: {held}"
     if trial.after:
         sent = [each.subject for each in outcomes if not each.refused]
-        why = f" (it is held: {held})" if outcomes and not sent else ""
+        why = f" ({_not_sent(outcomes)})" if outcomes and not sent else ""
         yield from dict.fromkeys(f"{line}{why}" for each in sent or [subject] for line in _differences(each, trial))
+
+
+def _not_sent(outcomes: Sequence[Outcome]) -> str:
+    first = outcomes[0]
+    return f"it is {'discarded' if first.dropped else 'held'}: {first.refused}"
 
 
 def _differences(subject: Subject, trial: Trial) -> Iterable[str]:

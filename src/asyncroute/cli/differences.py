@@ -20,13 +20,14 @@ MOST = 1000
 """Differences that are told apart; further ones are counted together."""
 
 HELD = "(held)"
+_DISCARDED = "discarded: "
 OTHERS = "(others)"
 
 
 class Kind(NamedTuple):
     """Images sent to ``destination`` would have another ``attribute``; the steps that make it, today and then.
 
-    A step of None: the attribute is not changed there. ``attribute`` `HELD`: one of both holds the image.
+    A step of None: the attribute is not changed there. ``attribute`` `HELD`: one of both holds (or discards) the image.
     """
 
     destination: str
@@ -84,7 +85,7 @@ class Differences:
     def _differs(self, subject: Subject, one: RouteHit, other: RouteHit) -> bool:
         today, then = self._old.edited(subject, one), self._new.edited(subject, other)
         if today.refused or then.refused:
-            if today.refused == then.refused:
+            if (today.refused, today.dropped) == (then.refused, then.dropped):
                 return False
             self._count(subject, one.destination, HELD, _held(today), _held(then))
             return True
@@ -131,7 +132,8 @@ class Differences:
 
 def _held(outcome: Outcome) -> Value:
     """The transform, or step, that holds it."""
-    return Value(outcome.refused.partition(": ")[0] or None, None, outcome.refused or None)
+    step = outcome.refused.partition(": ")[0] or None
+    return Value(step, None, f"{_DISCARDED}{outcome.refused}" if outcome.dropped else outcome.refused or None)
 
 
 def _values(outcome: Outcome) -> dict[str, Value]:
@@ -147,10 +149,16 @@ def words(found: Mapping[str, Any]) -> str:
     """One difference of ``facts`` in a line."""
     example = found["example"]
     if found["attribute"] == HELD:
-        today, then = (f"held ({example[key]})" if example[key] else "sent" for key in ("today", "then"))
+        today, then = (_fate(example[key]) for key in ("today", "then"))
         return f"{found['destination']}: {found['images']} images {today} -> {then}"
     values = [f"{_shown(example[key])} ({found[key] or 'as received'})" for key in ("today", "then")]
     return f"{found['destination']}: {found['attribute']} of {found['images']} images, such as {' -> '.join(values)}"
+
+
+def _fate(why: str | None) -> str:
+    if why is None:
+        return "sent"
+    return f"discarded ({why.removeprefix(_DISCARDED)})" if why.startswith(_DISCARDED) else f"held ({why})"
 
 
 def _shown(value: str | None) -> str:

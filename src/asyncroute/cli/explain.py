@@ -160,6 +160,8 @@ def _say_way(way: dict[str, Any]) -> None:
     output.say(f"  {way['to']}{members}: by route {way['route']}, {way['when']}, priority {way['priority']}")
     if way["held"]:
         output.say(f"    held: {way['held']}")
+    if way["discarded"]:
+        output.say(f"    discarded: {way['discarded']}")
     for change in way["changes"]:
         before, after = (_value(change[key]) for key in ("before", "after"))
         output.say(f"    {change['attribute']}: {before} -> {after} ({change['step']})")

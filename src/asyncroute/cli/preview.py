@@ -48,12 +48,19 @@ class Subject:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a route's transforms make of an image. ``name`` empty: there are none. ``refused``: why it is held."""
+    """What a route's transforms make of an image. ``name`` empty: there are none. ``refused``: why it is not sent."""
 
     name: str
     subject: Subject
     changes: tuple[Change, ...] = ()
     refused: str = ""
+    dropped: bool = False
+    """A user's function wants it discarded, not held."""
+
+    @property
+    def held(self) -> str:
+        """Why it is held; empty: it is not."""
+        return "" if self.dropped else self.refused
 
 
 @dataclass(slots=True)
@@ -126,7 +133,7 @@ class Previewer:
         try:
             made = self._workshop.apply(transform, header, facts)
         except Refused as refused:
-            return Outcome(transform.name, subject, refused=refused.reason)
+            return Outcome(transform.name, subject, refused=refused.reason, dropped=refused.drop)
         sent = replace(instance, sop_class_uid=made.sop_class_uid, sop_instance_uid=made.sop_instance_uid)
         if is_deflated(instance.transfer_syntax):
             sent.transfer_syntax = EXPLICIT_LITTLE
@@ -164,7 +171,8 @@ class Previewer:
                 {
                     "transform": outcome.name or None,
                     "changes": [change_facts(change) for change in outcome.changes],
-                    "held": outcome.refused or None,
+                    "held": outcome.held or None,
+                    "discarded": outcome.refused if outcome.dropped else None,
                     "to": hit.destination,
                     "group": {"mode": group.mode, "members": list(members)} if group else None,
                     "route": hit.route,

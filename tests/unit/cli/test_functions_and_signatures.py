@@ -41,6 +41,9 @@ def sleeps(header, facts): time.sleep(1000)
 def crashes(header, facts): os.abort()
 def leaves(header, facts): os._exit(0)
 def raises(header, facts): return header.NoSuchKeyword
+def drops(header, facts):
+    from asyncroute.transform.user import Drop
+    raise Drop("a test image")
 """
 PREFIX = 'prefix = "PatientID", with = "A-"'
 
@@ -74,6 +77,21 @@ def test_a_function_that_fails_is_told_in_a_line(cli: Cli, image: Path, function
     assert (done.status, done.err) == (0, "")
     (line,) = [line for line in done.out.splitlines() if "held: " in line]
     assert line.startswith(f"    held: {held}")
+
+
+def test_what_a_function_discards_is_not_called_held(cli: Cli, image: Path) -> None:
+    case = '[[test]]\nname = "NAME"\ngiven.PatientID = "1"\nexpect = { EXPECTED }\n'
+    right = case.replace("NAME", "right").replace("EXPECTED", "to = [], held = false")
+    wrong = case.replace("NAME", "wrong").replace("EXPECTED", 'to = ["out"], held = true, PatientID = "2"')
+    configured(image.parents[1], 'python = "site.py:drops"', right + wrong)
+    done = cli("explain", image, "--from", "CT_A")
+    assert "    discarded: site-a, step 1 (python): a test image" in done.out.splitlines()
+    assert "held" not in done.out
+    assert cli("check").err.splitlines() == [
+        "test wrong: to: expected out, but it goes to nothing (site-a, step 1 (python): a test image)",
+        "test wrong: held: expected true, but it is not held",
+        'test wrong: PatientID: expected "2", but it is "1" (it is discarded: site-a, step 1 (python): a test image)',
+    ]
 
 
 def test_a_function_that_works(cli: Cli, image: Path) -> None:

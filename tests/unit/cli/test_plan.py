@@ -202,11 +202,15 @@ def test_what_comes_to_the_same_is_not_told(cli: Cli, folder: Path) -> None:
 
 def test_what_would_be_held_by_a_transform(cli: Cli, folder: Path) -> None:
     (folder / "site.py").write_text(
-        "import os\ndef odd(header, facts):\n    if facts.calling_aet == 'CT_A': os.abort()\n    return header\n"
+        "import os\nfrom asyncroute.transform.user import Drop\n"
+        "def odd(header, facts):\n    if facts.calling_aet == 'CT_A': os.abort()\n"
+        "    if facts.calling_aet == 'X': raise Drop('of X')\n    return header\n"
     )
     facts = planned(cli, folder, '{ prefix = "PatientID", with = "A-" }, { python = "site.py:odd" }')
     found = {(each["attribute"], each["then"]): each["images"] for each in facts["transforms"]}
-    assert found == {("(held)", "site"): 2, ("PatientID", "site, step 1 (prefix)"): 3}
+    step = "site, step 2 (python)"
+    assert found == {("(held)", "site"): 2, ("(held)", step): 1, ("PatientID", "site, step 1 (prefix)"): 2}
     assert facts["transformed_otherwise"] == 5
     lines = cli("plan", "new.toml", "--since", "never").out.splitlines()
     assert "  pacs: 2 images sent -> held (site: its process was ended by SIGABRT)" in lines
+    assert f"  pacs: 1 images sent -> discarded ({step}: of X)" in lines
