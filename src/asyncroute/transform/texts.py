@@ -15,6 +15,7 @@ from asyncroute.transform import fits
 from asyncroute.transform.base import Refused
 from asyncroute.transform.editing import Editing, vr_of
 from asyncroute.transform.level import Entry, Level
+from asyncroute.wire import charset
 
 Run = Callable[[Editing], None]
 
@@ -118,16 +119,44 @@ def _substituted(pattern: re.Pattern[str], made: str, value: str) -> str:
 
 def alter_step(spec: Alter) -> Run:
     """``upper``, ``lower``, ``strip``, ``pad``, ``truncate``."""
+    if spec.kind == "strip":
+        return _strip_step(spec)
     size, fill = spec.size, spec.fill
     changes: dict[str, Callable[[str], str]] = {
         "upper": str.upper,
         "lower": str.lower,
-        "strip": str.strip,
         "pad": lambda value: value.rjust(size, fill) if spec.right else value.ljust(size, fill),
         "truncate": lambda value: value[:size],
     }
     one = changes[spec.kind]
     return _each(spec, lambda e, vr, value: one(value))
+
+
+def _strip_step(spec: Alter) -> Run:
+    """Also of spaces that mean nothing, which other steps do not see."""
+    others = _each(spec, lambda e, _, value: value.strip())
+
+    def run(e: Editing) -> None:
+        others(e)
+        for level, tag, name in e.places(spec.target, spec.everywhere):
+            entry = level.get(tag)
+            if entry is None or not _is_padded(entry):
+                continue
+            text = e.text(level, tag, entry, name)
+            value, _ = e.fitted(level, entry.vr, name, text, False, None)
+            if value != entry.value:
+                level.put(tag, entry._replace(value=value))
+                e.changed(name, charset.decode(entry.value, level.codecs, name=entry.vr == "PN"), text)
+
+    return run
+
+
+def _is_padded(entry: Entry) -> bool:
+    """Whether there are spaces, or may be, around a value beyond what makes its length even."""
+    raw = entry.value
+    if entry.vr not in fits.TEXT or entry.vr in fits.SINGLE:
+        return entry.vr in fits.SINGLE and raw.endswith(b"  ")
+    return raw.startswith(b" ") or raw.endswith(b"  ") or b"\\ " in raw or b" \\" in raw
 
 
 def map_step(spec: Lookup) -> Run:

@@ -129,6 +129,32 @@ def test_a_regular_expression_replaces_what_it_matches_once(old: str, made: str)
     assert values(bytes(found.data), PATIENT_ID) == made
 
 
+@pytest.mark.parametrize(
+    ("vr", "value", "made"),
+    [
+        ("LO", b"  12 ", b"12"),
+        ("LO", b"12    ", b"12"),
+        ("LO", b" A \\ B  ", b"A\\B "),
+        ("LO", b"  \xfc", b"\xfc "),
+        ("LO", b"A B ", b"A B "),
+        ("LO", b"    ", b""),
+        ("ST", b" A \\ B   ", b"A \\ B "),
+    ],
+)
+def test_strip_leaves_no_spaces_around_a_value(vr: str, value: bytes, made: bytes) -> None:
+    character_set = element(0x00080005, "CS", b"ISO_IR 100")
+    result = edited(character_set + element(PATIENT_ID, vr, value), '{ strip = "PatientID" }')
+    assert bytes(result.data) == character_set + element(PATIENT_ID, vr, made)
+    assert [change.after is not None for change in result.changes] == [True] * (value != made)
+
+
+def test_strip_takes_no_second_byte_of_a_character_for_a_delimiter() -> None:
+    value = "\u4e57 X".encode("gb18030")
+    assert b"\\ " in value
+    data = element(0x00080005, "CS", b"GB18030 ") + element(PATIENT_ID, "LO", value)
+    assert bytes(edited(data, '{ strip = "PatientID" }').data) == data
+
+
 WRITES = """
 def changes(header, facts):
     VALUE
