@@ -65,8 +65,9 @@ class Editing:
             levels = self.top.levels() if len(target.path) == 1 else (x for each in levels for x in each.levels())
         step = target.path[-1]
         for level in levels:
-            tag = actual(level, step.tag, step.creator)
-            if tag is not None and (level is self.top or len(target.path) > 1 or level.get(tag) is not None):
+            tags = actual(level, step.tag, step.creator)
+            there = [tag for tag in tags if level.get(tag) is not None]
+            for tag in there or tags[: level is self.top or len(target.path) > 1]:
                 yield level, tag, target.name if level is self.top or not everywhere else f"...{target.name}"
 
     def reserve(self, target: Target) -> Iterator[Place] | list[Place]:
@@ -74,7 +75,7 @@ class Editing:
         step = target.path[-1]
         if step.creator:
             for level in [self.top] if len(target.path) == 1 else _inside(self.top, target.path):
-                if level.block(step.tag >> 16, step.creator) is None:
+                if not level.blocks(step.tag >> 16, step.creator):
                     group, block = step.tag >> 16, level.free_block(step.tag >> 16)
                     level.put(
                         group << 16 | block, Entry("LO", _padded(step.creator.encode("latin-1", "replace"), "LO"))
@@ -247,12 +248,11 @@ class Editing:
 _NONE = Coercion("", (), ())
 
 
-def actual(level: Level, tag: int, creator: str) -> int | None:
-    """The tag of a path's step at this level; None if its creator has no block there."""
+def actual(level: Level, tag: int, creator: str) -> list[int]:
+    """The tag of a path's step at this level; of a private one in each block that its creator has there."""
     if not creator:
-        return tag
-    block = level.block(tag >> 16, creator)
-    return None if block is None else tag & 0xFFFF0000 | block << 8 | tag & 0xFF
+        return [tag]
+    return [tag & 0xFFFF0000 | block << 8 | tag & 0xFF for block in level.blocks(tag >> 16, creator)]
 
 
 def _inside(top: Level, path: Path) -> Iterator[Level]:
@@ -261,10 +261,10 @@ def _inside(top: Level, path: Path) -> Iterator[Level]:
     for step in path[:-1]:
         found = []
         for level in levels:
-            tag = actual(level, step.tag, step.creator)
-            sequence = level.sequence(tag, named=True) if tag is not None else None
-            items = sequence.items if sequence else []
-            found += [item.level for item in (items if step.item is None else items[step.item : step.item + 1])]
+            for tag in actual(level, step.tag, step.creator):
+                sequence = level.sequence(tag, named=True)
+                items = sequence.items if sequence else []
+                found += [item.level for item in (items if step.item is None else items[step.item : step.item + 1])]
         levels = found
     return iter(levels)
 

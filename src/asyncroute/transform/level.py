@@ -160,15 +160,13 @@ class Level:
         entry = self.get(tag & 0xFFFF0000 | tag >> 8 & 0xFF)
         return entry.value.decode("latin-1").strip(" \0") if entry else ""
 
-    def block(self, group: int, creator: str) -> int | None:
-        """Which block of a group (0x10..0xFF) this creator has reserved, if any."""
+    def blocks(self, group: int, creator: str) -> list[int]:
+        """Which blocks of a group (0x10..0xFF) this creator has reserved: one, as a rule (PS3.5 §7.8.1)."""
         low, high = group << 16 | 0x10, group << 16 | 0xFF
         found = self._tags[bisect_left(self._tags, low) : bisect_left(self._tags, high + 1)]
-        for tag in sorted({*found, *(tag for tag in self.edits if low <= tag <= high)}):
-            entry = self.get(tag)
-            if entry and entry.value.decode("latin-1").strip(" \0") == creator:
-                return tag & 0xFF
-        return None
+        tags = sorted({*found, *(tag for tag in self.edits if low <= tag <= high)})
+        entries = ((tag, self.get(tag)) for tag in tags)
+        return [tag & 0xFF for tag, it in entries if it and it.value.decode("latin-1").strip(" \0") == creator]
 
     def free_block(self, group: int) -> int:
         """A block that nobody has reserved."""

@@ -96,6 +96,28 @@ def test_a_path_leads_into_what_only_the_step_says_is_a_sequence(syntax: str, co
     assert bytes(edited(plain, step, syntax=syntax).data) == plain
 
 
+@all_encodings
+@pytest.mark.parametrize(
+    ("step", "made"),
+    [
+        ('{ delete = "(0029,xx10,ACME)" }', {}),
+        ('{ set = "(0029,xx10,ACME)", to = "C", vr = "LO" }', {PRIVATE: b"C ", PRIVATE + 0x100: b"C "}),
+        ('{ suffix = "(0029,xx10,ACME)", with = "C" }', {PRIVATE: b"AC", PRIVATE + 0x100: b"BC"}),
+        (
+            '{ set = "(0029,xx11,ACME)", to = "D", vr = "LO" }',
+            {0x00291011: b"D ", PRIVATE: b"A ", PRIVATE + 256: b"B "},
+        ),
+        ('{ suffix = "(0029,xx20,ACME)", with = "E" }', {PRIVATE: b"A ", PRIVATE + 0x100: b"B "}),
+    ],
+)
+def test_a_creator_may_have_several_blocks(step: str, made: dict[int, bytes], syntax: str) -> None:
+    def of(values: dict[int, bytes]) -> bytes:
+        creators = dict.fromkeys((0x00290010, 0x00290011), b"ACME")
+        return b"".join(element(tag, "LO", value, syntax) for tag, value in sorted((creators | values).items()))
+
+    assert bytes(edited(of({PRIVATE: b"A ", PRIVATE + 0x100: b"B "}), step, syntax=syntax).data) == of(made)
+
+
 def test_a_date_as_before_dicom_is_shifted_to_one_of_today() -> None:
     data = element(0x00080020, "DA", b"2024.03.01") + element(PATIENT_ID, "LO", b"P1")
     days = days_of("P1", b"a secret of sixteen characters", 3650)
