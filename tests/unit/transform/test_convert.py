@@ -397,6 +397,32 @@ def test_frames_in_several_fragments_are_put_together(tmp_path: Path) -> None:
         assert np.array_equal(pixels(converted(path, "none", tmp_path)["path"]), pixels(file_of("emri_small.dcm")))
 
 
+def _no_count(data: pydicom.Dataset) -> None:
+    del data.NumberOfFrames
+
+
+def _one(data: pydicom.Dataset) -> None:
+    """No table of offsets."""
+    streams = list(pydicom.encaps.generate_frames(data.PixelData, number_of_frames=10))
+    data.PixelData, data.NumberOfFrames = encapsulate(streams, has_bot=False), "1"
+
+
+@pytest.mark.parametrize("edit", [_no_count, _one])
+@pytest.mark.parametrize(
+    "name", ["emri_small_jpeg_2k_lossless.dcm", "emri_small_jpeg_ls_lossless.dcm", "emri_small_RLE.dcm"]
+)
+def test_frames_that_are_not_counted_are_not_lost(name: str, edit: Edit, tmp_path: Path) -> None:
+    told = converted(edited(name, edit, tmp_path), "none", tmp_path)
+    assert told["refused"] == "it has one frame by its Number of Frames, but more by its pixel data"
+
+
+def test_native_frames_that_are_not_counted_are_not_lost(tmp_path: Path) -> None:
+    path = edited("emri_small.dcm", _no_count, tmp_path)
+    told = converted(path, "rle", tmp_path)
+    assert told["refused"] == "the pixel data have 81920 bytes, of which Number of Frames tells 8192"
+    assert read(converted(path, IMPLICIT, tmp_path)["path"]).PixelData == read(path).PixelData
+
+
 # --- order, memory ----------------------------------------------------------------------------------------------------
 
 JPEG, JLS = "1.2.840.10008.1.2.4.50", BY_WORD["jpeg-ls"]

@@ -27,6 +27,9 @@ _LONGEST_TABLE = 8 * MOST_FRAGMENTS
 _FIRST = 128 << 10
 _MOST_FRAME = 1 << 29
 _ITEM = struct.Struct("<HHI")
+_BEGINNINGS = (b"\xff\xd8\xff", b"\xff\x4f\xff")
+_RLE = bytes((0, 0, 0, 64, 0, 0, 0))
+"""Behind the number of segments: the first one is behind the header (PS3.5 §G.5)."""
 
 
 class Source:
@@ -179,6 +182,8 @@ class Fragments:
         if count < frames:
             raise Broken(f"the pixel data have {count} fragments for {frames} frames")
         if frames == 1:
+            if count > 1 and max(len(offsets), len(self._by_markers())) > 1:
+                raise NotPossible("it has one frame by its Number of Frames, but more by its pixel data")
             return [(0, count)]
         if count == frames:
             return [(n, n + 1) for n in range(frames)]
@@ -196,11 +201,12 @@ class Fragments:
         return found
 
     def _by_markers(self) -> list[int]:
-        """Frames of JPEG and JPEG 2000 begin with a marker of their own."""
+        """Frames of JPEG, JPEG 2000 and RLE begin as nothing else does."""
         return [n for n, (at, n_bytes) in enumerate(self._items) if n_bytes > 2 and self._begins(at)]
 
     def _begins(self, at: int) -> bool:
-        return self._source.read(at, 2) in (b"\xff\xd8", b"\xff\x4f")
+        head = self._source.read(at, min(8, self._source.size - at))
+        return head.startswith(_BEGINNINGS) or (head[1:] == _RLE and 0 < head[0] < 16)
 
 
 # --- Native -----------------------------------------------------------------------------------------------------------
@@ -213,6 +219,8 @@ class Native:
         have, need = pixels.end - pixels.value, image.native_bytes
         if have < need:
             raise Broken(f"the pixel data have {have} bytes, {image.frames} frames need {need}")
+        if have - need >= max(image.frame_bytes, 2):
+            raise NotPossible(f"the pixel data have {have} bytes, of which Number of Frames tells {need}")
         if image.frame_bytes > _MOST_FRAME:
             raise NotPossible("a frame is larger than 512 MiB")
         self._source, self._pixels, self._image = source, pixels, image
