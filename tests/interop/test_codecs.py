@@ -64,6 +64,34 @@ def test_other_programs_read_the_same_pixels(name: str, word: str, tmp_path: Pat
     assert check_by_others(file_of(name), word, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("stored", "allocated", "signed", "shape"),
+    [
+        *((12, 16, True, (33, 20)), (10, 16, True, (33, 20)), (7, 8, True, (33, 20))),
+        *((7, 8, False, (33, 20)), (2, 8, False, (33, 20)), (6, 16, False, (33, 20)), (8, 16, True, (33, 20))),
+        *((12, 16, False, (1, 1)), (12, 16, False, (3, 7)), (10, 16, True, (1, 1))),  # noise in hardly any room
+    ],
+)
+@pytest.mark.parametrize("program", ["dcmdjpls", "dcmdjpeg"])
+def test_cells_of_few_bits_come_back_as_they_were(
+    program: str, stored: int, allocated: int, signed: bool, shape: tuple[int, int], tmp_path: Path
+) -> None:
+    """With the sign in the bits above Bits Stored, which programs do not make up."""
+    lowest = -(1 << stored - 1) if signed else 0
+    rng = np.random.default_rng(1)
+    values = rng.integers(lowest, lowest + (1 << stored), shape)
+    cells = values.astype(f"{'i' if signed else 'u'}{allocated // 8}")
+    data = read(file_of("MR_small.dcm"))
+    data.Rows, data.Columns = shape
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = allocated, stored, stored - 1, signed
+    data.PixelData = cells.tobytes() + b"\0" * (cells.nbytes & 1)
+    data.save_as(path := tmp_path / "cells.dcm")
+    told = converted(path, {"dcmdjpls": "jpeg-ls", "dcmdjpeg": "jpeg-lossless"}[program], tmp_path)
+    after = read(decoded_by(program, told["path"]))
+    got = np.frombuffer(after.PixelData, f"{cells.dtype.kind}{after.BitsAllocated // 8}")[: cells.size]
+    assert np.array_equal(got, cells.ravel())
+
+
 def of_openjpeg(path: Path) -> Array:
     data = read(path)
     from pydicom.encaps import generate_frames

@@ -43,6 +43,10 @@ _SSIZ = 42
 """Where a JPEG 2000 code stream has the precision of its first component (ISO/IEC 15444-1 A.5.1)."""
 
 
+_TINY = 256
+"""Bytes of a frame below which pyjpegls may lack room."""
+
+
 class Missing(NotPossible):
     """A codec's library is not installed."""
 
@@ -104,10 +108,14 @@ def _encode_jls_near(frame: Samples, image: Image, wish: Wish) -> bytes:
 
 
 def _jls(frame: Samples, image: Image, error: int) -> bytes:
-    """imagecodecs is the quicker one, but knows no other precision than 8 and 16."""
+    """imagecodecs is the quicker one, but knows no other precision than 8 and 16; the other one has no room for its
+    markers if a frame is tiny."""
     np = _library("numpy")
-    cells = np.ascontiguousarray(frame.astype(f"u{image.allocated // 8}") & _mask(image.stored))
-    if image.stored in (8, 16):
+    bits = image.stored if error else _coded_bits(image)
+    if error and bits <= 8 < image.allocated:
+        raise NotPossible(f"Bits Stored is {bits} with 16 Bits Allocated: few programs read that near-lossless")
+    cells = np.ascontiguousarray(frame.astype(f"u{image.allocated // 8}") & _mask(bits))
+    if bits in (8, 16) or (cells.nbytes < _TINY and not error):
         return bytes(_library("imagecodecs").jpegls_encode(cells, level=error))
     encoded: bytearray = _library("jpeg_ls").encode_pixel_data(
         cells.tobytes(),
@@ -115,18 +123,27 @@ def _jls(frame: Samples, image: Image, error: int) -> bytes:
         rows=image.rows,
         columns=image.columns,
         samples_per_pixel=image.samples,
-        bits_stored=image.stored,
+        bits_stored=bits,
         planar_configuration=0,
     )
     return bytes(encoded)
 
 
+def _coded_bits(image: Image) -> int:
+    """The precision of a code stream: Bits Stored, but all bits of the cell where other programs would not give back
+    the same cell otherwise: they do not repeat the sign above Bits Stored, and take 8 bits for a byte."""
+    if image.signed or image.stored <= 8:
+        return image.allocated
+    return image.stored
+
+
 def _encode_jpeg_lossless(frame: Samples, image: Image, wish: Wish) -> bytes:
     np = _library("numpy")
-    cells = np.ascontiguousarray((frame.astype("u2") & _mask(image.stored)).astype("u1" if image.stored <= 8 else "u2"))
+    bits = _coded_bits(image)
+    cells = np.ascontiguousarray(frame.astype(f"u{image.allocated // 8}") & _mask(bits))
     space = "RGB" if image.samples == 3 else None
     encoded: bytes = _library("imagecodecs").jpeg8_encode(
-        cells, lossless=True, predictor=1, bitspersample=image.stored, colorspace=space, outcolorspace=space
+        cells, lossless=True, predictor=1, bitspersample=bits, colorspace=space, outcolorspace=space
     )
     return encoded
 
