@@ -234,6 +234,15 @@ def test_what_cannot_be_says_why(name: str, word: str, why: str, tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("bits", [1, 12])
+def test_cells_that_are_no_bytes_are_not_decoded(bits: int, tmp_path: Path) -> None:
+    def edit(data: pydicom.Dataset) -> None:
+        data.BitsAllocated = data.BitsStored = bits
+
+    told = converted(edited("MR_small_RLE.dcm", edit, tmp_path), "none", tmp_path)
+    assert told["refused"] == f"Bits Allocated is {bits}, not 8 or 16 or 32"
+
+
 def test_bits_above_those_stored_survive_in_rle(tmp_path: Path) -> None:
     there = converted(file_of("mlut_18.dcm"), "rle", tmp_path)
     back = converted(there["path"], "none", tmp_path)
@@ -363,10 +372,17 @@ def _wrong_rows(data: pydicom.Dataset) -> None:
     data.Rows += 1
 
 
+def _byte_cells(data: pydicom.Dataset) -> None:
+    data.BitsAllocated = data.BitsStored = 8
+    data.HighBit = 7
+
+
 BROKEN: list[tuple[str, Any, str]] = [
     ("MR_small_RLE.dcm", _cut, "RLE segment 1 of a frame"),
     ("MR_small_jpeg_ls_lossless.dcm", _cut, "a frame is not JPEG-LS Lossless: "),
     ("MR_small_jp2klossless.dcm", _cut, "a frame is not JPEG 2000 Lossless: "),
+    ("MR_small_jp2klossless.dcm", _byte_cells, "a frame has 16 bits a sample, Bits Allocated is 8"),
+    ("MR_small_jpeg_ls_lossless.dcm", _byte_cells, "a frame has 16 bits a sample, Bits Allocated is 8"),
     ("SC_rgb_jpeg_gdcm.dcm", _wrong_rows, "a frame has the shape (100, 100, 3), the header says (101, 100, 3)"),
     ("MR_small.dcm", _wrong_rows, "the pixel data have 8192 bytes, 1 frames need 8320"),
     ("MR_truncated.dcm", None, "the pixel data have 8130 bytes instead of 8192"),

@@ -232,6 +232,8 @@ def decode(stream: bytes, image: Image, syntax: str) -> Samples:
 def _cells(samples: Samples, image: Image, precision: int) -> Samples:
     """Samples of ``precision`` bits as cells; the header says whether they are signed (many a code stream errs)."""
     wide = samples.astype("i8") & _mask(precision)
+    if precision > image.allocated and (wide >> image.allocated).any():
+        raise Broken(f"a frame has {precision} bits a sample, Bits Allocated is {image.allocated}")
     if image.signed:
         sign = 1 << precision - 1
         wide = (wide ^ sign) - sign

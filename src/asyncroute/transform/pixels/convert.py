@@ -227,11 +227,12 @@ class _Work:
         if self.stored not in PLAIN:
             if not where.pixels.undefined:
                 raise Broken("its pixel data are not encapsulated, its transfer syntax is")
+            _check_cells(image, 8, 16, 32)
             frames = Fragments(source, where, image)
         else:
             if where.pixels.undefined:
                 raise Broken("its pixel data are encapsulated, its transfer syntax is not")
-            _check_cells(image)
+            _check_cells(image, 8, 16)
             frames = Native(source, where.pixels, image, self.encoding is EXPLICIT_BE)
         made = self._as_made(image)
         if self.wanted not in PLAIN:
@@ -377,9 +378,9 @@ def _native_vr(tag: int, head: Head) -> str:
     return {0x7FE00008: "OF", 0x7FE00009: "OD"}.get(tag, "OW")
 
 
-def _check_cells(image: Image) -> None:
-    if image.allocated not in (8, 16):
-        raise NotPossible(f"Bits Allocated is {image.allocated}, not 8 or 16")
+def _check_cells(image: Image, *sizes: int) -> None:
+    if image.allocated not in sizes:
+        raise NotPossible(f"Bits Allocated is {image.allocated}, not {' or '.join(map(str, sizes))}")
 
 
 def _widened(cells: Any, image: Image) -> Any:
