@@ -22,7 +22,7 @@ from typing import IO, Any
 import xxhash
 
 from asyncroute.core.syntaxes import DEFLATED, EXPLICIT, PLAIN, RLE, Wish, lossy
-from asyncroute.transform.pixels import codecs
+from asyncroute.transform.pixels import codecs, icons
 from asyncroute.transform.pixels.elements import DELIMITER, Head, header_of, item_header
 from asyncroute.transform.pixels.errors import Broken, NotPossible
 from asyncroute.transform.pixels.frames import (
@@ -156,7 +156,8 @@ class _Work:
 
     def _write(self, source: Source, file: IO[bytes], titles: Sequence[str]) -> None:
         where = layout(source, self.stored, self.encoding)
-        head = Head(self._reencoded(where.header), self.target)
+        header = where.header if self.stored in PLAIN else icons.decoded(where.header, self.encoding, self.stored)
+        head = Head(self._reencoded(header), self.target)
         self._out = _Out(file, self.room)
         if where.pixels is None or where.pixels.tag != PIXEL_DATA:
             if self.wanted not in PLAIN:

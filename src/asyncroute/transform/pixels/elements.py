@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from asyncroute.transform.elements import Content, Elements
@@ -21,6 +22,7 @@ _IMPLICIT = struct.Struct("<HHI")
 _LONG_VRS = frozenset({b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UC", b"UN", b"UR", b"UT", b"SV", b"UV"})
 _END = _IMPLICIT.pack(0xFFFE, 0xE0DD, 0)
 _ITEM = 0xE000
+_PIXEL_DATA = 0x7FE00010
 
 
 class Element(NamedTuple):
@@ -83,6 +85,15 @@ class Head:
         except Odd as odd:
             raise NotPossible(f"its header cannot be read: {odd.reason}") from None
         self._elements = Elements(self._level)
+
+    def pictures(self) -> Iterator[Head]:
+        """The items at any depth that have Pixel Data in fragments; what is set in them is in ``encoded``."""
+        for inner in islice(self._elements.everywhere(), 1, None):
+            entry = inner.level.get(_PIXEL_DATA)
+            if entry is not None and entry.undefined:
+                head = Head.__new__(Head)
+                head._level, head._elements = inner.level, inner
+                yield head
 
     def tags(self) -> frozenset[int]:
         """Of all elements."""

@@ -62,6 +62,23 @@ class Source:
         os.close(self._number)
 
 
+class Memory(Source):
+    """Bytes that were read already."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size = len(data)
+
+    def read(self, at: int, length: int) -> bytes:
+        """As `Source.read`."""
+        if at + length > self.size:
+            raise Broken(f"the pixel data end after {self.size} bytes; {at + length} are needed")
+        return self._data[at : at + length]
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pixels:
     """An element of group 7FE0 that holds pixels: its value is at ``value``, up to ``end``; ``undefined``: in fragments
