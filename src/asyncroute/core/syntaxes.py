@@ -61,6 +61,7 @@ METHODS: Mapping[str, str] = {
     JPEG_EXTENDED: "ISO_10918_1",
     JLS_NEAR: "ISO_14495_1",
     J2K: "ISO_15444_1",
+    HT: "ISO_15444_15",
 }
 """Lossy Image Compression Method (0028,2114) (PS3.3 C.7.6.1.1.5)."""
 

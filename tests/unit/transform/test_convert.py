@@ -153,68 +153,6 @@ def _of_floats(data: pydicom.Dataset) -> None:
     data.FloatPixelData = np.arange(64 * 64, dtype="<f4").tobytes()
 
 
-# --- losses -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("word", "method"), [("jpeg-ls-near", "ISO_14495_1"), ("j2k", "ISO_15444_1")])
-def test_a_loss_is_said_and_makes_another_image(word: str, method: str, tmp_path: Path) -> None:
-    path = file_of("MR2_UNCR.dcm")
-    told = converted(path, word, tmp_path, error=3)
-    before, after = read(path), read(told["path"])
-    assert after.LossyImageCompression == "01"
-    assert after.LossyImageCompressionMethod == method
-    size = sum(len(f) for f in pydicom.encaps.generate_fragments(after.PixelData)) - 4
-    assert float(after.LossyImageCompressionRatio) == pytest.approx(len(before.PixelData) / size, rel=0.01)
-    assert after.ImageType[0] == "DERIVED"
-    assert after.DerivationCodeSequence[-1].CodeValue == "113040"
-    source = after.SourceImageSequence[-1]
-    assert source.ReferencedSOPInstanceUID == before.SOPInstanceUID != after.SOPInstanceUID
-    assert source.PurposeOfReferenceCodeSequence[0].CodeValue == "121320"
-    assert told["sop_instance_uid"] == after.SOPInstanceUID == after.file_meta.MediaStorageSOPInstanceUID
-    assert converted(path, word, tmp_path, error=3)["sop_instance_uid"] == told["sop_instance_uid"]
-    if word == "jpeg-ls-near":
-        assert np.abs(pixels(told["path"]).astype(int) - pixels(path)).max() == 3
-
-
-def test_losses_add_up(tmp_path: Path) -> None:
-    path = edited("MR2_UNCR.dcm", _lossy_before, tmp_path)
-    after = read(converted(path, "j2k", tmp_path, keep_uid=True)["path"])
-    assert [*after.LossyImageCompressionMethod] == ["ISO_10918_1", "ISO_15444_1"]
-    assert after.LossyImageCompressionRatio[0] == 4.5
-    assert float(after.LossyImageCompressionRatio[1]) == pytest.approx(10, rel=0.1)
-
-
-def _lossy_before(data: pydicom.Dataset) -> None:
-    data.LossyImageCompression = "01"
-    data.LossyImageCompressionRatio = "4.5"
-    data.LossyImageCompressionMethod = "ISO_10918_1"
-
-
-def test_the_uid_can_be_kept(tmp_path: Path) -> None:
-    path = file_of("MR2_UNCR.dcm")
-    after = read(converted(path, "j2k", tmp_path, keep_uid=True)["path"])
-    assert after.SOPInstanceUID == read(path).SOPInstanceUID
-    assert "SourceImageSequence" not in after
-    assert after.LossyImageCompression == "01"
-
-
-@pytest.mark.parametrize("ratio", [5.0, 20.0])
-def test_the_ratio_is_that_of_the_bytes(ratio: float, tmp_path: Path) -> None:
-    after = read(converted(file_of("RG1_UNCR.dcm"), "j2k", tmp_path, ratio=ratio)["path"])
-    assert float(after.LossyImageCompressionRatio) == pytest.approx(ratio, rel=0.02)
-
-
-def test_what_was_lost_is_remembered_when_it_is_decoded(tmp_path: Path) -> None:
-    def forget(data: pydicom.Dataset) -> None:
-        for keyword in ("LossyImageCompression", "LossyImageCompressionMethod", "LossyImageCompressionRatio"):
-            if keyword in data:
-                delattr(data, keyword)
-
-    for name, lossy in (("SC_rgb_jpeg_dcmtk.dcm", True), ("JPEGLSNearLossless_08.dcm", True), ("RG3_J2KI.dcm", True)):
-        after = read(converted(edited(name, forget, tmp_path), "none", tmp_path)["path"])
-        assert (after.get("LossyImageCompression") == "01") is lossy, name
-
-
 # --- what cannot be ---------------------------------------------------------------------------------------------------
 
 IMPOSSIBLE = [

@@ -242,8 +242,8 @@ class _Work:
             raise NotPossible("decoded it is larger than 4 GiB")
         streams = iter(frames)
         first = next(streams)
-        if self.stored not in PLAIN:
-            mark_decoded(head, self.stored, codecs.loses(first, self.stored))
+        if isinstance(frames, Fragments) and codecs.loses(first, self.stored):
+            mark_decoded(head, self.stored, made.native_bytes, frames.size)
         loss = self._described(head, image, made)
         begun = self._head(head, titles)
         place = begun + head.place(loss.tag) + loss.skip if loss else 0

@@ -155,7 +155,7 @@ def _pixels(source: Source, at: int, encoding: Encoding) -> Pixels | None:
 
 
 class Fragments:
-    """Encapsulated frames. ``end``: where what follows them begins."""
+    """Encapsulated frames. ``end``: where what follows them begins. ``size``: bytes of all of them."""
 
     def __init__(self, source: Source, where: Layout, image: Image) -> None:
         assert where.pixels is not None
@@ -165,6 +165,7 @@ class Fragments:
         if not self._items:
             raise Broken("the pixel data have no fragments")
         (at, length), *self._items = self._items
+        self.size = sum(each for _, each in self._items)
         table = source.read(at, min(length, _LONGEST_TABLE))
         basic = struct.unpack(f"<{length // 4}I", table[: length // 4 * 4])
         self._frames = self._grouped(image.frames, where.offsets or basic)

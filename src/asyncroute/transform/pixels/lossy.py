@@ -56,12 +56,16 @@ def mark(head: Head, syntax: str, wish: Wish, sop_class: str, uid: str) -> Loss:
     return Loss(RATIO, skip)
 
 
-def mark_decoded(head: Head, syntax: str, lost: bool) -> None:
-    """Of what is decoded: that something was lost does not go away with the syntax that says so."""
-    if lost and head.text(LOSSY) != "01":
-        head.set(LOSSY, "CS", b"01")
-        if syntax in METHODS and not head.text(METHOD):
-            head.set(METHOD, "CS", METHODS[syntax].encode())
+def mark_decoded(head: Head, syntax: str, before: int, after: int) -> None:
+    """Of what is decoded: that something was lost does not go away with the syntax that says so.
+
+    ``before``, ``after``: bytes of the pixels without compression and with it.
+    """
+    head.set(LOSSY, "CS", b"01")
+    if not head.text(METHOD) and "\\" not in head.text(RATIO):
+        head.set(METHOD, "CS", METHODS[syntax].encode())
+    if not head.text(RATIO) and "\\" not in head.text(METHOD):
+        head.set(RATIO, "DS", Loss.ratio(before, after).rstrip())
 
 
 def _coded(code: str, meaning: str) -> Content:
