@@ -181,6 +181,33 @@ def test_cleaned_text_keeps_what_is_not_known_to_identify() -> None:
     assert clean("me@example.org x", known) == "XXX x"
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "after"),
+    [
+        ("Smith^John", "CT SmithJohn, SMITHJ, Smith2, smith's", "CT XXX, XXX, XXX, XXX's"),
+        ("Smith^John", "JohnSmith_followup: mass in the hilum", "XXX_followup: mass in the hilum"),
+        ("O'Brien^Pat", "CT OBrien / O'Brien", "CT XXX / O'XXX"),
+        ("van der Berg^Jan", "vanderBerg thorax", "XXX thorax"),
+        ("Müller^Jörg", "Mu\u0308ller MULLER Mueller Joerg Jorg", "XXX XXX XXX XXX XXX"),
+        ("Mueller^Joerg", "Müller Jörg", "XXX XXX"),
+        ("I\u015f\u0131k^\u0130brahim", "IŞIK ibrahim Isik", "XXX XXX XXX"),
+        ("Παπαδόπουλος^Γιώργος", "ΠΑΠΑΔΟΠΟΥΛΟΣ θώρακας", "XXX θώρακας"),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "山田太郎のCT胸部 やまだ様", "XXXのCT胸部 XXX様"),
+        ("Wang^XiaoDong=王^小东", "王小东 胸部CT, XiaoDong", "XXX 胸部CT, XXX"),
+        ("Hong^Gildong=洪^吉洞=홍^길동", "홍길동님 흉부", "XXX님 흉부"),
+        ("Li^Bo", "liver of Li, lobe", "liver of XX, lobe"),
+    ],
+)
+def test_names_are_found_in_text_as_people_write_them(name: str, text: str, after: str) -> None:
+    ds = image(SpecificCharacterSet="ISO_IR 192", PatientName=name, StudyDescription=text)
+    assert run(ds, Deidentify(descriptors="clean"))[0].StudyDescription == after
+
+
+def test_text_in_which_nobody_is_named_keeps_its_bytes() -> None:
+    ds = image(SpecificCharacterSet="ISO_IR 192", StudyDescription="Scha\u0308del")
+    assert "Scha\u0308del".encode() in run(ds, Deidentify(descriptors="clean"))[2]
+
+
 @pytest.mark.parametrize("charset", ["ISO_IR 100", "ISO_IR 192", "\\ISO 2022 IR 87"])
 def test_cleaned_text_stays_in_its_character_set(charset: str) -> None:
     word = "山田" if "87" in charset else "Müller"
