@@ -10,7 +10,8 @@ dummy for X/D, Z/D and X/Z/D, references with new UIDs for X/Z/U*. Only X itself
 What the table does not list: private attributes and such that the dictionary does not know are removed (the latter may
 be anything), the whole of groups 50xx and 60xx (a plane without its data is of no use), everything below group 0008;
 by VR: names are emptied, dates and times follow their option, URLs are removed, UIDs replaced, but for those that say
-what something is (SOP Classes, Transfer Syntaxes, code systems). Everything else is kept.
+what something is (SOP Classes, Transfer Syntaxes, code systems). A few that tell as much as a neighbour in the table
+does are removed (`_AS_TELLING`). Everything else is kept.
 Failures: none.
 """
 
@@ -32,6 +33,18 @@ OPTIONS = (
 _TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _TEMPORAL = frozenset({"DA", "DT", "TM"})
 _NAMES_A_KIND = ("SOPClass", "TransferSyntax", "CodingScheme", "ContextUID", "ContextGroup", "MappingResource")
+# fmt: off
+_AS_TELLING = frozenset({
+    0x00080051, 0x00100024, 0x00400026, 0x00400027,  # who issued the accession number, the patient's ID, order numbers
+    0x00100033, 0x00100034,  # dates of birth and death in another calendar, as text
+    0x00321031, 0x00321034, 0x00404009,  # requesting physician and service, performer
+    0x00400400,  # comments on the scheduled procedure step
+    0x00401006, 0x00401007, 0x00402006, 0x00402007,  # order numbers of earlier editions
+    0x0040A028, 0x0040A068, 0x0040A076,  # organization, author and observer of trial documents
+    0x0040A992, 0x0040E001,  # where a document is, which one it is
+})
+# fmt: on
+"""Attributes that the table forgets."""
 _KEPT_URLS = frozenset({0x0008010E, 0x00080120})  # of a code system; a code itself
 
 
@@ -140,7 +153,7 @@ class Table:
         vr, name = _dictionary(tag)
         if not tag & 0xFFFF:
             return Action.KEEP  # a group length, which follows its group
-        if not vr or vr == "UR":
+        if not vr or vr == "UR" or tag in _AS_TELLING:
             return Action.KEEP if tag in _KEPT_URLS else Action.REMOVE
         if vr == "PN":
             return Action.EMPTY

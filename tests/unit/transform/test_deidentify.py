@@ -174,6 +174,21 @@ def test_curves_overlays_unknown_and_unlisted_identifying_attributes_go() -> Non
     assert not [element for element in after if element.tag.group in (0x5000, 0x6002)]
 
 
+def test_what_tells_as_much_as_what_the_table_lists_goes() -> None:
+    issuer = Dataset()
+    issuer.UniversalEntityID, issuer.UniversalEntityIDType = "kowalczyk.example", "DNS"
+    ds = image(PatientBirthDateInAlternativeCalendar="Kowalczyk 11", HL7InstanceIdentifier="1.2^Kowalczyk")
+    ds.IssuerOfAccessionNumberSequence = ds.IssuerOfPatientIDQualifiersSequence = Sequence([issuer])
+    ds.OrderPlacerIdentifierSequence = Sequence([issuer])
+    ds.PlacerOrderNumberProcedure = "KOWALCZYK"
+    step = Dataset()
+    step.CommentsOnTheScheduledProcedureStep, step.OrderFillerIdentifierSequence = "ask Kowalczyk", Sequence([issuer])
+    ds.PerformedProtocolCodeSequence = Sequence([step])
+    after, _, data = run(ds, Deidentify(frozenset({"patient", "institution"}), descriptors="clean"))
+    assert b"owalczyk" not in data.lower()
+    assert len(after.PerformedProtocolCodeSequence) == 1
+
+
 def test_cleaned_text_keeps_what_is_not_known_to_identify() -> None:
     known = {"kowalczyk", "anna", "p", "4711"}
     assert clean("CT chest of Mrs. Smith, KOWALCZYK_Anna", known) == "CT chest of XXX, XXX_XXX"
