@@ -29,7 +29,7 @@ from asyncroute.core import outcomes
 from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import Delivery
 from asyncroute.core.outcomes import Kind, Outcome
-from asyncroute.core.syntaxes import J2K, JLS_NEAR, Wish, named
+from asyncroute.core.syntaxes import J2K, JLS_NEAR, PLAIN, Wish, named
 from asyncroute.link.processes import Call, Failed, NotStarted, Processes, Raised
 from asyncroute.spool.base import Spool, check_sum
 
@@ -341,7 +341,9 @@ def _way(syntax: str, wish: Wish) -> tuple[Any, ...]:
     """What besides the syntax makes a difference."""
     if syntax == JLS_NEAR:
         return wish.error, wish.keep_uid
-    return (wish.ratio, wish.keep_uid) if syntax == J2K else ()
+    if syntax == J2K:
+        return wish.ratio, wish.keep_uid
+    return () if wish.verify or syntax in PLAIN else ("not verified",)
 
 
 def _trouble(told: Any, failed: Failed | None) -> Trouble | None:

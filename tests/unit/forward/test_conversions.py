@@ -147,6 +147,19 @@ async def test_other_syntaxes_and_ways_are_others(tmp_path: Path) -> None:
 
 
 @on_loop
+async def test_who_wants_it_verified_gets_nothing_that_was_not(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        image = b.image()
+        hasty, careful = Wish("rle", verify=False), Wish("rle")
+        quick = (await b.made(image, RLE, hasty)).delivery
+        assert quick.path != (await b.made(image, RLE, careful)).delivery.path
+        assert b.conversions.made == 2
+        await b.made(image, EXPLICIT, hasty)
+        await b.made(image, EXPLICIT, careful)
+        assert b.conversions.made == 3
+
+
+@on_loop
 async def test_who_goes_away_is_not_told_and_the_next_one_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
