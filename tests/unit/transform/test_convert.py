@@ -337,6 +337,31 @@ def test_broken_images_are_held_in_the_codecs_words(name: str, edit: Edit | None
     assert told["broken"]
 
 
+@pytest.mark.parametrize("kept", [0.5, 0.9, 0.99])
+@pytest.mark.parametrize("name", ["SC_rgb_jpeg_dcmtk.dcm", "JPEG-LL.dcm", "JPGExtended.dcm", "MR_small.dcm"])
+def test_streams_that_are_cut_off_are_broken(name: str, kept: float, tmp_path: Path) -> None:
+    """Also those of which the codecs make up the rest without a word."""
+    path = file_of(name)
+    if name == "MR_small.dcm":
+        path = converted(path, "htj2k-lossless", tmp_path)["path"]
+    data = read(path)
+    stream = next(pydicom.encaps.generate_frames(data.PixelData, number_of_frames=1))
+    data.PixelData = encapsulate([stream[: int(len(stream) * kept)]])
+    data.save_as(cut := tmp_path / "cut.dcm")
+    told = converted(cut, "none", tmp_path)
+    assert told["broken"]
+    assert told["refused"].startswith("a frame is cut off: its JPEG")
+
+
+def test_a_stream_that_only_lacks_its_end_is_whole(tmp_path: Path) -> None:
+    data = read(file_of("SC_rgb_jpeg_dcmtk.dcm"))
+    stream = next(pydicom.encaps.generate_frames(data.PixelData, number_of_frames=1))
+    data.PixelData = encapsulate([stream[: stream.rindex(b"\xff\xd9")]])
+    data.save_as(path := tmp_path / "no-end.dcm")
+    whole = converted(file_of("SC_rgb_jpeg_dcmtk.dcm"), "none", tmp_path)["path"]
+    assert np.array_equal(pixels(converted(path, "none", tmp_path)["path"]), pixels(whole))
+
+
 def test_frames_in_several_fragments_are_put_together(tmp_path: Path) -> None:
     def split(data: pydicom.Dataset) -> None:
         streams = list(pydicom.encaps.generate_frames(data.PixelData, number_of_frames=10))

@@ -43,6 +43,11 @@ _SSIZ = 42
 """Where a JPEG 2000 code stream has the precision of its first component (ISO/IEC 15444-1 A.5.1)."""
 
 
+_SCAN, _TILE_PART, _END = b"\xff\xda", b"\xff\x90", b"\xff\xd9"
+"""Markers SOS of JPEG, SOT of JPEG 2000, EOI or EOC of both."""
+_MORE = b"\0" + b"\x5a\xa5\x3c" * 100
+"""Coded data that are no padding."""
+
 _TINY = 256
 """Bytes of a frame below which pyjpegls may lack room."""
 
@@ -263,10 +268,23 @@ def _decode_rle(stream: bytes, image: Image) -> Samples:
 
 def _decode_jpeg(stream: bytes, image: Image) -> Samples:
     """To RGB where colours are transformed, as every viewer shows it."""
+    return _jpeg(stream, image, "YCBCR" if _transformed(stream, image) else "RGB")
+
+
+def _jpeg(stream: bytes, image: Image, colours: str) -> Samples:
+    """libjpeg makes up what is missing at the end, and imagecodecs does not pass its warning on. A stream without an
+    end is whole if nothing else comes out with more data behind it."""
     decoder = _library("imagecodecs").jpeg8_decode
-    if image.samples == 1:
-        return decoder(stream)
-    return decoder(stream, colorspace="YCBCR" if _transformed(stream, image) else "RGB", outcolorspace="RGB")
+    spaces = {} if image.samples == 1 else {"colorspace": colours, "outcolorspace": "RGB"}
+    samples = decoder(stream, **spaces)
+    if not _ended(stream, _SCAN) and not (samples == decoder(stream + _MORE + _END, **spaces)).all():
+        raise Broken("a frame is cut off: its JPEG stream ends within the last scan")
+    return samples
+
+
+def _ended(stream: bytes, last: bytes) -> bool:
+    """Whether a JPEG or JPEG 2000 stream has its end behind the ``last`` marker in it."""
+    return stream.rfind(_END) > stream.rfind(last)
 
 
 def _transformed(stream: bytes, image: Image) -> bool:
@@ -278,8 +296,7 @@ def _transformed(stream: bytes, image: Image) -> bool:
 
 
 def _decode_jpeg_lossless(stream: bytes, image: Image) -> Samples:
-    decoder = _library("imagecodecs").jpeg8_decode
-    return decoder(stream) if image.samples == 1 else decoder(stream, colorspace="RGB", outcolorspace="RGB")
+    return _jpeg(stream, image, "RGB")
 
 
 def _decode_jls(stream: bytes, image: Image) -> Samples:
@@ -295,6 +312,8 @@ def _decode_j2k(stream: bytes, image: Image) -> Samples:
 
 
 def _decode_htj2k(stream: bytes, image: Image) -> Samples:
+    if not _ended(stream, _TILE_PART):  # OpenJPH makes up what is missing
+        raise Broken("a frame is cut off: its JPEG 2000 stream has no end")
     return _library("imagecodecs").htj2k_decode(stream, planar=False if image.samples > 1 else None)
 
 
