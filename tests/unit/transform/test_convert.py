@@ -172,6 +172,18 @@ def test_what_cannot_be_says_why(name: str, word: str, why: str, tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+def test_colours_that_no_codec_is_for_are_not_taken_for_broken(tmp_path: Path) -> None:
+    """Two bytes a pixel: such an image goes as it is stored."""
+
+    def edit(data: pydicom.Dataset) -> None:
+        data.SamplesPerPixel, data.PhotometricInterpretation, data.PlanarConfiguration = 3, "YBR_PARTIAL_422", 0
+        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
+
+    told = converted(edited("MR_small.dcm", edit, tmp_path), "rle", tmp_path)
+    assert told["refused"] == "its Photometric Interpretation is YBR_PARTIAL_422 with 3 Samples per Pixel"
+    assert not told["broken"]
+
+
 @pytest.mark.parametrize("bits", [1, 12])
 def test_cells_that_are_no_bytes_are_not_decoded(bits: int, tmp_path: Path) -> None:
     def edit(data: pydicom.Dataset) -> None:

@@ -224,6 +224,11 @@ class _Work:
                 raise codecs.Missing(reason)
         assert where.pixels is not None
         image = describe(head)
+        made = self._as_made(image)
+        if self.wanted not in PLAIN:
+            check_encodable(made, self.wanted, overlay_within(head))
+        elif made.native_bytes > _LARGEST_NATIVE:
+            raise NotPossible("decoded it is larger than 4 GiB")
         frames: Fragments | Native
         if self.stored not in PLAIN:
             if not where.pixels.undefined:
@@ -235,11 +240,6 @@ class _Work:
                 raise Broken("its pixel data are encapsulated, its transfer syntax is not")
             _check_cells(image, 8, 16)
             frames = Native(source, where.pixels, image, self.encoding is EXPLICIT_BE)
-        made = self._as_made(image)
-        if self.wanted not in PLAIN:
-            check_encodable(made, self.wanted, overlay_within(head))
-        elif made.native_bytes > _LARGEST_NATIVE:
-            raise NotPossible("decoded it is larger than 4 GiB")
         streams = iter(frames)
         first = next(streams)
         if isinstance(frames, Fragments) and codecs.loses(first, self.stored):
