@@ -50,6 +50,7 @@ _METHODS = {
 
 _LINKED = (("name", PATIENT_NAME), ("accession", ACCESSION), ("study", STUDY), ("series", SERIES))
 _DATE = re.compile(r"[\d.]+(?:[+-]\d{4})?", re.ASCII)
+_TIME = re.compile(r"[\d:. ]*", re.ASCII)
 _PIXELS = frozenset({0x7FE00000, 0x7FE00001, 0x7FE00002, 0x7FE00003, 0x7FE00008, 0x7FE00009, 0x7FE00010})
 _TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _SINGLE = frozenset({"LT", "ST", "UT"})
@@ -209,7 +210,7 @@ class _Run:
         elif tag == ACCESSION:
             level.put(tag, vr, dummies.padded(self.names.code("accession", _text(level, tag))))
         elif action is Action.SHIFT:
-            level.put(tag, vr, self._shifted(vr, level.texts(tag)))
+            self._shift(level, tag, vr)
         elif action is Action.UID or (action is Action.DUMMY and vr == "UI"):
             level.put(tag, vr, dummies.padded("\\".join(map(self.names.uid, level.texts(tag))), "UI"))
         else:
@@ -223,10 +224,15 @@ class _Run:
         else:
             level.put(tag, "SQ", b"")
 
-    def _shifted(self, vr: str, texts: tuple[str, ...]) -> bytes:
+    def _shift(self, level: Elements, tag: int, vr: str) -> None:
+        """Times of day stay; what is neither time nor date goes."""
+        texts = level.texts(tag)
         if vr == "TM":
-            return dummies.padded("\\".join(texts))
-        return dummies.padded("\\".join(earlier(text, self.days) for text in texts))
+            after = tuple(text if _TIME.fullmatch(text) else "" for text in texts)
+        else:
+            after = tuple(earlier(text, self.days) for text in texts)
+        if after != texts:
+            level.put(tag, vr, dummies.padded("\\".join(after)))
 
     def _clean(self, level: Elements, tag: int) -> None:
         """Descriptive text; what is empty or has nothing in it that identifies keeps its bytes."""

@@ -104,6 +104,16 @@ def test_intervals_between_dates_stay_when_dates_are_earlier() -> None:
     assert (first.LongitudinalTemporalInformationModified, rule.days) == ("MODIFIED", 3650)
 
 
+def test_times_stay_as_they_are_when_dates_are_earlier_but_only_times() -> None:
+    ds = image(StudyDate="20240229", StudyTime="101112.5", ContentTime="after Kowalczyk", SeriesTime="10:11:12")
+    after, _, _ = run(ds, Deidentify(dates="shift"))
+    assert [after.StudyTime, after.SeriesTime, after.ContentTime] == ["101112.5", "10:11:12", ""]
+    header = Header(encoded(ds, EXPLICIT), EXPLICIT, CT, UID)
+    changes = transform(Deidentify(dates="shift")).apply(header, Facts()).changes
+    assert {"StudyDate", "ContentTime"} <= {change.attribute for change in changes}
+    assert not {"StudyTime", "SeriesTime"} & {change.attribute for change in changes}
+
+
 @pytest.mark.parametrize(
     ("text", "days", "after"),
     [
