@@ -63,27 +63,35 @@ def _forms(word: str) -> frozenset[str]:
 
 def clean(text: str, identifying: set[str]) -> str:
     """``text``, with what identifies replaced; no longer than before."""
+    composed = unicodedata.normalize("NFC", text)
+    left = without(_PATTERNS.sub(_hidden, composed), identifying)
+    return left if left != composed else text
 
-    def hidden(match: re.Match[str]) -> str:
-        return REPLACED[: len(match[0])]
+
+def without(text: str, identifying: set[str]) -> str:
+    """``text`` with only the ``identifying`` words replaced."""
+
+    long = [each for each in identifying if len(each) >= _SHORTEST_WITHIN]
 
     def word(match: re.Match[str]) -> str:
-        return hidden(match) if _tells(match[0], identifying) else match[0]
+        return _hidden(match) if _tells(match[0], identifying, long) else match[0]
 
-    composed = unicodedata.normalize("NFC", text)
-    left = _PATTERNS.sub(hidden, composed)
+    composed = left = unicodedata.normalize("NFC", text)
     if pattern := _anywhere(identifying):
-        left = re.sub(pattern, hidden, left)
+        left = re.sub(pattern, _hidden, left)
     left = "".join(_WORD.sub(word, part) for part in re.split(r"(_)", left))
     return left if left != composed else text
 
 
-def _tells(word: str, identifying: set[str]) -> bool:
+def _hidden(match: re.Match[str]) -> str:
+    return REPLACED[: len(match[0])]
+
+
+def _tells(word: str, identifying: set[str], long: list[str]) -> bool:
     forms = _forms(word)
     letters = {form.strip("0123456789") for form in forms}
     if not identifying.isdisjoint(forms | letters):
         return True
-    long = [each for each in identifying if len(each) >= _SHORTEST_WITHIN]
     return any(each in form for form in forms for each in long)
 
 

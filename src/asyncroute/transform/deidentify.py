@@ -18,7 +18,7 @@ from typing import NamedTuple
 from asyncroute.core.deidentification import Deidentify
 from asyncroute.transform import dummies
 from asyncroute.transform.base import Header, Link, Refused
-from asyncroute.transform.cleaning import clean, words_of
+from asyncroute.transform.cleaning import clean, without, words_of
 from asyncroute.transform.confidentiality import Action, Table, listed_vr
 from asyncroute.transform.dates import shifted
 from asyncroute.transform.editing import Editing, name_of
@@ -118,8 +118,11 @@ class _Run:
         self.links = self._links(top, rule)
         self._top = top
         self._identifying: set[str] | None = None
+        self._names: set[str] = set()
         if rule.descriptors == "clean" or "patient" in rule.retain:
-            self._identifying = self._words(top)
+            self._identifying, known = self._words(top)
+            if rule.descriptors == "clean":
+                self._names = {word for word in known if len(word) >= _SHORTEST_NAME}
 
     def _links(self, top: Elements, rule: Deidentify) -> tuple[Link, ...]:
         code = self.names.code("patient", self.patient)
@@ -136,19 +139,19 @@ class _Run:
             return self.names.uid(text) if self.table.action(STUDY) is Action.UID else text
         return self.names.code(kind, text)
 
-    def _words(self, top: Elements) -> set[str]:
-        """All words of attributes that are removed for who they tell, at any depth."""
+    def _words(self, top: Elements) -> tuple[set[str], set[str]]:
+        """All words of attributes that are removed for who they tell, at any depth; those of names and numbers."""
         found: set[str] = set()
+        names: set[str] = set()
         for level in top.everywhere():
             for tag in level.tags():
                 vr = level.vr(tag)
-                if vr in _TEXT and (vr == "PN" or self._identifies(tag)):
-                    for text in level.texts(tag):
-                        found |= words_of(text)
-        return found
-
-    def _identifies(self, tag: int) -> bool:
-        return not tag >> 16 & 1 and tag in _IDENTIFYING
+                if vr in _TEXT and (vr == "PN" or tag in _IDENTIFYING):
+                    words = {word for text in level.texts(tag) for word in words_of(text)}
+                    found |= words
+                    if vr == "PN" or tag in _WHO:
+                        names |= words
+        return found, names
 
     # ---- one level and what is below it
 
@@ -184,10 +187,12 @@ class _Run:
         action = self.table.action(tag)
         if action is Action.KEEP:
             self._keep(level, tag, patient)
+            if self._names and not listed_vr(tag) and tag not in _CODES_OF_ITEMS:
+                self._clean(level, tag, without, self._names)
         elif action is Action.REMOVE:
             level.drop(tag)
         elif action is Action.CLEAN:
-            self._clean(level, tag)
+            self._clean_described(level, tag)
         else:
             self._replace(level, tag, action, patient)
 
@@ -234,17 +239,21 @@ class _Run:
         if after != texts:
             level.put(tag, vr, dummies.padded("\\".join(after)))
 
-    def _clean(self, level: Elements, tag: int) -> None:
-        """Descriptive text; what is empty or has nothing in it that identifies keeps its bytes."""
-        raw = level.value(tag)
-        vr = _vr(level, tag)
-        if raw is None or vr not in _TEXT:
+    def _clean_described(self, level: Elements, tag: int) -> None:
+        """Descriptive text; what is none goes."""
+        if _vr(level, tag) in _TEXT and level.value(tag) is not None:
+            self._clean(level, tag, clean, self._identifying or set())
+        else:
             level.drop(tag)
+
+    def _clean(self, level: Elements, tag: int, cleaned: Callable[[str, set[str]], str], words: set[str]) -> None:
+        """Text; what is empty or has nothing in it that identifies keeps its bytes."""
+        raw, vr = level.value(tag), _vr(level, tag)
+        if not raw or vr not in _TEXT:
             return
-        codecs = level.level.codecs
-        before = charset.decode(raw, codecs, name=vr == "PN").rstrip(" \0")
+        before = charset.decode(raw, level.level.codecs, name=vr == "PN").rstrip(" \0")
         parts = [before] if vr in _SINGLE else before.split("\\")
-        after = "\\".join(clean(part, self._identifying or set()) for part in parts)
+        after = "\\".join(cleaned(part, words) for part in parts)
         if after != before:
             level.put(tag, vr, _encoded(after, level, vr))
 
@@ -300,3 +309,8 @@ _IDENTIFYING = frozenset(
     }
 )
 """Attributes whose words must stand nowhere else; person names always."""
+_WHO = frozenset({ACCESSION, PATIENT_ID})
+"""Attributes besides persons' names whose words must not stand in text that the table does not list either."""
+_SHORTEST_NAME = 3
+_CODES_OF_ITEMS = frozenset({0x00080100, 0x00080101, 0x00080102, 0x00080103, 0x00080119, 0x00080120})
+"""What a code is and whose; its meaning is text."""

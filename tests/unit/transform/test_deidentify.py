@@ -228,6 +228,18 @@ def test_names_are_found_in_text_as_people_write_them(name: str, text: str, afte
     assert run(ds, Deidentify(descriptors="clean"))[0].StudyDescription == after
 
 
+def test_names_are_found_in_text_that_the_table_does_not_list() -> None:
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "NOWAK1", "99NOWAK", "as Nowak does it"
+    ds = image(ReferringPhysicianName="Nowak^Jo", ViewName="kowalczyk_anna", FilterType="3456", SequenceName="P4711 jo")
+    ds.ProcedureCodeSequence = Sequence([code])
+    after, _, _ = run(ds, Deidentify(descriptors="clean"))
+    assert [after.ViewName, after.FilterType, after.SequenceName] == ["XXX_XXX", "3456", "XXX jo"]
+    [item] = after.ProcedureCodeSequence
+    assert [item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning] == ["NOWAK1", "99NOWAK", "as XXX does it"]
+    assert run(ds, Deidentify())[0].ViewName == "kowalczyk_anna"
+
+
 def test_text_in_which_nobody_is_named_keeps_its_bytes() -> None:
     ds = image(SpecificCharacterSet="ISO_IR 192", StudyDescription="Scha\u0308del")
     assert "Scha\u0308del".encode() in run(ds, Deidentify(descriptors="clean"))[2]
