@@ -42,6 +42,7 @@ _AS_TELLING = frozenset({
     0x00401006, 0x00401007, 0x00402006, 0x00402007,  # order numbers of earlier editions
     0x0040A028, 0x0040A068, 0x0040A076,  # organization, author and observer of trial documents
     0x0040A992, 0x0040E001,  # where a document is, which one it is
+    0x04000500,  # what somebody before us replaced, for whoever has the key
 })
 # fmt: on
 """Attributes that the table forgets."""

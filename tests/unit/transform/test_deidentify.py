@@ -194,6 +194,9 @@ def test_what_tells_as_much_as_what_the_table_lists_goes() -> None:
     step = Dataset()
     step.CommentsOnTheScheduledProcedureStep, step.OrderFillerIdentifierSequence = "ask Kowalczyk", Sequence([issuer])
     ds.PerformedProtocolCodeSequence = Sequence([step])
+    before = Dataset()
+    before.EncryptedContentTransferSyntaxUID, before.EncryptedContent = EXPLICIT, b"Kowalczyk!"
+    ds.EncryptedAttributesSequence = Sequence([before])
     after, _, data = run(ds, Deidentify(frozenset({"patient", "institution"}), descriptors="clean"))
     assert b"owalczyk" not in data.lower()
     assert len(after.PerformedProtocolCodeSequence) == 1
