@@ -213,8 +213,11 @@ _ENCODERS: dict[str, Callable[[Samples, Image, Wish], bytes]] = {
 # --- Decoding ---------------------------------------------------------------------------------------------------------
 
 
-def decode(stream: bytes, image: Image, syntax: str) -> Samples:
+def decode(stream: bytes, image: Image, syntax: str, ours: bool = False) -> Samples:
     """A frame of an image in a compressed syntax: cells of ``image.allocated`` bits, unsigned as they are stored.
+
+    libjpeg makes up what is missing in a stream, and imagecodecs does not pass its warning on: so a JPEG stream that is
+    not ``ours`` is decoded once more with something behind it.
 
     Raises:
         Broken: the stream cannot be read, or is of another image.
@@ -222,6 +225,8 @@ def decode(stream: bytes, image: Image, syntax: str) -> Samples:
     np = _library("numpy")
     try:
         samples = _DECODERS[syntax](stream, image)
+        if syntax in _MADE_UP and not ours and not np.array_equal(samples, _DECODERS[syntax](_longer(stream), image)):
+            raise Broken("a frame is cut off: its JPEG stream ends before its last pixel")
     except (NotPossible, Broken, MemoryError):
         raise
     except Exception as error:
@@ -272,19 +277,14 @@ def _decode_jpeg(stream: bytes, image: Image) -> Samples:
 
 
 def _jpeg(stream: bytes, image: Image, colours: str) -> Samples:
-    """libjpeg makes up what is missing at the end, and imagecodecs does not pass its warning on. A stream without an
-    end is whole if nothing else comes out with more data behind it."""
     decoder = _library("imagecodecs").jpeg8_decode
-    spaces = {} if image.samples == 1 else {"colorspace": colours, "outcolorspace": "RGB"}
-    samples = decoder(stream, **spaces)
-    if not _ended(stream, _SCAN) and not (samples == decoder(stream + _MORE + _END, **spaces)).all():
-        raise Broken("a frame is cut off: its JPEG stream ends within the last scan")
-    return samples
+    return decoder(stream) if image.samples == 1 else decoder(stream, colorspace=colours, outcolorspace="RGB")
 
 
-def _ended(stream: bytes, last: bytes) -> bool:
-    """Whether a JPEG or JPEG 2000 stream has its end behind the ``last`` marker in it."""
-    return stream.rfind(_END) > stream.rfind(last)
+def _longer(stream: bytes) -> bytes:
+    """A JPEG stream with more data at the end of its last scan, of which nothing comes out where it was whole."""
+    end = stream.rfind(_END)
+    return (stream[:end] if end > stream.rfind(_SCAN) else stream) + _MORE + _END
 
 
 def _transformed(stream: bytes, image: Image) -> bool:
@@ -312,7 +312,7 @@ def _decode_j2k(stream: bytes, image: Image) -> Samples:
 
 
 def _decode_htj2k(stream: bytes, image: Image) -> Samples:
-    if not _ended(stream, _TILE_PART):  # OpenJPH makes up what is missing
+    if stream.rfind(_END) < stream.rfind(_TILE_PART):  # OpenJPH makes up what is missing
         raise Broken("a frame is cut off: its JPEG 2000 stream has no end")
     return _library("imagecodecs").htj2k_decode(stream, planar=False if image.samples > 1 else None)
 
@@ -331,6 +331,10 @@ _DECODERS: dict[str, Callable[[bytes, Image], Samples]] = {
     HT_RPCL: _decode_htj2k,
     HT: _decode_htj2k,
 }
+
+
+_MADE_UP = frozenset({JPEG, JPEG_EXTENDED, JPEG_57, JPEG_LOSSLESS})
+"""Syntaxes of libjpeg."""
 
 
 def _precision(stream: bytes, syntax: str) -> int:

@@ -316,7 +316,7 @@ class _Work:
         samples = _values(cells, image)
         stream = codecs.encode(samples, image, self.wanted, self.wish)
         if self.wish.verify and not lossy(self.wanted):
-            _compare(samples, _values(codecs.decode(stream, image, self.wanted), image))
+            _compare(samples, _values(codecs.decode(stream, image, self.wanted, ours=True), image))
         return stream
 
     def _encapsulated(self, image: Image, streams: Iterator[bytes]) -> None:
