@@ -365,15 +365,27 @@ def test_streams_that_are_cut_off_are_broken(name: str, kept: float, tmp_path: P
     assert told["refused"].startswith("a frame is cut off: its JPEG")
 
 
-@pytest.mark.parametrize("name", ["SC_rgb_jpeg_dcmtk.dcm", "JPEG-LL.dcm", "JPGExtended.dcm"])
-def test_streams_with_a_gap_are_broken(name: str, tmp_path: Path) -> None:
-    data = read(file_of(name))
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("SC_rgb_jpeg_dcmtk.dcm", "a frame is cut off: its JPEG stream ends before its last pixel"),
+        ("JPEG-LL.dcm", "a frame is cut off: its JPEG stream ends before its last pixel"),
+        ("JPGExtended.dcm", "a frame is cut off: its JPEG stream ends before its last pixel"),
+        ("MR_small.dcm", "a frame is cut off: its JPEG 2000 stream is not as long as it says"),
+        ("MR_small_RLE.dcm", "RLE segment 2 of a frame has 5482 bytes instead of 4096"),
+    ],
+)
+def test_streams_with_a_gap_are_broken(name: str, why: str, tmp_path: Path) -> None:
+    path = file_of(name)
+    if name == "MR_small.dcm":
+        path = converted(path, "htj2k-lossless", tmp_path)["path"]
+    data = read(path)
     stream = next(pydicom.encaps.generate_frames(data.PixelData, number_of_frames=1))
     middle = len(stream) // 2
     data.PixelData = encapsulate([stream[:middle] + stream[middle + len(stream) // 10 :]])
     data.save_as(path := tmp_path / "gap.dcm")
     told = converted(path, "none", tmp_path)
-    assert told["refused"] == "a frame is cut off: its JPEG stream ends before its last pixel"
+    assert (told["refused"], told["broken"]) == (why, True)
 
 
 def test_a_stream_that_only_lacks_its_end_is_whole(tmp_path: Path) -> None:

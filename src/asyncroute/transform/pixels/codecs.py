@@ -262,7 +262,7 @@ def _decode_rle(stream: bytes, image: Image) -> Samples:
         if not 64 <= bounds[number] <= bounds[number + 1] <= len(stream):
             raise Broken(f"RLE segment {number + 1} of a frame is not within it")
         plane = np.frombuffer(library.packbits_decode(stream[bounds[number] : bounds[number + 1]]), "u1")
-        if plane.size < pixels:
+        if plane.size < pixels or plane[pixels:].any():  # zeros are padding
             raise Broken(f"RLE segment {number + 1} of a frame has {plane.size} bytes instead of {pixels}")
         sample, byte = divmod(number, size)
         cells[sample] |= plane[:pixels].astype(f"u{size}") << (8 * (size - 1 - byte))
@@ -311,9 +311,18 @@ def _decode_j2k(stream: bytes, image: Image) -> Samples:
     return _library("imagecodecs").jpeg2k_decode(stream, planar=False if image.samples > 1 else None, numthreads=1)
 
 
+def _check_tile_parts(stream: bytes) -> None:
+    """Whether each tile-part is as long as it says (ISO/IEC 15444-1 A.4.2), and the stream has its end."""
+    at = stream.find(_TILE_PART + b"\0\x0a")
+    while 0 <= at <= len(stream) - 12 and stream.startswith(_TILE_PART, at):
+        length = int.from_bytes(stream[at + 6 : at + 10], "big")
+        at = at + max(length, 12) if length else stream.rfind(_END)
+    if at < 0 or not stream.startswith(_END, at):
+        raise Broken("a frame is cut off: its JPEG 2000 stream is not as long as it says")
+
+
 def _decode_htj2k(stream: bytes, image: Image) -> Samples:
-    if stream.rfind(_END) < stream.rfind(_TILE_PART):  # OpenJPH makes up what is missing
-        raise Broken("a frame is cut off: its JPEG 2000 stream has no end")
+    _check_tile_parts(stream)  # OpenJPH makes up what is missing
     return _library("imagecodecs").htj2k_decode(stream, planar=False if image.samples > 1 else None)
 
 
