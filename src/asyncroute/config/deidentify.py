@@ -15,6 +15,13 @@ from asyncroute.config.words import Invalid, did_you_mean, one_of, quote, show
 from asyncroute.core.deidentification import MAX_SHIFT, RETAINABLE
 from asyncroute.core.deidentification import Deidentify as Spec
 
+_ELSEWHERE = {
+    **dict.fromkeys(("dates", "full-dates", "times"), 'dates = "keep"'),
+    **dict.fromkeys(("shifted-dates", "modified-dates"), 'dates = "shift"'),
+    **dict.fromkeys(("descriptors", "clean-descriptors"), 'descriptors = "clean"'),
+}
+"""Options of PS3.15 Annex E that have a key of their own."""
+
 
 def _basic(value: object) -> str:
     if value != "basic":
@@ -26,6 +33,8 @@ def _retained(value: object) -> frozenset[str]:
     if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
         raise Invalid(f"must be a list such as [{quote('patient')}], not {show(value)}")
     for each in value:
+        if each in _ELSEWHERE:
+            raise Invalid(f"{quote(each)} has a key of its own: write {_ELSEWHERE[each]} beside it")
         if each not in RETAINABLE:
             raise Invalid(
                 f"{quote(each)} is nothing that can be kept"

@@ -59,6 +59,7 @@ def test_a_step_with_its_options(secret: Path) -> None:
         ("{ deidentify = true }", 'must be "basic", the profile of PS3.15 Annex E, not true'),
         ('{ deidentify = "basic", retain = ["patinet"] }', 'did you mean "patient"'),
         ('{ deidentify = "basic", retain = "patient" }', "must be a list such as"),
+        ('{ deidentify = "basic", retain = ["dates"] }', 'a key of its own: write dates = "keep" beside it'),
         ('{ deidentify = "basic", dates = "shifted" }', '"remove", "keep" or "shift"'),
         ('{ deidentify = "basic", days = 5 }', 'only with dates = "shift"'),
         ('{ deidentify = "basic", dates = "shift", days = 0 }', "days"),
