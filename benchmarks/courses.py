@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from benchmarks.load import Load
 from benchmarks.peers import Peer
 from benchmarks.peers.asyncroute import CONFIG
 from benchmarks.peers.base import AE_TITLE
+from benchmarks.programs import dcmtk
 from benchmarks.run import Bench, BenchError, environment
 
 TIDYING = 4.0
@@ -110,7 +110,7 @@ def _until(done: Callable[[], bool], patience: float, what: str) -> None:
 
 def dcmtk_missing() -> str | None:
     """Why the courses with dcmtk's own programs cannot run, or None."""
-    return None if shutil.which("storescu") and shutil.which("storescp") else "dcmtk is not installed"
+    return None if dcmtk("storescu") and dcmtk("storescp") else "dcmtk is not installed"
 
 
 def _nagle(on: bool) -> dict[str, str]:
@@ -141,7 +141,7 @@ def storescu(peer: Peer, load: Load) -> Outcome:
 
 @contextmanager
 def _storescus(bench: Bench, env: dict[str, str]) -> Iterator[Callable[[], list[int]]]:
-    command = ["storescu", "-aec", AE_TITLE, "+sd", "--max-pdu", "131072"]
+    command = [str(dcmtk("storescu")), "-aec", AE_TITLE, "+sd", "--max-pdu", "131072"]
     processes = [
         subprocess.Popen(
             [*command, "-aet", title, "127.0.0.1", str(bench.place.port), str(bench.memory / str(index))],
@@ -169,7 +169,8 @@ def storescp(peer: Peer, load: Load) -> Outcome:
         incoming = bench.memory / "in"
         incoming.mkdir()
         (destination,) = bench.place.destinations
-        command = ["storescp", "--fork", "-aet", destination.name, "--max-pdu", "131072", "-od", str(incoming)]
+        settings = ["-aet", destination.name, "--max-pdu", "131072", "-od", str(incoming)]
+        command = [str(dcmtk("storescp")), "--fork", *settings]
         silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         server = subprocess.Popen(
             [*command, str(destination.port)], env=_nagle(not load.sinks.nodelay), start_new_session=True, **silent

@@ -82,8 +82,8 @@ class Evidence:
         """Numbers of the images that were answered with success."""
         return [n for n, status in enumerate(self.report["statuses"]) if status == 0]
 
-    def proof(self) -> Proof:
-        """See ``Proof``."""
+    def proof(self, coerced: bool = False) -> Proof:
+        """See ``Proof``. ``coerced``: each image was to come with other bytes; ``changed`` are those that did not."""
         uids = [self.corpus.uid(n) for n in range(self.corpus.count)]
         digests = dict(zip(uids, self.report["digests"], strict=True))
         found = Proof(refused=self.corpus.count - len(self.acknowledged))
@@ -92,7 +92,8 @@ class Evidence:
             found.lost += sum(uids[n] not in came for n in self.acknowledged)
             found.doubled += len(stored) - len(came)
             found.foreign += len(came - digests.keys())
-            found.changed += sum(uid in digests and digest != digests[uid] for uid, digest, *_ in stored)
+            known = [(digest, digests[uid]) for uid, digest, *_ in stored if uid in digests]
+            found.changed += sum((got != sent) is not coerced for got, sent in known)
         return found
 
     def latencies(self) -> tuple[list[float], list[float]]:

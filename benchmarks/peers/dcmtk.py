@@ -7,9 +7,9 @@ dcmsend cannot deliver stays where it is: fast because it promises little.
 from __future__ import annotations
 
 import shlex
-import shutil
 
 from benchmarks.peers.base import AE_TITLE, Peer, Place
+from benchmarks.programs import dcmtk
 
 MAX_PDU = "131072"
 
@@ -23,7 +23,7 @@ class Dcmtk(Peer):
 
     def missing(self) -> str | None:
         """See ``Peer``."""
-        both = shutil.which("storescp") and shutil.which("dcmsend")
+        both = dcmtk("storescp") and dcmtk("dcmsend")
         return None if both else "dcmtk is not installed (Debian: dcmtk)"
 
     def environment(self) -> dict[str, str]:
@@ -37,8 +37,8 @@ class Dcmtk(Peer):
         script.write_text(_script(place))
         script.chmod(0o755)
         ended = ["--eostudy-timeout", "2", "--exec-on-eostudy", f"{shlex.quote(str(script))} #p"]
-        receive = ["storescp", "-aet", AE_TITLE, "+xa", "--max-pdu", MAX_PDU, "-od", str(incoming), "-su", "ST"]
-        return [*receive, *ended, str(place.port)]
+        settings = ["-aet", AE_TITLE, "+xa", "--max-pdu", MAX_PDU, "-od", str(incoming), "-su", "ST"]
+        return [str(dcmtk("storescp")), *settings, *ended, str(place.port)]
 
 
 def _script(place: Place) -> str:

@@ -60,6 +60,7 @@ def test_other_bytes_are_a_change() -> None:
     uid, digest, size, at = stored[3]
     stored[3] = (uid, digest ^ 1, size, at)
     assert evidence(stored).proof() == Proof(changed=1)
+    assert evidence(stored).proof(coerced=True) == Proof(changed=COUNT - 1)  # all were to be changed
 
 
 def test_a_uid_that_nobody_sent_is_foreign() -> None:
