@@ -188,12 +188,10 @@ class Router:
             self._known.clear()
             known.hits.clear()
             self._period = period
-        if scan.base is not None:
-            return self._look_up(instance, scan, known, lambda: self._nested(instance, image, head, whole))[0]
-        hits = known.hits.get(source)
+        hits = known.hits.get(source) if scan.base is None else None
         if hits is None:
             hits, lasting = self._look_up(instance, scan, known, lambda: self._nested(instance, image, head, whole))
-            if lasting:
+            if lasting and scan.base is None:
                 if len(known.hits) >= _SOURCES:
                     known.hits.clear()
                 known.hits[source] = hits

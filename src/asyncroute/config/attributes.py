@@ -27,6 +27,9 @@ from asyncroute.core.paths import Key, Path, Step, key_of
 
 NUMERIC = frozenset({"IS", "DS", "US", "SS", "UL", "SL", "FL", "FD", "SV", "UV", "US or SS"})
 MOMENTS = {"DA": "date", "TM": "time", "DT": "datetime"}
+PIXELS = 0x7FE00000
+"""From here on nothing is read before an image is stored."""
+
 _OPAQUE = ("OB", "OW", "OF", "OD", "OL", "OV", "AT", "NONE")
 
 MAX_DEPTH = 8

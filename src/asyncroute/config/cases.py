@@ -16,8 +16,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationInfo, field_validator
 
-from asyncroute.config.attributes import Attribute, find_path
-from asyncroute.config.conditions import NESTING, PIXELS, compile_table
+from asyncroute.config.attributes import PIXELS, Attribute, find_path
+from asyncroute.config.conditions import NESTING, compile_table
 from asyncroute.config.fields import Name
 from asyncroute.config.listeners import Listener
 from asyncroute.config.table import Table

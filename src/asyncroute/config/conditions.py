@@ -31,7 +31,7 @@ from dataclasses import replace
 from datetime import date, datetime, time
 from typing import TYPE_CHECKING
 
-from asyncroute.config.attributes import MOMENTS, NUMERIC, Attribute, find_path, find_uid
+from asyncroute.config.attributes import MOMENTS, NUMERIC, PIXELS, Attribute, find_path, find_uid
 from asyncroute.config.fields import network, title_pattern
 from asyncroute.config.hours import hours_texts, parse_hours
 from asyncroute.config.listeners import Listener, literal
@@ -66,9 +66,6 @@ MAX_NESTING = 16
 
 WORDS = (*FACTS, "time", *NESTING)
 """Keys of `match` and `unless` that are no attributes."""
-
-PIXELS = 0x7FE00000
-"""From here on nothing is read before an image is stored."""
 
 Report = Callable[[Loc, str], None]
 Listeners = Sequence[Listener] | None

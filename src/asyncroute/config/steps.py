@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, field_validator
 
-from asyncroute.config.attributes import Attribute, find_path
+from asyncroute.config.attributes import PIXELS, Attribute, find_path
 from asyncroute.config.fields import Flag, choice, whole
 from asyncroute.config.lookup import read_lookup
 from asyncroute.config.table import Table
@@ -23,7 +23,7 @@ from asyncroute.config.words import Invalid, quote, show
 from asyncroute.core import coercion
 
 _LONGEST_VALUE = 10240
-_PIXELS = 0x7FE0
+_PIXELS = PIXELS >> 16
 """The group of the pixel data, which end the header."""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from asyncroute.config.attributes import Attribute, find_path
+from asyncroute.config.attributes import PIXELS, Attribute, find_path
 from asyncroute.config.words import Invalid, did_you_mean, quote
 from asyncroute.core import coercion
 
@@ -18,7 +18,6 @@ FUNCTIONS = ("hash", "crc32", "uid")
 _PIECES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")
 _CALL = re.compile(r"([A-Za-z_]\w*)\((.*)\)", re.DOTALL)
 _MOST_DIGITS = 64
-_PIXELS = 0x7FE00000
 
 
 def template(text: str) -> coercion.Template:
@@ -64,7 +63,7 @@ def _value(name: str) -> coercion.Target | coercion.Fact:
         raise Invalid(f"{quote('{' + name + '}')}: {error}") from None
     if found.opaque and found.vr != "AT":
         raise Invalid(f"{quote('{' + name + '}')}: {found.name} has no value that is text")
-    if found.path[0].tag >= _PIXELS:
+    if found.path[0].tag >= PIXELS:
         raise Invalid(f"{quote('{' + name + '}')}: {found.name} stands behind the header: no step can read it")
     return target_of(found)
 

@@ -225,22 +225,6 @@ class RouteTable:
         """
         if self._unconditional is not None:
             return self._unconditional
-        return self.hits(self.matching(source, attributes, at, said, changed))
-
-    def hits(self, matching: int) -> tuple[RouteHit, ...]:
-        """The destinations of these routes, see ``matching``."""
-        known = self._known.get(matching)
-        return self._combine(matching) if known is None else known
-
-    def matching(
-        self,
-        source: Source,
-        attributes: Attributes,
-        at: float = 0.0,
-        said: Said | None = None,
-        changed: tuple[int, ...] = (),
-    ) -> int:
-        """The routes that apply, one bit each, the first route's the lowest. See ``decide``."""
         said = Said() if said is None else said
         left = said.rest.get((source, changed))
         if left is None:
@@ -249,10 +233,14 @@ class RouteTable:
             column = self._columns.get(tag)
             if column is not None and left & column[0]:
                 left &= column[1](values_of(attributes, tag))
-        return self._cut(self._looked_at_closer(left, source, attributes, at) if self._closer else left)
+        if self._closer:
+            left = self._looked_at_closer(left, source, attributes, at)
+        matching = self._cut(left)
+        known = self._known.get(matching)
+        return self._combine(matching) if known is None else known
 
     def _rest(self, source: Source, attributes: Attributes, said: Said, changed: tuple[int, ...]) -> int:
-        """What is left when all but ``changed`` have been asked; those first that cost nothing."""
+        """The routes that are left, a bit each, when all but ``changed`` were asked: those first that cost nothing."""
         left = self._sources.get(source)
         if left is None:
             left = self._of_source(source)

@@ -194,7 +194,7 @@ class Level:
     def _items(self, tag: int, entry: Entry, named: bool) -> Sequence | None:
         if entry.vr == "UN":
             vr = self._dictionary(tag)
-            if not entry.undefined and vr != "SQ" and not (named and vr == "UN" and _begins_item(entry.value)):
+            if not entry.undefined and vr != "SQ" and not (named and vr == "UN" and entry.value.startswith(_ITEM_LE)):
                 return None
             return Sequence(entry, UN_CONTENT, self)
         return Sequence(entry, self.encoding, self) if entry.vr == "SQ" else None
@@ -407,10 +407,6 @@ class Sequence:
     def encoded(self) -> bytes:
         """The sequence's value as it is now, with the delimiter if it has one."""
         return b"".join([item.encoded() for item in self.items] + [self.tail])
-
-
-def _begins_item(value: bytes) -> bool:
-    return value.startswith(_ITEM_LE)
 
 
 def _item_encoding(view: memoryview, pos: int, content: Encoding) -> Encoding:

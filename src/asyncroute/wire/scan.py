@@ -31,9 +31,11 @@ class Scan:
     """
 
     __slots__ = (
-        *("_codecs", "_texts", "_values", "base", "changed", "encoding", "end", "fallback", "odd", "offset", "token"),
-        *("unknown_encoding", "vrs"),
+        *("_codecs", "_texts", "_values", "encoding", "end", "fallback", "odd", "offset", "token", "unknown_encoding"),
+        "vrs",
     )
+    base: Scan | None = None
+    changed: tuple[int, ...] = ()
 
     def __init__(
         self, values: dict[int, bytes] | None, vrs: dict[int, int], encoding: Encoding | None, offset: int
@@ -47,8 +49,6 @@ class Scan:
         self.unknown_encoding = encoding is None
         self.end: int | None = None
         self.token = 0
-        self.base: Scan | None = None
-        self.changed: tuple[int, ...] = ()
         self._texts: dict[int, tuple[str, ...]] = {}
         self._codecs: tuple[str, ...] | None = None
 
@@ -118,11 +118,13 @@ class Following(Scan):
     What it takes to decode them must not be among them.
     """
 
-    __slots__ = ("_base", "_match", "_numbers")
+    __slots__ = ("_match", "_numbers", "base", "changed")
+    base: Scan
+    changed: tuple[int, ...]
 
     def __init__(self, base: Scan, match: Match, changed: tuple[int, ...], numbers: Mapping[int, int]) -> None:
         super().__init__(None, base.vrs, base.encoding, match.offset)
-        self.base = self._base = base
+        self.base = base
         self.changed = changed
         self.end = match.end
         self._match = match
@@ -130,19 +132,19 @@ class Following(Scan):
 
     def texts(self, tag: int) -> tuple[str, ...]:
         """See ``Scan``."""
-        return super().texts(tag) if tag in self._numbers else self._base.texts(tag)
+        return super().texts(tag) if tag in self._numbers else self.base.texts(tag)
 
     def codecs(self) -> tuple[str, ...]:
         """See ``Scan``."""
-        return self._base.codecs()
+        return self.base.codecs()
 
     def _all(self) -> dict[int, bytes]:
         value, match = self._match.layout.value, self._match
-        return self._base.values | {tag: value(match, n) for tag, n in self._numbers.items()}
+        return self.base.values | {tag: value(match, n) for tag, n in self._numbers.items()}
 
     def _raw(self, tag: int) -> bytes | None:
         n = self._numbers.get(tag)
-        return self._base.values.get(tag) if n is None else self._match.layout.value(self._match, n)
+        return self.base.values.get(tag) if n is None else self._match.layout.value(self._match, n)
 
 
 def creator_tag(tag: int) -> int:

@@ -23,13 +23,12 @@ import xxhash
 
 from asyncroute.core.syntaxes import DEFLATED, EXPLICIT, PLAIN, RLE, Wish, lossy
 from asyncroute.transform.pixels import codecs, icons
-from asyncroute.transform.pixels.elements import DELIMITER, Head, header_of, item_header
+from asyncroute.transform.pixels.elements import DELIMITER, PIXEL_DATA, Head, header_of, item_header
 from asyncroute.transform.pixels.errors import Broken, NotPossible
 from asyncroute.transform.pixels.frames import (
     LENGTHS,
     LONGEST_HEADER,
     OFFSETS,
-    PIXEL_DATA,
     Fragments,
     Layout,
     Native,

@@ -22,7 +22,7 @@ _IMPLICIT = struct.Struct("<HHI")
 _LONG_VRS = frozenset({b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UC", b"UN", b"UR", b"UT", b"SV", b"UV"})
 _END = _IMPLICIT.pack(0xFFFE, 0xE0DD, 0)
 _ITEM = 0xE000
-_PIXEL_DATA = 0x7FE00010
+PIXEL_DATA = 0x7FE00010
 
 
 class Element(NamedTuple):
@@ -89,7 +89,7 @@ class Head:
     def pictures(self) -> Iterator[Head]:
         """The items at any depth that have Pixel Data in fragments; what is set in them is in ``encoded``."""
         for inner in islice(self._elements.everywhere(), 1, None):
-            entry = inner.level.get(_PIXEL_DATA)
+            entry = inner.level.get(PIXEL_DATA)
             if entry is not None and entry.undefined:
                 head = Head.__new__(Head)
                 head._level, head._elements = inner.level, inner

@@ -18,7 +18,6 @@ from asyncroute.wire.elements import UNDEFINED
 from asyncroute.wire.header import header_end
 from asyncroute.wire.syntax import Encoding
 
-PIXEL_DATA = 0x7FE00010
 OFFSETS, LENGTHS = 0x7FE00001, 0x7FE00002
 _GROUP = 0x7FE0
 LONGEST_HEADER = 256 << 20

@@ -7,9 +7,9 @@ Failures: ``NotPossible``, ``Broken`` with the codec's words.
 from __future__ import annotations
 
 from asyncroute.transform.pixels import codecs
-from asyncroute.transform.pixels.elements import Head
+from asyncroute.transform.pixels.elements import PIXEL_DATA, Head
 from asyncroute.transform.pixels.errors import Broken, NotPossible
-from asyncroute.transform.pixels.frames import PIXEL_DATA, Fragments, Layout, Memory, Pixels
+from asyncroute.transform.pixels.frames import Fragments, Layout, Memory, Pixels
 from asyncroute.transform.pixels.image import PHOTOMETRIC, PLANAR, describe
 from asyncroute.wire.elements import Odd
 from asyncroute.wire.syntax import Encoding
