@@ -49,8 +49,8 @@ MEMORY: Final = 2 << 30
 
 IDLE: Final = 60.0
 _START: Final = 60.0
-_STARVED: Final = 0.05
-"""Seconds of waiting for a processor that are worth another look."""
+_WORTH: Final = 0.05
+"""Seconds left to a call that are worth another look."""
 
 _REST: Final = 10.0
 """Seconds for the rest of an answer that has begun, at least."""
@@ -307,7 +307,7 @@ class _Seat:
         assert sock is not None
         try:
             plain.send(sock, pieces, until)
-            answer = plain.receive(sock, self._awaited(sock, until))
+            answer = plain.receive(sock, self._awaited(sock, until, call.deadline))
         except TimeoutError:
             raise Late(f"not done after {call.deadline:g} s") from None
         except (EOFError, OSError):
@@ -316,28 +316,40 @@ class _Seat:
             raise Crashed(f"its process answered nonsense: {error}") from None
         return self._read(answer)
 
-    def _awaited(self, sock: socket.socket, until: float) -> float:
-        """Wait for the beginning of an answer; the deadline, later by what its process has waited for a processor."""
-        before = self._unscheduled()
+    def _awaited(self, sock: socket.socket, until: float, deadline: float) -> float:
+        """Wait for the beginning of an answer; the deadline, later by what its process has waited for a processor.
+
+        A wait that has not ended is in no account yet: of a process that is ready to run, what it has run counts.
+        """
+        ran, waited, _ = self._scheduled()
+        begun = until - deadline
         while True:
             sock.settimeout(max(until - time.monotonic(), 0.001))
             try:
                 sock.recv(1, socket.MSG_PEEK)
             except TimeoutError:
-                waited = self._unscheduled()
-                if waited - before < _STARVED:
+                has_run, has_waited, ready = self._scheduled()
+                now = time.monotonic()
+                left = deadline - (has_run - ran if ready else now - begun - (has_waited - waited))
+                if left < _WORTH:
                     raise
-                until, before = until + waited - before, waited
+                until = now + left
             else:
                 return max(until, time.monotonic() + _REST)
 
-    def _unscheduled(self) -> float:
-        """Seconds that its process was ready to run and did not; see proc_pid_schedstat in the kernel's sched-stats."""
+    def _scheduled(self) -> tuple[float, float, bool]:
+        """Seconds that its process has run, and was ready and did not; whether it is ready now (or runs).
+
+        See sched-stats and proc(5) of the kernel's documentation.
+        """
         assert self.process is not None
+        place = Path(f"/proc/{self.process.pid}")
         try:
-            return int(Path(f"/proc/{self.process.pid}/schedstat").read_text().split()[1]) * 1e-9
+            ran, waited, *_ = (int(each) * 1e-9 for each in (place / "schedstat").read_text().split())
+            state = (place / "stat").read_text().rpartition(")")[2].split()[0]
         except (OSError, ValueError, IndexError):
-            return 0.0  # not every kernel tells
+            return 0.0, 0.0, False  # not every kernel tells
+        return ran, waited, state == "R"
 
     def _asked(self, call: Call) -> list[plain.Data]:
         lasting = {it.key: it.data for it in call.arguments if isinstance(it, Lasting)}

@@ -154,6 +154,14 @@ async def test_waiting_for_a_processor_does_not_count() -> None:
 
 
 @on_loop
+async def test_a_call_that_never_ends_calculating_is_late() -> None:
+    with processes() as pool:
+        with pytest.raises(Late):
+            await pool.run(call("calculate", 3600, deadline=0.5))
+        assert await pool.run(call("double", b"x", 1))
+
+
+@on_loop
 async def test_one_group_leaves_a_process_to_the_others(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     with processes(most=3) as pool:
