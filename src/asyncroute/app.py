@@ -115,7 +115,8 @@ class App:
         self.stamps = stamps(self.config)
         self.journal = SqliteJournal.open(node.data_dir, node.durability, reserved=True)
         self._closing.callback(self.journal.close)
-        self.spool = LocalSpool(node.data_dir / "spool", node.durability)
+        shared_out = self.share_descriptors(self.config)
+        self.spool = LocalSpool(node.data_dir / "spool", node.durability, shared_out.kept)
         self._closing.callback(self.spool.close)
         self.recovered: Recovered = recover(self.journal, self.spool)
         self.orphans = Orphans(node.data_dir)
@@ -127,7 +128,6 @@ class App:
         self.memory = Memory(node.memory)
         self.deadlines = Deadlines()
         self.answers = Answers()
-        shared_out = self.share_descriptors(self.config)
         self.committer = Committer(self.spool, self.journal, shared_out.files)
         self._closing.callback(self.committer.close)
         self._build_queues()
@@ -179,6 +179,7 @@ class App:
         self._closing.callback(self.releaser.close)
         self.releaser.remember = partial(done_with, self.journal)
         self.committer.on_releasable = self.releaser.release
+        self.committer.on_released = self.releaser.committed
         self.keeping.open(self.config)
 
     def _build_queues(self) -> None:

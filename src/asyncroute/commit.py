@@ -6,7 +6,8 @@ overlap one group's syncing with the next one's writing. Senders wait for images
 the journal may write later: those go with every so many images, together, because a row costs little beside a group.
 
 Guarantees: promise 1 (nothing is answered "success" before its group is committed) and promise 2 (a file is removed
-only after the transaction that settled its last delivery). Failures: a failed image gets its own reason; when the
+only after the transaction that settled its last delivery, and overwritten only after the one that says it has left).
+Failures: a failed image gets its own reason; when the
 journal fails, every image of the group is refused and its file removed (unless the journal may have it after all:
 then the next start finds out), while results, releases and actions wait and are tried again: they are never lost.
 """
@@ -81,6 +82,7 @@ class Committer:
         self.on_refused: Callable[[Received, str], None] = _unset
         self.on_settled: Callable[[list[Settlement]], None] = _unset
         self.on_releasable: Callable[[list[tuple[int, str]]], None] = _unset
+        self.on_released: Callable[[list[int]], None] = _unset
         self.on_regrouped: Callable[[Regrouped], None] = _unset
         self.on_trouble: Callable[[bool], None] = _unset
         self.on_full: Callable[[], None] = lambda: None
@@ -123,7 +125,7 @@ class Committer:
             self._next.events.append(event)
 
     def release(self, instance_ids: Iterable[int]) -> None:
-        """These images' files have been removed."""
+        """These images have left the spool; ``on_released`` follows once that is durable."""
         self._wait_with_results()
         self._next.released.extend(instance_ids)
 
@@ -357,6 +359,8 @@ class Committer:
         if batch.settlements:
             _guarded(self.on_settled, batch.settlements)
         self.on_releasable(committed.releasable)
+        if batch.released:
+            self.on_released(batch.released)
         for instance_id in committed.conflicts:
             log.warning("image %d: this SOP Instance UID was received before with other bytes", instance_id)
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 POINTS = (
     "file-created",
-    "spare-renamed",
+    "spare-taken",
     "spare-overwritten",
     "file-written",
     "file-synced",

@@ -1,26 +1,32 @@
 """Start-up: make journal and spool agree, before the first listener opens.
 
+Which image is in which file, its row says and the file itself; the file's name does not. The rows are read twice: first
+to see which files have one, then, when nothing speaks against the journal, to judge each.
+
 Guarantees: no delivery that was owed is lost silently, and no whole file is removed unless the journal knows that its
-image is done. In memory: one folder's names and a thousand rows at a time.
+image is done. In memory: 9 bytes for each file, and a thousand rows at a time.
 - A file without a journal row was never acknowledged: half-written ones are removed, whole ones set aside (the journal
   may be another one) until a person acts: status counts them, ``asyncroute rebuild`` takes them in. A file that was
   being written over that of a released image may have the length of a whole one: its checksum tells. A file whose image
   was released was spare, or came back with a power cut: removed.
 - A row whose file is missing, or not of its length: its pending deliveries become failed, with the reason and an event.
-- An image that is settled but not released: its file is to be removed and the release committed (``releasable``).
+- An image that is settled but not released: its file is to be removed and the release committed (``releasable``). If
+  another image is in the file already, that one is judged as if it had no row, which it has not.
 Failures: ``StorageFault`` ends the start; also where a whole file shows that it is the journal which is damaged.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from errno import EUCLEAN
 from itertools import islice
 from time import time
 
 from asyncroute.core.errors import StorageFault
+from asyncroute.core.numbered import SHARD, file_path, number_of
 from asyncroute.journal.base import FileLost, Group, Unreleased, Writer
 from asyncroute.spool.base import Facts, Found, Spool
 
@@ -52,20 +58,76 @@ class Recovered:
 def recover(journal: Writer, spool: Spool) -> Recovered:
     """See module. Also sets where the spool's instance ids go on. Blocks; nothing else may use the two meanwhile."""
     done = Recovered()
-    highest = max(journal.last_id(), spool.last_orphan())
+    files = _Files(spool.sweep())
+    highest = max(journal.last_id(), spool.last_orphan(), files.highest)
+    for row in _rows(journal):
+        files.claim(row)
+    for file in files.strangers():
+        highest = max(highest, _judge_stranger(file, files, journal, spool, done))
     lost: list[FileLost] = []
-    for file, row in _merge(spool.sweep(), _rows(journal)):
-        if file is not None:
-            highest = max(highest, file.instance_id)
-        if row is not None:
-            _judge_row(row, file, spool, done, lost)
-        elif file is not None:
-            _judge_stranger(file, journal, spool, done)
+    for row in _rows(journal):
+        if _needed(row):
+            _judge_row(row, files.length(row.path), spool, done, lost)
+            continue
+        done.releasable.append((row.id, row.path))
+        there = files.of(row.path)
+        if there is not None and _is_anothers(there, row, spool):
+            highest = max(highest, _judge_stranger(there, files, journal, spool, done))
         if len(lost) >= LOST_IN_ONE_GROUP:
             done.lost += _write_lost(journal, lost)
     done.lost += _write_lost(journal, lost)
     spool.start_at(highest + 1)
     return done
+
+
+class _Files:
+    """The files of the spool, and which of them have a row."""
+
+    def __init__(self, found: Iterable[Found]) -> None:
+        self.highest = 0
+        self._folders: dict[int, tuple[array[int], bytearray]] = {}
+        """By folder: lengths + 1 (0: no such file), and whether a row names the file."""
+        for file in found:
+            self.highest = max(self.highest, file.number)
+            shard, place = divmod(file.number, SHARD)
+            if shard not in self._folders:
+                self._folders[shard] = array("Q", bytes(8 * SHARD)), bytearray(SHARD)
+            self._folders[shard][0][place] = file.length + 1
+
+    def claim(self, row: Unreleased) -> None:
+        """``row`` is of an image that should be here.
+
+        Raises:
+            StorageFault: its path is none, or another image's: the journal is damaged.
+        """
+        number = number_of(row.path)
+        if number is None:
+            raise _journal_damaged(f"image {row.id} is said to be in {row.path!r}")
+        shard, place = divmod(number, SHARD)
+        if shard in self._folders:
+            claimed = self._folders[shard][1]
+            if claimed[place]:
+                raise _journal_damaged(f"two images, one of them {row.id}, are said to be in {row.path!r}")
+            claimed[place] = 1
+
+    def length(self, path: str) -> int | None:
+        """Of a file, in bytes; None: there is none."""
+        shard, place = divmod(number_of(path) or 0, SHARD)
+        length = self._folders[shard][0][place] if shard in self._folders else 0
+        return length - 1 if length else None
+
+    def of(self, path: str) -> Found | None:
+        """That file; None: there is none."""
+        length, number = self.length(path), number_of(path)
+        return Found(path, number, length) if length is not None and number is not None else None
+
+    def strangers(self) -> Iterator[Found]:
+        """Those that no row names."""
+        for shard, (lengths, claimed) in self._folders.items():
+            for place, length in enumerate(lengths):
+                if length and not claimed[place]:
+                    number = shard * SHARD + place
+                    yield Found(file_path(number), number, length - 1)
 
 
 def _rows(journal: Writer) -> Iterator[Unreleased]:
@@ -86,27 +148,9 @@ def _needed(row: Unreleased) -> bool:
     return row.pending or row.held or row.failed or row.kept
 
 
-def _merge(files: Iterator[Found], rows: Iterator[Unreleased]) -> Iterator[tuple[Found | None, Unreleased | None]]:
-    """Files and rows by id, those of one id together."""
-    file, row = next(files, None), next(rows, None)
-    while file is not None or row is not None:
-        if row is None or (file is not None and file.instance_id < row.id):
-            yield file, None
-            file = next(files, None)
-        elif file is None or row.id < file.instance_id:
-            yield None, row
-            row = next(rows, None)
-        else:
-            yield file, row
-            file, row = next(files, None), next(rows, None)
-
-
-def _judge_row(row: Unreleased, file: Found | None, spool: Spool, done: Recovered, lost: list[FileLost]) -> None:
-    """An image that the journal has not released."""
-    if not _needed(row):
-        done.releasable.append((row.id, row.path))
-        return
-    wrong = _what_is_wrong(row, file, spool)
+def _judge_row(row: Unreleased, length: int | None, spool: Spool, done: Recovered, lost: list[FileLost]) -> None:
+    """An image that the journal has not released; ``length``: of its file."""
+    wrong = _what_is_wrong(row, length, spool)
     if wrong:
         lost.append(FileLost(row.id, wrong, time()))
     else:
@@ -114,33 +158,50 @@ def _judge_row(row: Unreleased, file: Found | None, spool: Spool, done: Recovere
         done.held += row.held
 
 
-def _what_is_wrong(row: Unreleased, file: Found | None, spool: Spool) -> str:
-    if file is None:
+def _what_is_wrong(row: Unreleased, length: int | None, spool: Spool) -> str:
+    if length is None:
         return f"spool file missing: {row.path}"
-    if file.path != row.path:
-        raise _journal_damaged(f"image {row.id} is said to be in {row.path!r}")
-    if file.length != row.length:
-        if spool.facts(file.path) is not None:
-            raise _journal_damaged(f"image {row.id} is said to have {row.length} bytes, its file has {file.length}")
-        return f"spool file damaged: {row.path} has {file.length} bytes, {row.length} expected"
+    if length != row.length:
+        facts = spool.facts(row.path)
+        if facts is not None and facts.instance_id == row.id:
+            raise _journal_damaged(f"image {row.id} is said to have {row.length} bytes, its file has {length}")
+        return f"spool file damaged: {row.path} has {length} bytes, {row.length} expected"
     return ""
 
 
-def _judge_stranger(file: Found, journal: Writer, spool: Spool, done: Recovered) -> None:
-    """A file that the journal does not expect."""
-    if journal.fresh:  # whatever is there was another journal's: nothing tells what it was
-        spool.set_aside(file.path)
-        done.orphans += 1
-        return
-    if journal.is_owed(file.instance_id):
-        raise _journal_damaged(f"image {file.instance_id} is not listed with those that are owed")
+def _is_anothers(file: Found, row: Unreleased, spool: Spool) -> bool:
+    """Whether an image was written over this one, which is done, though the journal does not know that it has left."""
     facts = spool.facts(file.path)
-    if facts is None or journal.was_admitted(facts.instance_id, facts.checksum) or _torn(file, facts, spool, done):
+    return facts is not None and facts.instance_id != row.id
+
+
+def _judge_stranger(file: Found, files: _Files, journal: Writer, spool: Spool, done: Recovered) -> int:
+    """A file that the journal does not expect; the number of the image in it, 0 if that is unknown."""
+    facts = spool.facts(file.path)
+    number = facts.instance_id if facts is not None else 0
+    if journal.fresh:  # whatever is there was another journal's: nothing tells what it was
+        spool.set_aside(file.path, number or None)
+        done.orphans += 1
+        return number
+    _refuse_owed(file, number, files, journal)
+    if facts is None or journal.was_admitted(number, facts.checksum) or _torn(file, facts, spool, done):
         spool.remove(file.path)
         done.cleaned += 1
     else:
-        spool.set_aside(file.path)
+        spool.set_aside(file.path, number)
         done.orphans += 1
+    return number
+
+
+def _refuse_owed(file: Found, number: int, files: _Files, journal: Writer) -> None:
+    """Neither the image in this file nor the one it was made for may be owed, unless that one has a file elsewhere."""
+    for each in {number, file.number} - {0}:
+        if journal.is_owed(each):
+            rows = [row for row in journal.unreleased(each - 1, 1) if row.id == each]
+            if not rows:
+                raise _journal_damaged(f"image {each} is not listed with those that are owed")
+            if files.length(rows[0].path) is None:
+                raise _journal_damaged(f"image {each} is said to be in {rows[0].path!r}, but is in {file.path!r}")
 
 
 def _torn(file: Found, facts: Facts, spool: Spool, done: Recovered) -> bool:

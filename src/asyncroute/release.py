@@ -2,16 +2,16 @@
 
 The journal says which (``Committed.releasable``), after the transaction that settled the last delivery. Release has a
 thread of its own and goes in batches, because removals between the syncs of the committing threads slow both down. When
-files are gone a later group writes so into the journal. What the spool keeps of them for new images is removed here,
-too, when it was not used for some seconds. Failures: a file that cannot be removed is logged and stays for the next
-start's recovery.
+files have left a later group writes so into the journal, and only then may new images be written over those that the
+spool keeps for that; what was not used for some seconds is removed here, too. Failures: a file that cannot be removed
+is logged and stays for the next start's recovery.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -47,7 +47,7 @@ class Keeping(Protocol):
 
 
 class Releaser:
-    """See module. The loop's thread only. ``released`` is told which files are gone.
+    """See module. The loop's thread only. ``released`` is told which files have left; ``committed`` is to follow.
 
     ``keeping``: who has to have an image before it may go; None: nobody. ``remember``: up to so many images that are
     done, from the journal; may block.
@@ -61,6 +61,8 @@ class Releaser:
         self.keeping: Keeping | None = None
         self.remember: Callable[[int], list[Releasable]] = lambda most: []
         self._waiting: list[Releasable] = []
+        self._spare: dict[int, str] = {}
+        """Files that are to be used again, by the image that left and of which the journal does not know that yet."""
         self._forgot = False
         self._draining = False
         self._running = False
@@ -77,6 +79,12 @@ class Releaser:
             self._idle.clear()
             if first and not self._running:
                 self._run_in(PERIOD)
+
+    def committed(self, instance_ids: Iterable[int]) -> None:
+        """The journal knows that these images have left."""
+        paths = [path for each in instance_ids if (path := self._spare.pop(each, None)) is not None]
+        if paths:
+            self._spool.spare(paths)
 
     def _run_in(self, seconds: float) -> None:
         if self._timer is not None:
@@ -109,13 +117,15 @@ class Releaser:
         self._workers.submit(partial(self._release, batch, self.keeping), self._ran)
 
     def _release(self, batch: list[Releasable], keeping: Keeping | None) -> tuple[list[int], list[Releasable]]:
-        """In the thread; the ids whose files are gone, and what has to stay for now."""
+        """In the thread; the ids whose files have left, and what has to stay for now."""
         gone: list[int] = []
         kept = batch if keeping is None else keeping.keep(batch)
-        leave = self._spool.release if keeping is None else self._spool.remove  # it may be the archive's file, too
         for instance_id, path in kept:
             try:
-                leave(path)
+                if keeping is not None:
+                    self._spool.remove(path)  # it may be the archive's file, too
+                elif self._spool.release(path):
+                    self._spare[instance_id] = path
             except AsyncrouteError as error:
                 log.error("file not removed: %s", error)
             else:

@@ -146,6 +146,7 @@ def _change_listeners(app: App, new: Config, listeners: list[Listener], guards: 
     # Those that are gone stay known until their last caller has left.
     app.intake.listeners = listeners + [x for x in gone if x.associations]
     app.intake.descriptors = app.share_descriptors(new)
+    app.spool.keep_open(app.intake.descriptors.kept)
 
 
 def _named_changes(old: Config, new: Config) -> list[str]:

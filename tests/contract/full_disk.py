@@ -62,7 +62,7 @@ def spool_full(folder: Path) -> None:
     failed = spool.write([(it, [bytes(size)]) for it, size in zip(group, sizes, strict=True)])
     assert list(failed) == [group[2].id], failed
     assert failed[group[2].id].errno == errno.ENOSPC
-    assert [it.instance_id for it in spool.sweep()] == [it.id for n, it in enumerate(group) if n != 2]
+    assert [it.number for it in spool.sweep()] == [it.id for n, it in enumerate(group) if n != 2]
     assert spool.broken is None
     filler = fill(folder)
     blocked = [fresh(spool) for _ in range(3)]

@@ -62,10 +62,10 @@ def settle(journal: SqliteJournal, ids: list[int]) -> Committed:
 
 
 def release(spool: LocalSpool, journal: SqliteJournal, images: list[tuple[int, str]]) -> None:
-    """Release the files (the next images overwrite them), then say so in the journal."""
-    for _, path in images:
-        spool.release(path)
+    """Release the files and say so in the journal; then the next images may overwrite them."""
+    spare = [path for _, path in images if spool.release(path)]
     journal.commit(Group(released=[instance_id for instance_id, _ in images]))
+    spool.spare(spare)
 
 
 def main(folder: Path, rounds: int) -> None:

@@ -153,7 +153,7 @@ def test_usage_is_counted(spool: Spool, open_spool: Callable[[], Spool]) -> None
     spool.remove("000777/00777777.dcm")
     assert (spool.files, spool.bytes) == (2, 2 * length)
     again = open_spool()
-    assert [found.instance_id for found in again.sweep()] == [images[1].id, images[2].id]
+    assert [found.number for found in again.sweep()] == [images[1].id, images[2].id]
     assert (again.files, again.bytes) == (2, 2 * length)
     with pytest.raises(StorageFault):
         spool.read(images[0].path, 0, 1)
@@ -169,7 +169,7 @@ def test_sweep_is_in_order_over_folders(spool: Spool, open_spool: Callable[[], S
         spool.start_at(instance_id)
         assert stored(spool, [b"x"]).id == instance_id
     found = list(open_spool().sweep())
-    assert [it.instance_id for it in found] == ids
+    assert [it.number for it in found] == ids
     assert all(it.length == len(spool.read(it.path, 0, it.length)) for it in found)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,18 @@ class Bench:
         self.committer.on_refused = self._refused
         self.committer.on_settled = self._settled
         self.committer.on_trouble = self.troubles.append
+        self.spare: list[list[str]] = []
+        """What was ready to be written over, as it came."""
+        ready = self.spool.spare
+
+        def noting(paths: Iterable[str]) -> None:
+            self.spare.append(list(paths))
+            ready(self.spare[-1])
+
+        self.spool.spare = noting  # type: ignore[method-assign]
         self.releaser = Releaser(self.spool, self.committer.release)
         self.committer.on_releasable = self.releaser.release
+        self.committer.on_released = self.releaser.committed
         self._reading = sqlite3.connect(folder / "journal.db")
 
     def _stored(self, received: Received) -> None:

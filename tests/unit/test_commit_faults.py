@@ -187,7 +187,7 @@ def test_files_stay_where_the_journal_may_have_their_group_after_all(tmp_path: P
                 bench.admit(1)
                 await bench.answered(number)
             assert set(bench.refused) == {1, 2}
-            assert [found.instance_id for found in bench.spool.sweep()] == [1]
+            assert [found.number for found in bench.spool.sweep()] == [1]
 
     body()
 

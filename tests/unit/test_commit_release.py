@@ -32,13 +32,13 @@ def test_a_file_goes_after_the_last_settlement_and_the_journal_hears_of_it_last(
             removed: list[tuple[list[Any], list[Any]]] = []
             release = bench.spool.release
 
-            def watched(path: str) -> None:
+            def watched(path: str) -> bool:
                 with sqlite3.connect(bench.folder / "journal.db") as reading:
                     states = reading.execute("SELECT state FROM delivery").fetchall()
                     paths = reading.execute("SELECT path FROM instance").fetchall()
                 reading.close()
                 removed.append((states, paths))
-                release(path)
+                return release(path)
 
             bench.spool.release = watched  # type: ignore[method-assign]
             bench.committer.settle(result(1))
@@ -126,10 +126,11 @@ def test_a_released_file_is_spare_until_it_is_used_or_old(tmp_path: Path, monkey
             bench.committer.settle(result(1))
             await until(lambda: bench.rows("SELECT id FROM instance WHERE path IS NULL") == [1], "the release")
             assert (bench.spool.files, bench.spool.spare_files, len(bench.files())) == (1, 1, 2)
+            await until(lambda: bench.spare == [["000000/00000001.dcm"]], "the journal's word")
             bench.admit(1)
             await bench.answered(3)
             assert (bench.spool.files, bench.spool.spare_files, bench.spool.reused) == (2, 0, 1)
-            assert sorted(bench.files()) == ["000000/00000002.dcm", "000000/00000003.dcm"]
+            assert sorted(bench.files()) == ["000000/00000001.dcm", "000000/00000002.dcm"]
             bench.committer.settle(result(3))
             await until(lambda: bench.spool.spare_files == 1, "the other release")
             spare.STAY = 0.0

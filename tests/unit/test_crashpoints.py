@@ -22,7 +22,7 @@ for n in range(4):
 """
 USED_BY_STORAGE = (
     *("file-created", "file-written", "file-synced", "folder-synced", "stream-partly-written", "stream-finished"),
-    *("spare-renamed", "spare-overwritten"),
+    *("spare-taken", "spare-overwritten"),
     *("journal-begun", "journal-written", "journal-committed", "settle-written", "settle-committed"),
     *("release-committed", "move-written", "move-committed"),
 )

@@ -16,12 +16,12 @@ import pytest
 
 from asyncroute.core.errors import OurFault, StorageFault
 from asyncroute.core.model import Instance, RouteHit
+from asyncroute.core.numbered import file_path
 from asyncroute.journal.base import Group, Reroute
 from asyncroute.journal.examine import REBUILDING_MARK
 from asyncroute.journal.sqlite import SqliteJournal
 from asyncroute.rebuild.journal import rebuild
 from asyncroute.rebuild.report import Report
-from asyncroute.spool.tree import file_path
 from tests.support import stored, synthetic
 from tests.support.stored import Expected, Stored, Verdict
 

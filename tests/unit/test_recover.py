@@ -32,7 +32,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
 POINTS = (
     *("file-created", "file-written", "file-synced", "folder-synced", "stream-partly-written", "stream-finished"),
-    *("spare-renamed", "spare-overwritten"),
+    *("spare-taken", "spare-overwritten"),
     *("journal-begun", "journal-written", "journal-committed", "settle-written", "settle-committed"),
     "release-committed",
 )
@@ -184,7 +184,7 @@ def test_only_so_many_strangers_are_read(store: Store, monkeypatch: pytest.Monke
 def test_spare_files_that_a_crash_left_are_removed(store: Store) -> None:
     done, owed = store.admitted("a"), store.admitted("a")
     (released,) = store.journal.commit(Group(settlements=[delivered(done.id, "a")])).releasable
-    store.spool.release(released[1])
+    assert store.spool.release(released[1])
     store.journal.commit(Group(released=[done.id]))
     left = store.file(done).read_bytes()
     store.close()
@@ -193,17 +193,103 @@ def test_spare_files_that_a_crash_left_are_removed(store: Store) -> None:
     assert (found.cleaned, found.orphans, found.unsettled, store.files()) == (1, 0, 1, [owed.id])
 
 
-def test_an_image_under_the_name_of_the_one_it_overwrote_is_removed(store: Store) -> None:
-    """The power failed before the renaming was durable; its release was journaled, or was not."""
-    for journaled in (True, False):
-        done, late = store.admitted("a"), store.written("a")
-        store.journal.commit(Group(settlements=[delivered(done.id, "a")], released=[done.id] if journaled else []))
-        store.file(late).replace(store.file(done))
+def overwritten(store: Store, journaled: bool = True) -> tuple[Instance, Instance]:
+    """An image that is done, and one that was written over it."""
+    done = store.admitted("a")
+    store.journal.commit(Group(settlements=[delivered(done.id, "a")], released=[done.id] if journaled else []))
+    assert store.spool.release(done.path)
+    store.spool.spare([done.path])
+    late = store.written("b")
+    assert late.path == done.path
+    return done, late
+
+
+def test_an_image_that_was_written_over_another_is_found_by_its_row(store: Store) -> None:
+    _, late = overwritten(store)
+    store.journal.commit(Group([late]))
+    store.admitted("a")
+    assert store.restart() == Recovered(unsettled=2)
+    store.spool.verify(late.path, late.data_offset, late.size, late.checksum)
+    assert store.spool.allocate()[0] == 4
+
+
+def test_a_disk_that_lied_brings_the_image_back_that_was_there_before(store: Store) -> None:
+    """It called the new one's bytes safe; the old one is whole, and the wrong one."""
+    done = store.admitted("a")
+    before = store.file(done).read_bytes()
+    store.journal.commit(Group(settlements=[delivered(done.id, "a")], released=[done.id]))
+    assert store.spool.release(done.path)
+    store.spool.spare([done.path])
+    late = store.admitted("a")
+    assert late.path == done.path
+    store.file(late).write_bytes(before)
+    assert len(before) != late.data_offset + late.size
     found = store.restart()
-    assert (found.cleaned, found.orphans, found.lost, len(found.releasable)) == (1, 0, 0, 1)
-    store.spool.release(found.releasable[0][1])
-    store.close()
+    assert (found.lost, found.unsettled, store.files()) == (1, 0, [1])
+    assert "spool file damaged" in store.rows()[0].last_error
+
+
+@pytest.mark.parametrize("journaled", [True, False])
+def test_an_image_that_was_written_over_another_and_not_acknowledged_is_set_aside(
+    store: Store, journaled: bool
+) -> None:
+    """Whether the journal knows that the other one has left, or lost that with the power."""
+    done, late = overwritten(store, journaled)
+    found = store.restart()
+    assert (found.orphans, found.cleaned, found.lost) == (1, 0, 0)
+    assert found.releasable == ([] if journaled else [(done.id, done.path)])
     assert store.files() == []
+    assert [path.name for path in (store.folder / "orphans").iterdir()] == [f"{late.id:08d}.dcm"]
+    assert store.spool.allocate()[0] == late.id + 1
+
+
+@pytest.mark.parametrize("kept", [10, 300, 1200])
+def test_what_was_written_in_part_over_an_image_that_is_done_is_removed(store: Store, kept: int) -> None:
+    """The first ``kept`` bytes are the new image's: less than its header, its header, some of its data set."""
+    done = store.admitted("a")
+    before = store.file(done).read_bytes()
+    late = store.written("b")
+    mixed = store.file(late).read_bytes()[:kept] + before[kept:]
+    store.journal.commit(Group(settlements=[delivered(done.id, "a")], released=[done.id]))
+    store.spool.remove(late.path)
+    store.file(done).write_bytes(mixed)
+    found = store.restart()
+    assert (found.cleaned, found.orphans, store.files()) == (1, 0, [])
+
+
+def test_a_copy_in_the_spool_is_removed_and_the_image_stays(store: Store) -> None:
+    owed = store.admitted("a")
+    store.file(owed).with_name("00000009.dcm").write_bytes(store.file(owed).read_bytes())
+    found = store.restart()
+    assert (found.cleaned, found.unsettled, store.files()) == (1, 1, [owed.id])
+
+
+def test_a_file_under_another_name_shows_that_something_is_wrong(store: Store) -> None:
+    owed = store.admitted("a")
+    store.file(owed).rename(store.file(owed).with_name("00000009.dcm"))
+    with pytest.raises(
+        StorageFault, match=r"image 1 is said to be in '000000/00000001.dcm', but is in '000000/0000000"
+    ):
+        store.restart()
+    assert store.files() == [9]
+
+
+def test_two_images_in_one_file_show_that_the_journal_is_damaged(store: Store) -> None:
+    store.admitted("a")
+    store.admitted("a")
+    store.journal._connection.execute("UPDATE instance SET path = '000000/00000001.dcm' WHERE id = 2")
+    with pytest.raises(StorageFault, match=r"two images, one of them 2, are said to be in '000000/00000001\.dcm'"):
+        store.restart()
+    assert store.files() == [1, 2]
+
+
+@pytest.mark.parametrize("path", ["", "../x", "000001/00000001.dcm", "000000/1.dcm"])
+def test_a_path_that_is_none_shows_that_the_journal_is_damaged(store: Store, path: str) -> None:
+    store.admitted("a")
+    store.journal._connection.execute("UPDATE instance SET path = ? WHERE id = 1", (path,))
+    with pytest.raises(StorageFault, match="image 1 is said to be in "):
+        store.restart()
+    assert store.files() == [1]
 
 
 def test_the_spool_of_another_journal_is_set_aside(store: Store) -> None:
@@ -394,8 +480,10 @@ def check(folder: Path, output: str) -> None:
         kept = {row.id: row for row in store.journal.unreleased(0, 10_000)}
         assert said(output, "stored") - said(output, "settled") - done <= owed
         assert not owed & said(output, "settled")
-        assert set(store.files()) <= set(kept)
-        assert owed <= set(store.files())
+        paths = {each: store.spool.root / row.path for each, row in kept.items()}
+        assert set(store.spool.root.glob("*/*")) <= set(paths.values())
+        assert len(set(paths.values())) == len(paths)
+        assert all(paths[each].exists() for each in owed)
         for instance_id in owed:
             facts = store.spool.facts(kept[instance_id].path)
             assert facts is not None

@@ -20,14 +20,21 @@ OWN = 40
 FILES = 64
 """Files that one committing thread may have open at a time, where there are enough descriptors."""
 
+KEPT, LEAST_KEPT = 768, 64
+"""Files that stay open for the next images, where there are many descriptors, and where it is not worth it any more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Descriptors:
-    """``limit``: of the process, 0 where there is none. ``callers``: see module. ``files``: for ``FILES``."""
+    """``limit``: of the process, 0 where there is none. ``callers``: see module. ``files``: for ``FILES``.
+
+    ``kept``: of files that are written and may stay open for the next images, none where descriptors are few.
+    """
 
     limit: int
     callers: int
     files: int
+    kept: int = 0
 
     @classmethod
     def plan(cls, limit: int, associations: int, committing: int = 2) -> Descriptors:
@@ -36,8 +43,11 @@ class Descriptors:
         ``associations``: how many there may be in all; an inbound one may have a file of its own open, an outbound one
         is a descriptor. ``committing``: threads.
         """
-        spare = min(OWN + committing * FILES + associations, limit // 2)
-        return cls(limit, limit - spare, max(4, min(FILES, spare // 8)))
+        wanted = OWN + committing * FILES + associations
+        spare = min(wanted, limit // 2)
+        kept = min(KEPT, limit // 2 - wanted) if limit else KEPT
+        kept = kept if kept >= LEAST_KEPT else 0
+        return cls(limit, limit - spare - kept, max(4, min(FILES, spare // 8)), kept)
 
     def scarce(self, number: int) -> bool:
         """Whether a connection that was given descriptor ``number`` is one too many."""

@@ -125,21 +125,20 @@ class Spooled(Writing):
         super().__init__(journal, spool, router, report)
         self._old = old
         self._evidence = evidence
+        self._ids = _Ids()
+        self._unknown: dict[str, int] = {}
+        """Files that tell of no image, or of one that another file is: their lengths in bytes."""
 
     def take_in(self) -> None:
         """See class."""
         try:
-            owed = self._old.owed()
-            missing = next(owed, None)
             for file in self._spool.sweep():
-                while missing is not None and missing <= file.instance_id:
-                    if missing < file.instance_id:
-                        self._missing(missing)
-                    missing = next(owed, None)
                 self._take(file)
-            while missing is not None:
-                self._missing(missing)
-                missing = next(owed, None)
+            for number in self._old.owed():
+                if not self._ids.has(number):
+                    self._without_header(number)
+            for path in self._unknown:
+                self._spool.set_aside(path, folder=self._evidence / SPOOL)
             self._commit()
         finally:
             self._old.close()
@@ -147,25 +146,22 @@ class Spooled(Writing):
 
     def _take(self, file: Found) -> None:
         facts = self._spool.facts(file.path)
-        if facts is None:
-            self._not_whole(file)
+        if facts is None or not self._ids.add(facts.instance_id):
+            self._unknown[file.path] = file.length
             return
         instance = instance_of(facts, file.path)
         self._route(instance)
         self._admit(instance, self._known(instance), self._damage(facts, file.path))
 
-    def _not_whole(self, file: Found) -> None:
-        """Half-written, or an image whose header is damaged: that the old journal may know."""
-        instance = self._old.instance(file.instance_id)
+    def _without_header(self, number: int) -> None:
+        """An image of the old journal whose file is damaged where it says whose it is, or missing."""
+        instance = self._old.instance(number)
         if instance is None:
-            self._spool.set_aside(file.path, self._evidence / SPOOL)
+            return
+        length = self._unknown.pop(instance.path, None)
+        if length is not None:
+            self._dead(instance, f"spool file damaged: {instance.path} has {length} bytes and no valid header")
         else:
-            self._dead(instance, f"spool file damaged: {file.path} has {file.length} bytes and no valid header")
-
-    def _missing(self, instance_id: int) -> None:
-        """An image of the old journal without a file."""
-        instance = self._old.instance(instance_id)
-        if instance is not None:
             self._report.missing += 1
             self._dead(instance, f"spool file missing: {instance.path}")
 
@@ -196,6 +192,25 @@ class Spooled(Writing):
         if instance.hits:
             instance.hold_reason = None
         return settlements
+
+
+class _Ids:
+    """A set of the numbers of images: a byte each."""
+
+    def __init__(self) -> None:
+        self._there: dict[int, bytearray] = {}
+
+    def has(self, number: int) -> bool:
+        """Whether it is in the set."""
+        found = self._there.get(number // TOGETHER)
+        return found is not None and bool(found[number % TOGETHER])
+
+    def add(self, number: int) -> bool:
+        """Add it; False: it was there."""
+        if self.has(number):
+            return False
+        self._there.setdefault(number // TOGETHER, bytearray(TOGETHER))[number % TOGETHER] = 1
+        return True
 
 
 def _number_of_files(folder: Path) -> int:

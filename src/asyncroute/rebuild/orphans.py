@@ -10,13 +10,13 @@ from pathlib import Path
 
 from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import Instance, Selection
+from asyncroute.core.numbered import file_path
 from asyncroute.journal.base import Group, Retry, Writer
 from asyncroute.rebuild.images import Writing, instance_of
 from asyncroute.rebuild.report import Evidence, Report
 from asyncroute.route import Router
 from asyncroute.spool.base import Facts
 from asyncroute.spool.local import LocalSpool, free_name, orphans
-from asyncroute.spool.tree import file_path
 
 PIECE = 1 << 20
 
@@ -57,7 +57,9 @@ class Orphans(Writing):
 
     def _give_back(self, file: Path, facts: Facts) -> None:
         """The journal has this very image: if it still waits for its file, here it is."""
-        if self._journal.is_owed(facts.instance_id) and self._spool.take_in(file, facts.instance_id):
+        rows = self._journal.unreleased(facts.instance_id - 1, 1)
+        owed = self._journal.is_owed(facts.instance_id) and bool(rows) and rows[0].id == facts.instance_id
+        if owed and self._spool.take_in(file, rows[0].path):
             self._journal.commit(Group(actions=[Retry(Selection(instance_ids=[facts.instance_id]))]))
             self._report.orphans += 1
             return
@@ -66,10 +68,11 @@ class Orphans(Writing):
 
     def _adopt(self, file: Path, facts: Facts) -> None:
         """Back to its place in the spool, and into the queue."""
-        if not self._spool.take_in(file, facts.instance_id):
+        path = file_path(facts.instance_id)
+        if self._spool.take_in(file, path):
+            self._queue(instance_of(facts, path))
+        else:
             self._adopt_as_another(file, facts)
-            return
-        self._queue(instance_of(facts, file_path(facts.instance_id)))
 
     def _adopt_as_another(self, file: Path, facts: Facts) -> None:
         """Its number belongs to another image: a copy gets a new one."""
@@ -95,5 +98,5 @@ class Orphans(Writing):
         self._admit(instance)
 
     def _commit(self) -> None:
-        self._spool.sync_folders(instance.id for instance in self._admits)
+        self._spool.sync_folders(instance.path for instance in self._admits)
         super()._commit()

@@ -1,6 +1,7 @@
 """Where image files live between receipt and release, as a Protocol.
 
-A spool file is a Part 10 file (PS3.10 7.1) that we named: ``<shard>/<id>.dcm`` below the spool folder. Its File Meta
+A spool file is a Part 10 file (PS3.10 7.1) that we named (``core.numbered``): by the number of the image that it was
+made for; later ones may be written over that one, so only the journal and the file tell whose it is. Its File Meta
 carries, in Private Information (0002,0102), the received facts with length and checksum of the data set, so that a
 file can be told whole or half-written, and be rebuilt into a journal row, without the journal.
 
@@ -10,7 +11,7 @@ All methods block and are called from worker threads. Failures are ``StorageFaul
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,10 +23,10 @@ Buffer = bytes | bytearray | memoryview
 
 @dataclass(slots=True)
 class Found:
-    """A file met when the spool was swept. ``length``: of the whole file, in bytes."""
+    """A file met when the spool was swept: its path, the number in that, the whole file's length in bytes."""
 
     path: str
-    instance_id: int
+    number: int
     length: int
 
 
@@ -109,11 +110,13 @@ class Spool(Protocol):
         ...
 
     def allocate(self) -> tuple[int, str]:
-        """The next instance id and its path (no I/O: safe on the event loop)."""
+        """The next instance id and the path of a new file for it (no I/O: safe on the event loop)."""
         ...
 
     def write(self, images: Sequence[tuple[Instance, Sequence[Buffer] | None]]) -> dict[int, StorageFault]:
-        """Write and fdatasync a group of whole images and sync their folders; sets size, data_offset, checksum.
+        """Write and fdatasync a group of whole images and sync new names' folders; sets size, data_offset, checksum.
+
+        An image that is written over a released one gets that one's path.
 
         An image without parts (and with its data_offset set) has been written by ``incoming`` already: only its folder
         is synced. Returns the failed ones by instance id (their files are removed). An fsync error is never retried and
@@ -156,11 +159,15 @@ class Spool(Protocol):
         """Remove a file; a missing one is fine."""
         ...
 
-    def release(self, path: str) -> None:
-        """The image is done, and the journal knows: its file leaves the spool; another image may take it over.
+    def release(self, path: str) -> bool:
+        """The image is done: its file leaves the spool. False: it is removed; True: it will be a spare one.
 
-        A missing one, or one that was released before, is fine.
+        A missing one, or one that was released before, is fine (False).
         """
+        ...
+
+    def spare(self, paths: Iterable[str]) -> None:
+        """The journal knows that the images of these files left: others may be written over them. No I/O."""
         ...
 
     def tidy(self, everything: bool = False) -> None:
@@ -168,15 +175,18 @@ class Spool(Protocol):
         ...
 
     def sweep(self) -> Iterator[Found]:
-        """Every file in the spool by ascending instance id; counts ``files`` and ``bytes`` anew. Only for recovery."""
+        """Every file in the spool by ascending number; counts ``files`` and ``bytes`` anew. Only for recovery."""
         ...
 
     def facts(self, path: str) -> Facts | None:
-        """What a file says about itself; None if it is half-written (no facts, or not the length they say)."""
+        """What a file says about itself; None if it is half-written (no facts, or not the length they say).
+
+        Which image it is it says itself: the number in its name is that of the first one that was in it.
+        """
         ...
 
     def facts_of(self, start: builtins.bytes, length: int) -> Facts | None:
-        """The same of a file elsewhere that begins with ``start`` and has ``length`` bytes; its name does not count."""
+        """The same of a file elsewhere that begins with ``start`` and has ``length`` bytes."""
         ...
 
     def link(self, path: str, target: str) -> bool:
@@ -194,8 +204,11 @@ class Spool(Protocol):
         """Whether the spool folder was removed or renamed since it was opened; sets ``broken`` then."""
         ...
 
-    def set_aside(self, path: str) -> None:
-        """Move a file to the orphans' folder beside the spool; an orphan there is never overwritten."""
+    def set_aside(self, path: str, number: int | None = None) -> None:
+        """Move a file to the orphans' folder beside the spool; an orphan there is never overwritten.
+
+        ``number``: that of the image in it, for its name there; None: the file's own.
+        """
         ...
 
 

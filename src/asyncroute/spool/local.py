@@ -20,14 +20,15 @@ import xxhash
 
 from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import Delivery, Instance
+from asyncroute.core.numbered import SHARD, file_path, number_of
 from asyncroute.crashpoints import crash_point
 from asyncroute.spool import facts, readback
 from asyncroute.spool.base import Buffer, Facts, Found
 from asyncroute.spool.head import head
-from asyncroute.spool.present import SHARD
+from asyncroute.spool.kept import MOST, Writing
 from asyncroute.spool.readback import LONGEST_HEAD, check_length, read_piece
 from asyncroute.spool.streamed import StreamedFile
-from asyncroute.spool.tree import FULL, Tree, fault, file_path, write_all
+from asyncroute.spool.tree import FULL, Tree, fault, write_all
 from asyncroute.wire.part10 import PRIVATE_CREATOR_UID, Meta, NotPart10, parse_meta
 
 ORPHANS = "orphans"
@@ -42,15 +43,15 @@ _log = logging.getLogger(__name__)
 class LocalSpool:
     """See module and ``spool.base.Spool``. ``write`` may run in several threads at once."""
 
-    def __init__(self, root: Path, durability: str = "power-loss") -> None:
-        """Open or make the spool folder ``root``.
+    def __init__(self, root: Path, durability: str = "power-loss", kept: int = MOST) -> None:
+        """Open or make the spool folder ``root``; ``kept``: descriptors that may stay open for the next images.
 
         Raises:
             StorageFault: it cannot be made or read.
         """
         self.root = root
         self._orphans = os.fspath(root.parent / ORPHANS)
-        self._tree = Tree(root, durability)
+        self._tree = Tree(root, durability, kept)
         self._ids = itertools.count(1)
 
     @property
@@ -180,12 +181,16 @@ class LocalSpool:
         except OSError as error:
             raise fault(error, "removing", path) from error
 
-    def release(self, path: str) -> None:
+    def release(self, path: str) -> bool:
         """See ``Spool.release``."""
         try:
-            self._tree.release(path)
+            return self._tree.release(path)
         except OSError as error:
             raise fault(error, "removing", path) from error
+
+    def spare(self, paths: Iterable[str]) -> None:
+        """See ``Spool.spare``."""
+        self._tree.ready(paths)
 
     def tidy(self, everything: bool = False) -> None:
         """See ``Spool.tidy``."""
@@ -208,12 +213,12 @@ class LocalSpool:
                 os.close(number)
         except OSError as error:
             raise fault(error, "reading", path) from error
-        return _facts(path, start, length)
+        return _facts(start, length)
 
     @staticmethod
     def facts_of(start: builtins.bytes, length: int) -> Facts | None:
         """See ``Spool.facts_of``."""
-        return _facts(None, start, length)
+        return _facts(start, length)
 
     def link(self, path: str, target: str) -> bool:
         """See ``Spool.link``."""
@@ -226,14 +231,14 @@ class LocalSpool:
         except OSError as error:
             raise fault(error, "reading", str(self.root.parent / ORPHANS)) from error
 
-    def sync_folders(self, instance_ids: Iterable[int]) -> None:
-        """Make the names of these images' files durable.
+    def sync_folders(self, paths: Iterable[str]) -> None:
+        """Make the names of these files durable.
 
         Raises:
             StorageFault: that failed; the spool is ``broken``.
         """
         try:
-            for shard in sorted({number // SHARD for number in instance_ids}):
+            for shard in sorted({number // SHARD for path in paths if (number := number_of(path)) is not None}):
                 self._tree.sync_folder(shard)
         except OSError as error:
             raise fault(error, "syncing", str(self.root)) from error
@@ -242,10 +247,10 @@ class LocalSpool:
         """See ``Spool.left_place``."""
         return self._tree.left_place()
 
-    def set_aside(self, path: str, folder: Path | None = None) -> None:
+    def set_aside(self, path: str, number: int | None = None, folder: Path | None = None) -> None:
         """See ``Spool.set_aside``. ``folder``: another one than that of orphans."""
         place = os.fspath(folder) if folder is not None else self._orphans
-        name = path.rpartition("/")[2]
+        name = (path if number is None else file_path(number)).rpartition("/")[2]
         try:
             try:
                 self._tree.move(path, _free_path(place, name))
@@ -255,7 +260,7 @@ class LocalSpool:
             raise fault(error, "setting aside", path) from error
 
     def facts_outside(self, file: Path) -> Facts | None:
-        """``facts`` of a file that is not in its place in the spool, whatever its name; the data set is compared, too.
+        """``facts`` of a file that is not in its place in the spool; the data set is compared, too.
 
         None: it is not whole.
         """
@@ -264,7 +269,7 @@ class LocalSpool:
                 start, length = opened.read(LONGEST_HEAD), os.fstat(opened.fileno()).st_size
         except OSError as error:
             raise fault(error, "reading", str(file)) from error
-        found = _facts(None, start, length)
+        found = _facts(start, length)
         if found is None:
             return None
         try:
@@ -275,15 +280,19 @@ class LocalSpool:
             return None
         return found
 
-    def take_in(self, file: Path, instance_id: int) -> bool:
-        """Move a whole file to the place of ``instance_id``, durably but for the folder (``write`` syncs that).
+    def take_in(self, file: Path, path: str) -> bool:
+        """Move a whole file to ``path``, durably but for the folder (``sync_folders`` does that).
 
-        False: there is a file already.
+        False: there is a file already, or no place for one.
         """
         try:
-            return self._tree.take(file, instance_id)
+            return self._tree.take(file, path)
         except OSError as error:
             raise fault(error, "taking in", str(file)) from error
+
+    def keep_open(self, most: int) -> None:
+        """From now on so many descriptors may stay open for the next images."""
+        self._tree.keep_open(most)
 
     def close(self) -> None:
         """Close. Idempotent."""
@@ -328,74 +337,80 @@ class _Group:
     def __init__(self, tree: Tree, images: int) -> None:
         self._tree = tree
         self._several = images > 1
-        self._written: list[tuple[Instance, int]] = []
+        self._written: list[tuple[Instance, Writing]] = []
         self.streamed: list[Instance] = []
         self.failed: dict[int, StorageFault] = {}
 
     def write(self, instance: Instance, parts: Sequence[Buffer]) -> None:
         """Write one file, a new or a spare one; it stays open."""
-        number = -1
+        file: Writing | None = None
         try:
             start = _describe(instance, parts)
             length = len(start) + instance.size
-            number, before = self._tree.reuse(instance.id, length) or (self._tree.create(instance.id), 0)
-            write_all(number, [start, *parts])
-            if before > length:
+            file = self._tree.reuse(length) or self._tree.create(instance.id)
+            instance.path = file.path
+            write_all(file.descriptor.number, [start, *parts])
+            if file.before > length:
                 crash_point("spare-overwritten")
-                os.ftruncate(number, length)
+                os.ftruncate(file.descriptor.number, length)
             if self._several and length >= EARLY:
-                self._tree.start_writing(number)
+                self._tree.start_writing(file.descriptor.number)
         except Exception as error:  # whatever it is, it is this image's alone
             self._failed(instance, error, "writing")
-            if number >= 0:
-                os.close(number)
-                self._tree.drop(instance.id)
+            if file is not None:
+                file.close()
+                self._tree.undo(file)
         else:
-            self._written.append((instance, number))
+            self._written.append((instance, file))
             crash_point("file-written")
 
     def _failed(self, instance: Instance, error: Exception, doing: str) -> None:
-        self.failed[instance.id] = found = fault(error, doing, file_path(instance.id))
+        self.failed[instance.id] = found = fault(error, doing, instance.path)
         if found.errno in FULL:
             self._tree.tidy(everything=True)
 
     def sync_files(self) -> None:
         """All files of the group, in order; after the first failure none is tried."""
-        for place, (instance, number) in enumerate(self._written):
+        for place, (_, file) in enumerate(self._written):
             try:
-                self._tree.sync_file(number, file_path(instance.id))
+                self._tree.sync_file(file.descriptor.number, file.path)
             except OSError as error:
-                self._fail([it for it, _ in self._written[place:]], error)
+                self._fail(self._written[place:], error)
                 return
 
     def close(self) -> None:
-        """Close all files."""
-        for _, number in self._written:
-            os.close(number)
+        """No file is written any more."""
+        for it, file in self._written:
+            if it.id in self.failed:
+                file.close()
+            else:
+                self._tree.over(file, it.data_offset + it.size)
 
     def sync_folders(self) -> None:
-        """The folders of all files that are still good."""
-        good = [it for it in (*(it for it, _ in self._written), *self.streamed) if it.id not in self.failed]
-        for shard in sorted({it.id // SHARD for it in good}):
-            inside = [it for it in good if it.id // SHARD == shard]
+        """The folders of all new files that are still good."""
+        new = [(it, file) for it, file in self._written if file.new and it.id not in self.failed]
+        for shard in sorted({it.id // SHARD for it in (*(it for it, _ in new), *self.streamed)}):
             try:
                 self._tree.sync_folder(shard)
             except OSError as error:
-                self._fail(inside, error)
+                self._fail([(it, file) for it, file in new if it.id // SHARD == shard], error)
+                self._fail_streamed([it for it in self.streamed if it.id // SHARD == shard], error)
 
     def count(self) -> None:
         """The files written here that stay."""
-        good = (it for it, _ in self._written if it.id not in self.failed)
-        self._tree.count((it.id, it.data_offset + it.size) for it in good)
+        for instance, file in self._written:
+            if instance.id not in self.failed:
+                self._tree.written(file, instance.data_offset + instance.size)
 
-    def _fail(self, images: Sequence[Instance], error: OSError) -> None:
-        streamed = {it.id for it in self.streamed}
+    def _fail(self, images: Sequence[tuple[Instance, Writing]], error: OSError) -> None:
+        for instance, file in images:
+            self._failed(instance, error, "syncing")
+            self._tree.undo(file)
+
+    def _fail_streamed(self, images: Sequence[Instance], error: OSError) -> None:
         for instance in images:
             self._failed(instance, error, "syncing")
-            if instance.id in streamed:
-                self._tree.remove(file_path(instance.id))
-            else:
-                self._tree.drop(instance.id)
+            self._tree.remove(instance.path)
 
 
 def _describe(instance: Instance, parts: Sequence[Buffer]) -> bytes:
@@ -411,8 +426,8 @@ def _describe(instance: Instance, parts: Sequence[Buffer]) -> bytes:
     return start
 
 
-def _facts(path: str | None, start: bytes, length: int) -> Facts | None:
-    """The facts of a file that begins with ``start``, if they are whole and fit its name (if given) and length."""
+def _facts(start: bytes, length: int) -> Facts | None:
+    """The facts of a file that begins with ``start``, if they are whole and fit its length."""
     try:
         meta = parse_meta(start)
     except NotPart10:
@@ -422,8 +437,6 @@ def _facts(path: str | None, start: bytes, length: int) -> Facts | None:
     uids = (meta.sop_class_uid, meta.sop_instance_uid, meta.transfer_syntax)
     packed = facts.unpack(meta.private or b"", *uids)
     if packed is None or meta.data_offset + packed.size != length:
-        return None
-    if path is not None and file_path(packed.instance_id) != path:
         return None
     return _join(meta, packed)
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from array import array
 
-SHARD = 1000
-"""Files of one folder."""
+from asyncroute.core.numbered import SHARD
 
 
 class Folder:
@@ -31,22 +30,22 @@ class Present:
         self.bytes = 0
         self.folders: dict[int, Folder] = {}
 
-    def add(self, instance_id: int, length: int) -> None:
+    def add(self, number: int, length: int) -> None:
         """This file is there."""
-        shard, place = divmod(instance_id, SHARD)
+        shard, place = divmod(number, SHARD)
         folder = self.folders.get(shard)
         if folder is None:
             folder = self.folders[shard] = Folder()
         elif folder.lengths[place]:
-            self.drop(instance_id)
+            self.drop(number)
         folder.lengths[place] = length + 1
         folder.files += 1
         self.files += 1
         self.bytes += length
 
-    def drop(self, instance_id: int) -> int | None:
+    def drop(self, number: int) -> int | None:
         """This file is an image's no more; its length, None if it was not there."""
-        shard, place = divmod(instance_id, SHARD)
+        shard, place = divmod(number, SHARD)
         folder = self.folders.get(shard)
         if folder is None or not folder.lengths[place]:
             return None

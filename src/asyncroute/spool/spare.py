@@ -1,10 +1,10 @@
 """Spare files: those of released images, which new images of about their length overwrite.
 
-To overwrite a file costs half of what it costs to create one and to remove it later: no blocks and no inode to find,
-hardly anything for the file system's own journal. A spare file keeps its name until it is taken.
-Guarantees: spare files are bounded in number, bytes and age, for they hold images that are gone. Only files that are
-read in one piece become spare: whoever still reads one that is being overwritten has all of it before the checksum is
-compared and anything is sent. No I/O; not thread-safe. Failures: none.
+To overwrite a file costs less than half of what it costs to create one and to remove it later: no blocks, no inode and
+no name to find, nothing for the file system's own journal.
+Guarantees: spare files are bounded in number, bytes and age, for they hold images that are gone. One is given to
+nobody before it is ``ready``. Only files that are read in one piece become spare: whoever still reads one that is being
+overwritten has all of it before the checksum is compared and anything is sent. No I/O; not thread-safe. Failures: none.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _DIGITS = 4
 
 
 class Spare(NamedTuple):
-    """A spare file: the id of the image that it was, its length in bytes, when it was given (monotonic)."""
+    """A spare file: its number, its length in bytes, when it was given (monotonic)."""
 
-    instance_id: int
+    number: int
     length: int
     since: float
 
@@ -39,6 +39,7 @@ class Spares:
     def __init__(self) -> None:
         self.files = 0
         self.bytes = 0
+        self._coming: dict[int, Spare] = {}
         self._alike: dict[int, deque[Spare]] = {}
 
     def give(self, spare: Spare) -> bool:
@@ -46,13 +47,19 @@ class Spares:
         length = spare.length
         if length > LONGEST or self.files >= MOST_FILES or self.bytes + length > MOST_BYTES:
             return False
-        self._alike.setdefault(kind(length), deque()).append(spare)
+        self._coming[spare.number] = spare
         self.files += 1
         self.bytes += length
         return True
 
+    def ready(self, number: int) -> None:
+        """From now on an image may take that file, if it is still there."""
+        spare = self._coming.pop(number, None)
+        if spare is not None:
+            self._alike.setdefault(kind(spare.length), deque()).append(spare)
+
     def take(self, length: int) -> Spare | None:
-        """The file that was given last (it is likely to be in memory) of those that fit ``length`` bytes."""
+        """The file that was ready last (it is likely to be in memory) of those that fit ``length`` bytes."""
         alike = self._alike.get(kind(length))
         if not alike:
             return None
@@ -62,7 +69,9 @@ class Spares:
 
     def take_old(self, before: float) -> list[Spare]:
         """All files that were given before then."""
-        old: list[Spare] = []
+        old = [spare for spare in self._coming.values() if spare.since < before]
+        for spare in old:
+            del self._coming[spare.number]
         for alike in self._alike.values():
             while alike and alike[0].since < before:
                 old.append(alike.popleft())

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 import xxhash
 
 from asyncroute.core.model import Instance
+from asyncroute.core.numbered import file_path
 from asyncroute.crashpoints import crash_point
 from asyncroute.spool import facts
 from asyncroute.spool.base import Buffer
 from asyncroute.spool.head import head
-from asyncroute.spool.tree import Tree, fault, file_path, write_all
+from asyncroute.spool.tree import Tree, fault, write_all
 
 SYNC_EVERY = 16 << 20
 
@@ -36,7 +37,7 @@ class StreamedFile:
         self._number = -1
         try:
             self._head = head(instance, facts.pack(instance))
-            self._number = tree.create(instance.id)
+            self._number = tree.create(instance.id).descriptor.number
             write_all(self._number, [self._head])
         except Exception as error:
             if self._number >= 0:

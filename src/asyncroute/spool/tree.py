@@ -1,21 +1,22 @@
 """The folders of the spool: names, creation, syncing, reuse, removal and counting of numbered files.
 
-Guarantees: file names come from instance ids only; a folder's name is durable before a file in it is; a file's
-descriptor is closed by whoever opened it and never shared between threads, a folder's is used by one thread at a time;
+Guarantees: file names come from numbers only; a folder's name is durable before a file in it is; a descriptor is used
+by one thread at a time;
 a failed sync marks the tree ``broken``, and nothing is synced after it. With ``durability="process-crash"`` nothing is
 synced.
 
-A released file becomes a spare one (``spare``): it keeps its name until ``reuse`` gives it that of a new image, whose
-bytes then take the place of its own. That this is safe needs no more of the file system than POSIX promises:
-- A file is released only after the settlements of its image are committed, and ids never return: nobody is owed what
-  is overwritten, whichever of the two names it has after a crash and whatever part of the new bytes.
-- The facts in a file name its image. Under the old name new bytes are nobody's image (``facts``: None), old ones those
-  of an image that the journal knows to be done; under the new name old bytes are nobody's. Recovery removes them all.
-- A mixture that has the new image's head and length under the new name was never acknowledged: that takes a sync of the
-  file and of the folder of the new name (that of the old one need not be: a name too many does no harm). Recovery
-  and ``rebuild`` compare the checksum before they take a file for a whole one, lanes before they send its last byte.
-- Renaming comes first, then the look at what was renamed (one name, length, rights): of a file that has been linked
-  elsewhere, as a backup may do, only the name is taken away.
+A released file becomes a spare one (``spare``): it keeps its name, and ``reuse`` gives it to a new image, whose bytes
+then take the place of its own. That this is safe needs no more of the file system than POSIX promises:
+- A file is ready for reuse only after the journal has committed the release of its image: nobody is owed what is
+  overwritten, and of all images that the journal has not released at most one is in a file, whatever a crash undoes.
+- The facts in a file name its image. After a crash they are those of the old image, which the journal knows to be done;
+  or those of the new one, which was never acknowledged, unless the journal has it: that takes a sync of the file.
+- A mixture that has the new image's head and length was never acknowledged either. Recovery and ``rebuild`` compare the
+  checksum before they take a file for a whole one, lanes before they send its last byte.
+- The name was durable before the first image in the file was acknowledged, so it needs no sync again.
+- What has the name is looked at before it is written: one name, of the length that it had, and the file that is open,
+  if its descriptor is kept (``kept``). Of a file that has been linked elsewhere, as a backup may do, only the name is
+  taken away.
 - Where the journal is lost, a spare file that a crash left is as good as any other whole file: sent again. Where it
   forgot the image (pruned within seconds of its release), it is set aside as an orphan.
 Failures: ``OSError`` from the system, which the callers turn into a ``StorageFault`` with ``fault``.
@@ -26,46 +27,28 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
-import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from time import monotonic
 
 from asyncroute.core.errors import StorageFault
+from asyncroute.core.numbered import SHARD, SHARD_NAME, file_path, number_of
 from asyncroute.crashpoints import crash_point
 from asyncroute.spool import spare
 from asyncroute.spool.base import Buffer, Found
-from asyncroute.spool.present import SHARD, Folder, Present
+from asyncroute.spool.kept import MOST, Descriptor, Kept, Writing, as_it_was, identity
+from asyncroute.spool.present import Folder, Present
 from asyncroute.spool.spare import Spare, Spares
-from asyncroute.spool.system import open_cached, rename_new, start_writing
+from asyncroute.spool.system import open_cached, start_writing
 
 IOV_MAX = 1024
 OPEN_FOLDERS = 4
 """Folders whose descriptors are kept for the next sync."""
 
-_SHARD_NAME = re.compile(r"\d{6,}", re.ASCII)
-_FILE_NAME = re.compile(r"(\d{8,})\.dcm", re.ASCII)
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 _log = logging.getLogger(__name__)
-
-
-def shard_name(instance_id: int) -> str:
-    """The folder of an image."""
-    return f"{instance_id // SHARD:06d}"
-
-
-def file_path(instance_id: int) -> str:
-    """The path of an image below the spool folder."""
-    return f"{instance_id // SHARD:06d}/{instance_id:08d}.dcm"
-
-
-def _id_of(path: str) -> int | None:
-    """The inverse of ``file_path``; None: it is the path of no image."""
-    match = _FILE_NAME.fullmatch(path.rpartition("/")[2])
-    return int(match[1]) if match and file_path(int(match[1])) == path else None
 
 
 def fault(error: Exception, doing: str, path: str) -> StorageFault:
@@ -98,7 +81,7 @@ def write_all(number: int, parts: Sequence[Buffer]) -> int:
 class Tree:
     """See module. ``reused``: files that have been given to new images."""
 
-    def __init__(self, root: Path, durability: str) -> None:
+    def __init__(self, root: Path, durability: str, kept: int = MOST) -> None:
         self.root = root
         self.broken: str | None = None
         self.reused = 0
@@ -107,6 +90,7 @@ class Tree:
         self._present = Present()
         """Whose folders it does not know have to be made (their names synced) before use."""
         self._spares = Spares()
+        self._kept = Kept(kept)
         self._folder_turn = threading.Lock()
         """Folders are synced by one thread at a time: of two at once only one may hear of a failure."""
         self._open_folders: dict[int, tuple[int, tuple[int, int]]] = {}
@@ -124,6 +108,7 @@ class Tree:
         if self._root < 0:
             return
         self.tidy(everything=True)
+        self.keep_open(0)
         with self._folder_turn:
             while self._open_folders:
                 self._close_folder(next(iter(self._open_folders)))
@@ -150,22 +135,26 @@ class Tree:
         """See ``Spool.spare_bytes``."""
         return self._spares.bytes
 
+    def keep_open(self, most: int) -> None:
+        """How many descriptors may stay open."""
+        self._kept.limit(most)
+
     # -- files
 
-    def create(self, instance_id: int) -> int:
-        """A descriptor of a new file. ``OSError``: EEXIST if there is one already."""
-        self._make_folder(instance_id // SHARD)
+    def create(self, number: int) -> Writing:
+        """A new file. ``OSError``: EEXIST if there is one already."""
+        self._make_folder(number // SHARD)
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
         try:
-            number = os.open(file_path(instance_id), flags, 0o600, dir_fd=self._root)
+            opened = os.open(file_path(number), flags, 0o600, dir_fd=self._root)
         except FileNotFoundError:  # the folder was empty and old, and has just been removed
-            self._make_folder(instance_id // SHARD, missing=True)
-            number = os.open(file_path(instance_id), flags, 0o600, dir_fd=self._root)
+            self._make_folder(number // SHARD, missing=True)
+            opened = os.open(file_path(number), flags, 0o600, dir_fd=self._root)
         crash_point("file-created")
-        return number
+        return Writing(number, Descriptor(opened, identity(os.fstat(opened))), -1)
 
-    def reuse(self, instance_id: int, length: int) -> tuple[int, int] | None:
-        """A descriptor of a spare file, at its beginning, that has got this image's name; and the file's length.
+    def reuse(self, length: int) -> Writing | None:
+        """A spare file to be overwritten.
 
         None: there is none for ``length`` bytes, or it was not as it should be.
         """
@@ -173,20 +162,35 @@ class Tree:
             taken = self._spares.take(length)
         if taken is None:
             return None
-        try:
-            self._make_folder(instance_id // SHARD)
-            rename_new(file_path(taken.instance_id), file_path(instance_id), self._root)
-        except OSError as error:
-            _log.debug("%s", fault(error, "reusing", file_path(taken.instance_id)))
-            self._remove_spare(taken)
+        descriptor = self._checked(taken)
+        if descriptor is None:
+            self.drop(taken.number)
+            self._spare_left(taken.number)
             return None
-        crash_point("spare-renamed")
-        number = self._checked(file_path(instance_id), taken.length)
-        if number < 0:
-            self._put_back(taken, instance_id)
-            return None
-        self._spare_left(taken, reused=1)
-        return number, taken.length
+        crash_point("spare-taken")
+        return Writing(taken.number, descriptor, taken.length)
+
+    def over(self, file: Writing, length: int) -> None:
+        """It is written, with so many bytes: its descriptor is kept if another image may follow."""
+        if self.broken or length > spare.LONGEST:
+            file.close()
+        else:
+            self._kept.keep(file.number, file.descriptor)
+
+    def written(self, file: Writing, length: int) -> None:
+        """The image in it may stay: count it."""
+        with self._lock:
+            self._present.add(file.number, length)
+            if not file.new:
+                self.reused += 1
+                folder = self._present.folders[file.number // SHARD]
+                folder.spares = max(folder.spares - 1, 0)
+
+    def undo(self, file: Writing) -> None:
+        """Remove it, uncounted as it is; never raises."""
+        self.drop(file.number)
+        if not file.new:
+            self._spare_left(file.number)
 
     def open(self, path: str) -> int:
         """A descriptor for reading."""
@@ -214,23 +218,37 @@ class Tree:
                 self._sync(os.fsync, self._folder(shard), f"{shard:06d}")
         crash_point("folder-synced")
 
-    def drop(self, instance_id: int) -> None:
+    def drop(self, number: int) -> None:
         """Remove a file that was never counted; never raises."""
+        self._kept.close(number)
         try:
-            os.unlink(file_path(instance_id), dir_fd=self._root)
+            os.unlink(file_path(number), dir_fd=self._root)
         except FileNotFoundError:
             pass
         except OSError as error:
-            _log.warning("%s", fault(error, "removing", file_path(instance_id)))
+            _log.warning("%s", fault(error, "removing", file_path(number)))
 
-    def release(self, path: str) -> None:
-        """Take a file whose image is done out of the count; it becomes a spare one, or is removed."""
-        instance_id = _id_of(path)
-        if instance_id is None or self.broken or not self._spared(instance_id):
-            self.remove(path)
+    def release(self, path: str) -> bool:
+        """Take a file whose image is done out of the count; True: it will be a spare one, False: it is removed."""
+        number = number_of(path)
+        if number is not None and not self.broken and self._spared(number):
+            return True
+        self.remove(path)
+        return False
+
+    def ready(self, paths: Iterable[str]) -> None:
+        """See ``Spool.spare``."""
+        with self._lock:
+            for path in paths:
+                number = number_of(path)
+                if number is not None:
+                    self._spares.ready(number)
 
     def remove(self, path: str) -> None:
         """Remove a file; a missing one is fine."""
+        number = number_of(path)
+        if number is not None:
+            self._kept.close(number)
         try:
             os.unlink(path, dir_fd=self._root)
         except FileNotFoundError:
@@ -249,6 +267,9 @@ class Tree:
 
     def move(self, path: str, target: Path | str) -> None:
         """Move a file out of the tree."""
+        number = number_of(path)
+        if number is not None:
+            self._kept.close(number)
         os.rename(path, target, src_dir_fd=self._root)
         self._uncount(path)
 
@@ -257,12 +278,15 @@ class Tree:
         with self._lock:
             old = self._spares.take_old(float("inf") if everything else monotonic() - spare.STAY)
         for one in old:
-            self._remove_spare(one)
+            self.drop(one.number)
+            self._spare_left(one.number)
 
-    def take(self, file: Path, instance_id: int) -> bool:
-        """Move ``file``, synced, to the place of an image and count it; False: the place is taken."""
-        self._make_folder(instance_id // SHARD)
-        path = file_path(instance_id)
+    def take(self, file: Path, path: str) -> bool:
+        """Move ``file``, synced, to this place and count it; False: the place is taken, or is none."""
+        place = number_of(path)
+        if place is None:
+            return False
+        self._make_folder(place // SHARD)
         if os.path.lexists(self.root / path):
             return False
         number = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
@@ -272,7 +296,7 @@ class Tree:
         finally:
             os.close(number)
         os.rename(file, path, dst_dir_fd=self._root)
-        self.count([(instance_id, length)])
+        self.count([(place, length)])
         return True
 
     def left_place(self) -> bool:
@@ -296,45 +320,40 @@ class Tree:
 
     # -- spare files
 
-    def _spared(self, instance_id: int) -> bool:
+    def _spared(self, number: int) -> bool:
         """Make a file that is there a spare one; False: it has to be removed."""
         with self._lock:
-            folder = self._present.folders.get(instance_id // SHARD)
-            length = folder.lengths[instance_id % SHARD] - 1 if folder is not None else -1
-            if folder is None or length < 0 or not self._spares.give(Spare(instance_id, length, monotonic())):
+            folder = self._present.folders.get(number // SHARD)
+            length = folder.lengths[number % SHARD] - 1 if folder is not None else -1
+            if folder is None or length < 0 or not self._spares.give(Spare(number, length, monotonic())):
                 return False
-            self._present.drop(instance_id)
+            self._present.drop(number)
             folder.spares += 1
             return True
 
-    def _checked(self, path: str, length: int) -> int:
-        """A descriptor of what was a spare file, if that is what it is, and it has no other name; else -1."""
+    def _checked(self, taken: Spare) -> Descriptor | None:
+        """A descriptor, at the beginning, of what was a spare file, if that is what has the name; else None."""
+        path, descriptor = file_path(taken.number), self._kept.take(taken.number)
         try:
-            number = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._root)
-        except OSError:
-            return -1
-        found = os.fstat(number)
-        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_size == length:
-            return number
-        os.close(number)
-        return -1
-
-    def _put_back(self, taken: Spare, instance_id: int) -> None:
-        """It is not what it was, or has another name, too: what it is now is for somebody else to say."""
-        try:
-            rename_new(file_path(instance_id), file_path(taken.instance_id), self._root)
+            if descriptor is None:
+                flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                opened = os.open(path, flags, dir_fd=self._root)
+                found = os.fstat(opened)
+                descriptor = Descriptor(opened, identity(found))
+            else:
+                found = os.stat(path, dir_fd=self._root, follow_symlinks=False)
+                os.lseek(descriptor.number, 0, os.SEEK_SET)
+            if as_it_was(found, taken.length) and identity(found) == descriptor.identity:
+                return descriptor
         except OSError as error:
-            _log.warning("%s", fault(error, "putting back", file_path(taken.instance_id)))
-        self._remove_spare(taken)
+            _log.debug("%s", fault(error, "reusing", path))
+        if descriptor is not None:
+            os.close(descriptor.number)
+        return None
 
-    def _remove_spare(self, taken: Spare) -> None:
-        self.drop(taken.instance_id)
-        self._spare_left(taken)
-
-    def _spare_left(self, taken: Spare, reused: int = 0) -> None:
-        shard = taken.instance_id // SHARD
+    def _spare_left(self, number: int) -> None:
+        shard = number // SHARD
         with self._lock:
-            self.reused += reused
             folder = self._present.folders.get(shard)
             if folder is not None and folder.spares:
                 folder.spares -= 1
@@ -343,17 +362,17 @@ class Tree:
     # -- counting
 
     def count(self, files: Iterable[tuple[int, int]]) -> None:
-        """These (instance id, length) are there."""
+        """These (number, length) are there."""
         with self._lock:
-            for instance_id, length in files:
-                self._present.add(instance_id, length)
+            for number, length in files:
+                self._present.add(number, length)
 
     def _uncount(self, path: str) -> None:
-        instance_id = _id_of(path)
-        if instance_id is not None:
+        number = number_of(path)
+        if number is not None:
             with self._lock:
-                if self._present.drop(instance_id) is not None:
-                    self._remove_folder_if_over(instance_id // SHARD)
+                if self._present.drop(number) is not None:
+                    self._remove_folder_if_over(number // SHARD)
 
     def sweep(self) -> Iterator[Found]:
         """See ``Spool.sweep``."""
@@ -363,21 +382,21 @@ class Tree:
             found = sorted(self._files(shard))
             self._present.folders[shard] = Folder()
             self.count(found)
-            yield from (Found(file_path(instance_id), instance_id, length) for instance_id, length in found)
+            yield from (Found(file_path(number), number, length) for number, length in found)
 
     def _shards(self) -> Iterator[int]:
         with os.scandir(self._root) as entries:
             for entry in entries:
-                if _SHARD_NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                if SHARD_NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
                     yield int(entry.name)
 
     def _files(self, shard: int) -> Iterator[tuple[int, int]]:
-        """(instance id, length) of the files in a folder that are named as ours and where they belong."""
+        """(number, length) of the files in a folder that are named as ours and where they belong."""
         with os.scandir(self.root / f"{shard:06d}") as entries:
             for entry in entries:
-                instance_id = _id_of(f"{shard:06d}/{entry.name}")
-                if instance_id is not None and entry.is_file(follow_symlinks=False):
-                    yield instance_id, entry.stat(follow_symlinks=False).st_size
+                number = number_of(f"{shard:06d}/{entry.name}")
+                if number is not None and entry.is_file(follow_symlinks=False):
+                    yield number, entry.stat(follow_symlinks=False).st_size
 
     # -- folders
 

@@ -7,12 +7,13 @@ import resource
 import pytest
 
 from asyncroute.link import descriptors
-from asyncroute.link.descriptors import FILES, OWN, Descriptors
+from asyncroute.link.descriptors import FILES, KEPT, LEAST_KEPT, OWN, Descriptors
 
 
 def test_where_there_are_plenty() -> None:
     plan = Descriptors.plan(20_000, 500)
-    assert plan.callers == 20_000 - (OWN + 2 * FILES + 500)
+    assert plan.callers == 20_000 - (OWN + 2 * FILES + 500 + KEPT)
+    assert plan.kept == KEPT
     assert plan.files == FILES
     assert not plan.scarce(plan.callers - 1)
     assert plan.scarce(plan.callers)
@@ -25,10 +26,21 @@ def test_where_there_are_few_half_are_for_callers(limit: int) -> None:
     assert plan.callers == limit // 2
     assert 4 <= plan.files <= limit // 16 or plan.files == 4
     assert plan.room >= 1
+    assert plan.kept == 0
+
+
+@pytest.mark.parametrize("more", [0, LEAST_KEPT - 1, LEAST_KEPT, KEPT, 2 * KEPT])
+def test_files_stay_open_where_callers_have_half_without_them(more: int) -> None:
+    limit = 2 * (OWN + 2 * FILES + 500 + more)
+    plan = Descriptors.plan(limit, 500)
+    assert plan.kept == (0 if more < LEAST_KEPT else min(more, KEPT))
+    assert plan.callers >= limit // 2
 
 
 def test_without_a_limit() -> None:
-    assert not Descriptors.plan(0, 500).scarce(1 << 30)
+    plan = Descriptors.plan(0, 500)
+    assert not plan.scarce(1 << 30)
+    assert plan.kept == KEPT
 
 
 def test_the_limit_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from asyncroute.spool import system, tree
-
 Step = tuple[str, str]
 
 
@@ -43,10 +41,10 @@ def name_of(number: int) -> str:
 
 
 def record(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """Note mkdir, open for writing, writev, pwrite, ftruncate, fdatasync, fsync, unlink and reuse from now on."""
+    """Note mkdir, open for writing, writev, pwrite, ftruncate, fdatasync, fsync and unlink from now on."""
     calls = Calls()
     mkdir, opened, writev, pwrite, unlink = os.mkdir, os.open, os.writev, os.pwrite, os.unlink
-    fdatasync, fsync, truncate, rename = os.fdatasync, os.fsync, os.ftruncate, system.rename_new
+    fdatasync, fsync, truncate = os.fdatasync, os.fsync, os.ftruncate
 
     def noting(kind: str, real: Callable[..., Any], name: Callable[..., str]) -> Callable[..., Any]:
         def call(*args: Any, **more: Any) -> Any:
@@ -65,7 +63,6 @@ def record(monkeypatch: pytest.MonkeyPatch) -> Calls:
     monkeypatch.setattr(os, "writev", noting("write", writev, lambda number, *_: name_of(number)))
     monkeypatch.setattr(os, "pwrite", noting("write", pwrite, lambda number, *_: name_of(number)))
     monkeypatch.setattr(os, "ftruncate", noting("truncate", truncate, lambda number, *_: name_of(number)))
-    monkeypatch.setattr(tree, "rename_new", noting("rename", rename, lambda _, new, __: os.path.basename(new)))
     monkeypatch.setattr(os, "unlink", noting("unlink", unlink, os.path.basename))
     monkeypatch.setattr(os, "fdatasync", lambda number: calls.sync("fdatasync", fdatasync, number))
     monkeypatch.setattr(os, "fsync", lambda number: calls.sync("fsync", fsync, number))

@@ -165,10 +165,11 @@ def test_orphans_are_listed_and_taken_in(spool: LocalSpool, tmp_path: Path) -> N
     facts = spool.facts_outside(file)
     assert facts is not None
     assert (facts.instance_id, facts.checksum) == (1, one.checksum)
-    assert not spool.take_in(file, two.instance_id)
-    assert spool.take_in(file, 1)
+    assert not spool.take_in(file, two.path)
+    assert not spool.take_in(file, "000000/nowhere")
+    assert spool.take_in(file, one.path)
     assert ((spool.root / one.path).read_bytes(), spool.files, file.exists()) == (content, 2, False)
-    spool.sync_folders([1, 2])
+    spool.sync_folders([one.path, two.path])
     spool.confirm(one)
 
 

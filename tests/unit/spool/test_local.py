@@ -14,8 +14,8 @@ import pytest
 
 from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import Instance
+from asyncroute.core.numbered import SHARD
 from asyncroute.spool.local import LocalSpool
-from asyncroute.spool.present import SHARD
 from asyncroute.spool.tree import IOV_MAX, write_all
 from tests.contract.made import image
 from tests.unit.spool.recording import EIO, ENOSPC, record, short_writes
@@ -275,7 +275,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 def test_one_image_that_cannot_be_written_fails_alone(tmp_path: Path) -> None:
-    spool = LocalSpool(tmp_path / "spool")
+    spool = LocalSpool(tmp_path / "spool", kept=0)
     before = descriptors()
     small, large, last = fresh(spool, 3)
     with largest_file(100_000):
@@ -287,7 +287,7 @@ def test_one_image_that_cannot_be_written_fails_alone(tmp_path: Path) -> None:
 
 
 def test_one_image_that_cannot_be_described_fails_alone(tmp_path: Path) -> None:
-    spool = LocalSpool(tmp_path / "spool")
+    spool = LocalSpool(tmp_path / "spool", kept=0)
     before = descriptors()
     first, odd, last = fresh(spool, 3)
     odd.sop_instance_uid = "1" * 70_000  # longer than an element of File Meta can be
@@ -297,12 +297,14 @@ def test_one_image_that_cannot_be_described_fails_alone(tmp_path: Path) -> None:
     assert (files(spool), spool.files, descriptors()) == ([1, 3], 2, before + 1)  # that of the folder
 
 
-def test_a_file_under_another_name_is_not_whole(tmp_path: Path) -> None:
+def test_a_file_says_itself_which_image_it_is(tmp_path: Path) -> None:
     spool = LocalSpool(tmp_path / "spool")
     one, two = fresh(spool, 2)
     write(spool, [one])
     (spool.root / one.path).rename(spool.root / two.path)
-    assert spool.facts(two.path) is None
+    facts = spool.facts(two.path)
+    assert facts is not None
+    assert facts.instance_id == one.id
 
 
 def test_a_stream_that_cannot_be_written_is_abandoned(tmp_path: Path) -> None:

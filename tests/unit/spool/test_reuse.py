@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import errno
 import os
 import threading
@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from asyncroute.core.model import Instance
+from asyncroute.core.numbered import SHARD
 from asyncroute.forward import reading
-from asyncroute.spool import spare, system
+from asyncroute.spool import spare
 from asyncroute.spool.local import LocalSpool
-from asyncroute.spool.present import SHARD
 from tests.contract.made import image
 from tests.unit.spool.recording import EIO, ENOSPC, record
 
@@ -42,8 +42,13 @@ def stored(spool: LocalSpool, size: int = SIZE, letter: bytes = b"x") -> Instanc
 def released(spool: LocalSpool, size: int = SIZE) -> Instance:
     """One whose file is spare."""
     made = stored(spool, size)
-    spool.release(made.path)
+    leave(spool, made)
     return made
+
+
+def leave(spool: LocalSpool, *done: Instance) -> None:
+    """These are done, and the journal knows."""
+    spool.spare([it.path for it in done if spool.release(it.path)])
 
 
 def inode(spool: LocalSpool, made: Instance) -> int:
@@ -72,7 +77,7 @@ def test_a_new_image_overwrites_a_released_one(spool: LocalSpool, size: int) -> 
     assert spool.spare_bytes == old.data_offset + SIZE
     new = stored(spool, size, b"y")
     assert_whole(spool, new, b"y", size)
-    assert names(spool) == ["00000002.dcm"]
+    assert (new.path, names(spool)) == (old.path, ["00000001.dcm"])
     assert (spool.reused, spool.spare_files, spool.spare_bytes) == (1, 0, 0)
     assert (spool.files, spool.bytes) == (1, new.data_offset + size)
 
@@ -80,20 +85,48 @@ def test_a_new_image_overwrites_a_released_one(spool: LocalSpool, size: int) -> 
 def test_it_is_the_same_file(spool: LocalSpool) -> None:
     old = stored(spool)
     before = inode(spool, old)
-    spool.release(old.path)
+    leave(spool, old)
     assert inode(spool, stored(spool)) == before
 
 
-def test_the_order_of_an_overwritten_group(spool: LocalSpool, monkeypatch: pytest.MonkeyPatch) -> None:
-    for old in [stored(spool) for _ in range(2)]:
-        spool.release(old.path)
+def test_nothing_is_written_over_before_the_journal_knows(spool: LocalSpool) -> None:
+    old = stored(spool)
+    assert spool.release(old.path)
+    assert (spool.files, spool.spare_files) == (0, 1)
+    second = stored(spool, letter=b"y")
+    assert (spool.reused, second.path) == (0, "000000/00000002.dcm")
+    spool.spare([old.path])
+    assert stored(spool, letter=b"z").path == old.path
+    assert_whole(spool, second, b"y")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_order_of_an_overwritten_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
+    spool = LocalSpool(tmp_path / "spool", kept=8 if kept else 0)
+    leave(spool, *(stored(spool) for _ in range(2)))
     calls = record(monkeypatch)
     group = [image(number, path=path, data_offset=0) for number, path in (spool.allocate() for _ in range(2))]
     assert spool.write([(it, [bytes(SIZE - 100)]) for it in group]) == {}
-    new = [Path(it.path).name for it in group]
+    files = [Path(it.path).name for it in group]
+    assert sorted(files) == ["00000001.dcm", "00000002.dcm"]
+    before = () if kept else ("reopen",)
     assert calls.steps == [
-        *((step, name) for name in new for step in ("rename", "reopen", "write", "truncate")),
-        *(("fdatasync", name) for name in new),
+        *((step, name) for name in files for step in (*before, "write", "truncate")),
+        *(("fdatasync", name) for name in files),
+    ]
+    spool.close()
+
+
+def test_new_files_and_used_ones_in_a_group(spool: LocalSpool, monkeypatch: pytest.MonkeyPatch) -> None:
+    released(spool)
+    calls = record(monkeypatch)
+    group = [image(number, path=path, data_offset=0) for number, path in (spool.allocate() for _ in range(2))]
+    assert spool.write([(it, [bytes(SIZE)]) for it in group]) == {}
+    assert [it.path for it in group] == ["000000/00000001.dcm", "000000/00000003.dcm"]
+    assert calls.of("create", "fdatasync", "fsync") == [
+        ("create", "00000003.dcm"),
+        ("fdatasync", "00000001.dcm"),
+        ("fdatasync", "00000003.dcm"),
         ("fsync", "000000"),
     ]
 
@@ -135,13 +168,11 @@ def test_long_files_are_removed(spool: LocalSpool) -> None:
 def test_files_and_bytes_are_bounded(spool: LocalSpool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spare, "MOST_FILES", 3)
     made = [stored(spool) for _ in range(5)]
-    for it in made:
-        spool.release(it.path)
+    leave(spool, *made)
     assert (spool.spare_files, len(names(spool))) == (3, 3)
     spool.tidy(everything=True)
     monkeypatch.setattr(spare, "MOST_BYTES", 2 * spool.root.stat().st_size + 2 * SIZE)
-    for it in [stored(spool) for _ in range(4)]:
-        spool.release(it.path)
+    leave(spool, *(stored(spool) for _ in range(4)))
     assert 0 < spool.spare_bytes <= spare.MOST_BYTES
     assert len(names(spool)) == spool.spare_files < 4
 
@@ -160,15 +191,24 @@ def test_old_ones_go(spool: LocalSpool, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_released_twice_is_spare_once(spool: LocalSpool) -> None:
-    made = released(spool)
-    spool.release(made.path)
-    spool.release("000000/00000009.dcm")
-    assert (spool.files, spool.bytes) == (0, 0)
+    made = stored(spool)
+    assert spool.release(made.path)
+    spool.spare([made.path, made.path, "000000/00000009.dcm", "nonsense"])
+    spool.spare([made.path])
+    assert (spool.files, spool.bytes, spool.spare_files) == (0, 0, 1)
     again = [stored(spool, letter=letter) for letter in (b"y", b"z")]
-    spool.release(made.path)
     for it, letter in zip(again, (b"y", b"z"), strict=True):
         assert_whole(spool, it, letter)
-    assert spool.files == 2
+    assert (spool.files, len(names(spool))) == (2, 2)
+
+
+def test_what_is_not_there_is_not_spare(spool: LocalSpool) -> None:
+    made = stored(spool)
+    (spool.root / made.path).unlink()
+    spool.remove(made.path)
+    assert not spool.release(made.path)
+    assert not spool.release("000000/00000009.dcm")
+    assert (spool.files, spool.spare_files) == (0, 0)
 
 
 # --- what is not what it was ------------------------------------------------------------------------------------------
@@ -178,7 +218,7 @@ def test_a_file_with_another_name_is_never_overwritten(spool: LocalSpool, tmp_pa
     old = stored(spool)
     before = (spool.root / old.path).read_bytes()
     os.link(spool.root / old.path, tmp_path / "backup")
-    spool.release(old.path)
+    leave(spool, old)
     new = stored(spool, letter=b"y")
     assert_whole(spool, new, b"y")
     assert (tmp_path / "backup").read_bytes() == before
@@ -192,9 +232,13 @@ def test_a_file_of_another_length_is_not_used(spool: LocalSpool) -> None:
     assert (names(spool), spool.reused, spool.spare_files) == (["00000002.dcm"], 0, 0)
 
 
-@pytest.mark.parametrize("what", ["missing", "link", "folder", "pipe"])
-def test_what_is_no_file_any_more_is_not_used(spool: LocalSpool, tmp_path: Path, what: str) -> None:
-    old = spool.root / released(spool).path
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("what", ["missing", "link", "folder", "pipe", "another"])
+def test_what_is_no_file_any_more_is_not_used(spool: LocalSpool, tmp_path: Path, what: str, kept: bool) -> None:
+    if not kept:
+        spool.keep_open(0)
+    first = released(spool)
+    old = spool.root / first.path
     old.unlink()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_bytes(b"theirs")
@@ -204,36 +248,21 @@ def test_what_is_no_file_any_more_is_not_used(spool: LocalSpool, tmp_path: Path,
         old.mkdir()
     elif what == "pipe":
         os.mkfifo(old)
+    elif what == "another":
+        old.write_bytes(bytes(first.data_offset + SIZE))
     assert_whole(spool, stored(spool, letter=b"y"), b"y")
     assert elsewhere.read_bytes() == b"theirs"
-    assert (old.is_dir(), spool.reused, spool.spare_files) == (what == "folder", 0, 0)
+    used = what == "another" and not kept
+    assert (old.is_dir(), spool.reused, spool.spare_files) == (what == "folder", int(used), 0)
 
 
-@pytest.mark.parametrize("lacking", [False, True])
-def test_a_file_that_has_the_new_name_already_stays(
-    spool: LocalSpool, monkeypatch: pytest.MonkeyPatch, lacking: bool
-) -> None:
-    if lacking:
-        monkeypatch.setattr(system, "_renameat2", None)
-    released(spool)
+def test_a_file_that_has_the_new_name_already_stays(spool: LocalSpool) -> None:
     number, path = spool.allocate()
+    (spool.root / path).parent.mkdir()
     (spool.root / path).write_bytes(b"somebody's")
     made = image(number, path=path, data_offset=0)
     assert spool.write([(made, [bytes(SIZE)])])[number].errno == errno.EEXIST
     assert (spool.root / path).read_bytes() == b"somebody's"
-
-
-def test_a_system_that_cannot_rename_so_is_asked_in_two_steps(
-    spool: LocalSpool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def unknown(*_: object) -> int:
-        ctypes.set_errno(errno.EINVAL)
-        return -1
-
-    monkeypatch.setattr(system, "_renameat2", unknown)
-    released(spool)
-    assert_whole(spool, stored(spool, letter=b"y"), b"y")
-    assert spool.reused == 1
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------
@@ -245,9 +274,7 @@ def test_a_failed_sync_removes_what_was_overwritten(spool: LocalSpool, monkeypat
     calls.failing = {1: EIO}
     number, path = spool.allocate()
     assert list(spool.write([(image(number, path=path, data_offset=0), [bytes(SIZE)])])) == [number]
-    assert calls.of("rename", "fdatasync", "unlink") == [
-        (step, Path(path).name) for step in ("rename", "fdatasync", "unlink")
-    ]
+    assert calls.of("fdatasync", "unlink") == [(step, Path(old.path).name) for step in ("fdatasync", "unlink")]
     assert spool.broken is not None
     assert (names(spool), spool.files, spool.spare_files) == ([], 0, 0)
     assert not (spool.root / old.path).exists()
@@ -287,32 +314,45 @@ def test_a_full_disk_makes_a_folders_sync_fatal(spool: LocalSpool, monkeypatch: 
 # --- folders ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_goes_when_its_last_spare_file_is_taken(spool: LocalSpool) -> None:
+def test_a_folder_stays_for_what_is_written_over_its_last_file(spool: LocalSpool) -> None:
     spool.start_at(SHARD - 1)
     released(spool)
-    assert [path.name for path in spool.root.iterdir()] == ["000000"]
     new = stored(spool, letter=b"y")
     assert_whole(spool, new, b"y")
+    kept = stored(spool)
+    assert sorted(path.name for path in spool.root.iterdir()) == ["000000", "000001"]
+    spool.remove(new.path)
     assert [path.name for path in spool.root.iterdir()] == ["000001"]
+    assert_whole(spool, kept, b"x")
 
 
 def test_a_folder_goes_with_its_last_spare_file(spool: LocalSpool) -> None:
     spool.start_at(SHARD - 1)
     first = stored(spool)
     stored(spool)
-    spool.release(first.path)
+    leave(spool, first)
     assert sorted(path.name for path in spool.root.iterdir()) == ["000000", "000001"]
     spool.tidy(everything=True)
     assert [path.name for path in spool.root.iterdir()] == ["000001"]
 
 
-def test_only_the_new_names_folder_is_synced(spool: LocalSpool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_goes_with_the_spare_file_that_was_no_good(spool: LocalSpool) -> None:
+    spool.start_at(SHARD - 1)
+    old = released(spool)
+    (spool.root / old.path).write_bytes(b"somebody's")
+    stored(spool)
+    assert [path.name for path in spool.root.iterdir()] == ["000001"]
+
+
+def test_only_new_names_folders_are_synced(spool: LocalSpool, monkeypatch: pytest.MonkeyPatch) -> None:
     spool.start_at(SHARD - 2)
     kept, first = stored(spool), stored(spool)
-    spool.release(first.path)
+    leave(spool, first)
     calls = record(monkeypatch)
     stored(spool)
-    assert calls.of("rename", "fsync") == [("fsync", "spool"), ("rename", "00001000.dcm"), ("fsync", "000001")]
+    assert calls.of("fsync") == []
+    stored(spool)
+    assert calls.of("fsync") == [("fsync", "spool"), ("fsync", "000001")]
     assert (spool.root / kept.path).exists()
 
 
@@ -338,12 +378,61 @@ def test_a_folder_that_was_replaced_is_synced_and_not_the_old_one(
 
 
 def test_few_folders_are_kept_open(spool: LocalSpool) -> None:
+    spool.keep_open(0)
     stored(spool)
     before = len(os.listdir("/proc/self/fd"))
     for start in range(1, 20):
         spool.start_at(start * SHARD)
         stored(spool)
     assert len(os.listdir("/proc/self/fd")) - before <= 4
+
+
+# --- descriptors ------------------------------------------------------------------------------------------------------
+
+
+def open_files(spool: LocalSpool) -> int:
+    """Descriptors of images' files."""
+    links = []
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            links.append(os.readlink(f"/proc/self/fd/{number}"))
+    return sum(link.startswith(str(spool.root)) and ".dcm" in link for link in links)
+
+
+def test_descriptors_are_kept_up_to_a_number(spool: LocalSpool) -> None:
+    spool.keep_open(3)
+    made = [stored(spool, letter=b"%d" % turn) for turn in range(5)]
+    assert open_files(spool) == 3
+    leave(spool, *made)
+    for turn in range(5):
+        assert_whole(spool, stored(spool, letter=b"%d" % turn), b"%d" % turn)
+    assert (spool.reused, open_files(spool)) == (5, 3)
+    spool.keep_open(1)
+    assert open_files(spool) == 1
+
+
+def test_no_descriptor_stays_open_of_a_file_that_has_gone(spool: LocalSpool, tmp_path: Path) -> None:
+    removed, aside, spare_one = stored(spool), stored(spool), stored(spool)
+    spool.remove(removed.path)
+    spool.set_aside(aside.path)
+    leave(spool, spare_one)
+    assert open_files(spool) == 1
+    spool.tidy(everything=True)
+    assert open_files(spool) == 0
+    stored(spool, spare.LONGEST + 1)
+    assert open_files(spool) == 0
+
+
+@pytest.mark.parametrize("code", [EIO, ENOSPC])
+def test_no_descriptor_stays_open_of_a_file_that_failed(
+    spool: LocalSpool, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    released(spool)
+    calls = record(monkeypatch)
+    calls.failing = {1: code, 2: code}
+    number, path = spool.allocate()
+    assert list(spool.write([(image(number, path=path, data_offset=0), [bytes(SIZE)])])) == [number]
+    assert (open_files(spool), names(spool)) == (0, [])
 
 
 # --- threads ----------------------------------------------------------------------------------------------------------
@@ -363,7 +452,7 @@ def test_threads_that_write_and_release_share_the_spare_files(spool: LocalSpool)
                 assert spool.write([(it, [letter * size]) for it in group]) == {}
                 for it in group:
                     assert_whole(spool, it, letter, size)
-                    spool.release(it.path)
+                    leave(spool, it)
                 if turn % 50 == 49:
                     spool.tidy(everything=True)
         except BaseException as error:

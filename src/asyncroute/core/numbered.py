@@ -1,0 +1,26 @@
+"""Names of the spool's files, which are numbers, in folders of ``SHARD`` files.
+
+A file is named after the number of the image that it was made for, and keeps that name when other images are written
+over that one; numbers never return. No I/O. Failures: none.
+"""
+
+from __future__ import annotations
+
+import re
+
+SHARD = 1000
+"""Files of one folder."""
+
+SHARD_NAME = re.compile(r"\d{6,}", re.ASCII)
+_FILE_NAME = re.compile(r"(\d{8,})\.dcm", re.ASCII)
+
+
+def file_path(number: int) -> str:
+    """The path of a file below the spool folder."""
+    return f"{number // SHARD:06d}/{number:08d}.dcm"
+
+
+def number_of(path: str) -> int | None:
+    """The inverse of ``file_path``; None: it is the path of no file of ours."""
+    match = _FILE_NAME.fullmatch(path.rpartition("/")[2])
+    return int(match[1]) if match and file_path(int(match[1])) == path else None

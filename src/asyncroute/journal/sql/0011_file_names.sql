@@ -1,0 +1,2 @@
+-- An image may be in a file that was made for an earlier one: `instance.path` says where it is, `id` does not. Nothing
+-- changes here but the version, for programs that do not know that and would take such files for half-written ones.

@@ -1,0 +1,98 @@
+"""Files being written, and descriptors that stay open for the next image that is written over the one in a file.
+
+Guarantees of ``Kept``: at most ``most`` are open, the eldest are closed first; whoever takes one is its only owner.
+Safe in any thread. Failures: none.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from contextlib import suppress
+from typing import NamedTuple
+
+from asyncroute.core.numbered import file_path
+
+MOST = 768
+"""Descriptors kept: at 2,000 images a second those of the images that are under way or just released."""
+
+
+class Descriptor(NamedTuple):
+    """An open file: its descriptor, and which file that is (st_dev, st_ino)."""
+
+    number: int
+    identity: tuple[int, int]
+
+
+class Writing(NamedTuple):
+    """A file that is being written, from its beginning. ``before``: the length of what was in it; -1: it is new."""
+
+    number: int
+    descriptor: Descriptor
+    before: int
+
+    @property
+    def path(self) -> str:
+        """Below the spool folder."""
+        return file_path(self.number)
+
+    @property
+    def new(self) -> bool:
+        """Whether its name is new, too."""
+        return self.before < 0
+
+    def close(self) -> None:
+        """Nothing is written to it any more."""
+        os.close(self.descriptor.number)
+
+
+def identity(found: os.stat_result) -> tuple[int, int]:
+    """Which file that is."""
+    return found.st_dev, found.st_ino
+
+
+def as_it_was(found: os.stat_result, length: int) -> bool:
+    """Whether that is a file of this length without another name."""
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_size == length
+
+
+class Kept:
+    """See module."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._open: dict[int, Descriptor] = {}
+
+    def keep(self, file: int, descriptor: Descriptor) -> None:
+        """``descriptor`` is of the file of that number; its owner gives it away."""
+        with self._lock:
+            before = self._open.pop(file, None)
+            self._open[file] = descriptor
+            eldest = self._open.pop(next(iter(self._open))) if len(self._open) > self._most else None
+        _close(before)
+        _close(eldest)
+
+    def limit(self, most: int) -> None:
+        """Keep no more than ``most`` from now on."""
+        with self._lock:
+            self._most = most
+            over = [self._open.pop(file) for file in list(self._open)[: max(len(self._open) - most, 0)]]
+        for one in over:
+            _close(one)
+
+    def take(self, file: int) -> Descriptor | None:
+        """The descriptor of that file, for the caller to close or give back; None: it is not open."""
+        with self._lock:
+            return self._open.pop(file, None)
+
+    def close(self, file: int) -> None:
+        """That file is not written again."""
+        _close(self.take(file))
+
+
+def _close(descriptor: Descriptor | None) -> None:
+    if descriptor is not None:
+        with suppress(OSError):
+            os.close(descriptor.number)
