@@ -12,7 +12,8 @@ SHARD = 1000
 """Files of one folder."""
 
 SHARD_NAME = re.compile(r"\d{6,}", re.ASCII)
-_FILE_NAME = re.compile(r"(\d{8,})\.dcm", re.ASCII)
+_MOST_DIGITS = 19
+"""Of the largest number that the journal holds."""
 
 
 def file_path(number: int) -> str:
@@ -22,5 +23,8 @@ def file_path(number: int) -> str:
 
 def number_of(path: str) -> int | None:
     """The inverse of ``file_path``; None: it is the path of no file of ours."""
-    match = _FILE_NAME.fullmatch(path.rpartition("/")[2])
-    return int(match[1]) if match and file_path(int(match[1])) == path else None
+    digits = path.rpartition("/")[2][:-4]
+    if not (digits.isascii() and digits.isdecimal()) or len(digits) > _MOST_DIGITS:
+        return None
+    number = int(digits)
+    return number if file_path(number) == path else None

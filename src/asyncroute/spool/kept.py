@@ -12,8 +12,6 @@ import threading
 from contextlib import suppress
 from typing import NamedTuple
 
-from asyncroute.core.numbered import file_path
-
 MOST = 768
 """Descriptors kept: at 2,000 images a second those of the images that are under way or just released."""
 
@@ -26,16 +24,15 @@ class Descriptor(NamedTuple):
 
 
 class Writing(NamedTuple):
-    """A file that is being written, from its beginning. ``before``: the length of what was in it; -1: it is new."""
+    """A file that is being written, from its beginning.
+
+    ``path``: below the spool folder; ``before``: the length of what was in it, -1: it is new.
+    """
 
     number: int
+    path: str
     descriptor: Descriptor
     before: int
-
-    @property
-    def path(self) -> str:
-        """Below the spool folder."""
-        return file_path(self.number)
 
     @property
     def new(self) -> bool:

@@ -143,15 +143,16 @@ class Tree:
 
     def create(self, number: int) -> Writing:
         """A new file. ``OSError``: EEXIST if there is one already."""
+        path = file_path(number)
         self._make_folder(number // SHARD)
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
         try:
-            opened = os.open(file_path(number), flags, 0o600, dir_fd=self._root)
+            opened = os.open(path, flags, 0o600, dir_fd=self._root)
         except FileNotFoundError:  # the folder was empty and old, and has just been removed
             self._make_folder(number // SHARD, missing=True)
-            opened = os.open(file_path(number), flags, 0o600, dir_fd=self._root)
+            opened = os.open(path, flags, 0o600, dir_fd=self._root)
         crash_point("file-created")
-        return Writing(number, Descriptor(opened, identity(os.fstat(opened))), -1)
+        return Writing(number, path, Descriptor(opened, identity(os.fstat(opened))), -1)
 
     def reuse(self, length: int) -> Writing | None:
         """A spare file to be overwritten.
@@ -162,13 +163,14 @@ class Tree:
             taken = self._spares.take(length)
         if taken is None:
             return None
-        descriptor = self._checked(taken)
+        path = file_path(taken.number)
+        descriptor = self._checked(taken, path)
         if descriptor is None:
             self.drop(taken.number)
             self._spare_left(taken.number)
             return None
         crash_point("spare-taken")
-        return Writing(taken.number, descriptor, taken.length)
+        return Writing(taken.number, path, descriptor, taken.length)
 
     def over(self, file: Writing, length: int) -> None:
         """It is written, with so many bytes: its descriptor is kept if another image may follow."""
@@ -331,9 +333,9 @@ class Tree:
             folder.spares += 1
             return True
 
-    def _checked(self, taken: Spare) -> Descriptor | None:
+    def _checked(self, taken: Spare, path: str) -> Descriptor | None:
         """A descriptor, at the beginning, of what was a spare file, if that is what has the name; else None."""
-        path, descriptor = file_path(taken.number), self._kept.take(taken.number)
+        descriptor = self._kept.take(taken.number)
         try:
             if descriptor is None:
                 flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
