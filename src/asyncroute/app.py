@@ -350,6 +350,7 @@ class App:
             OSError: it cannot be told.
         """
         self.spool.left_place()
+        self.spool.tidy()
         free = free_space(str(self.config.node.data_dir), self.spool)
         if free < self.config.node.min_free:
             self.spool.tidy(everything=True)

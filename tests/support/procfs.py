@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 MIB = 1 << 20
+_SPOOLED = re.compile(r"/spool/\d{6,}/\d{8,}\.dcm")
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Descriptors and threads of a process, and its resident memory in bytes."""
+    """Descriptors and threads of a process, and its resident memory in bytes.
+
+    Files of a spool do not count: they stay open for some seconds, more or fewer of them by how many images come.
+    """
 
     descriptors: int
     threads: int
@@ -22,7 +27,11 @@ class Usage:
 def usage(pid: int) -> Usage:
     """The present usage of process ``pid``."""
     base = Path("/proc") / str(pid)
-    return Usage(len(os.listdir(base / "fd")), len(os.listdir(base / "task")), memory(pid, "VmRSS"))
+    return Usage(
+        sum(not _SPOOLED.search(file) for file in descriptors(pid)),
+        len(os.listdir(base / "task")),
+        memory(pid, "VmRSS"),
+    )
 
 
 def memory(pid: int, what: str = "VmHWM") -> int:

@@ -224,7 +224,7 @@ class Soak:
             images=status["totals"]["received"],
             tasks=process["tasks"],
             threads=process["threads"],
-            descriptors=process["descriptors"],
+            descriptors=process["descriptors"] - status["spool"]["open_files"],
             rss=process["rss_bytes"],
             journal=sum(path.stat().st_size for path in self.router.data_dir.glob("journal.db*")),
             log=self.router.log_file.stat().st_size,

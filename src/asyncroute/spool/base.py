@@ -101,6 +101,11 @@ class Spool(Protocol):
         """Images that were written into spare files."""
         ...
 
+    @property
+    def open_files(self) -> int:
+        """Files that stay open because another image may soon be written over the one in them."""
+        ...
+
     def free_bytes(self) -> int:
         """Bytes that this process may still write to the spool's file system."""
         ...
@@ -171,7 +176,8 @@ class Spool(Protocol):
         ...
 
     def tidy(self, everything: bool = False) -> None:
-        """Remove spare files that nobody took within some seconds, or all of them; never raises."""
+        """Remove spare files that nobody took within some seconds, or all of them, and keep no file open for longer;
+        never raises."""
         ...
 
     def sweep(self) -> Iterator[Found]:

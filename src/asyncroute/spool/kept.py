@@ -1,7 +1,7 @@
 """Files being written, and descriptors that stay open for the next image that is written over the one in a file.
 
 Guarantees of ``Kept``: at most ``most`` are open, the eldest are closed first; whoever takes one is its only owner.
-Safe in any thread. Failures: none.
+Where images wait for long, or none come, ``close_old`` leaves none open. Safe in any thread. Failures: none.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import os
 import stat
 import threading
 from contextlib import suppress
+from itertools import takewhile
+from time import monotonic
 from typing import NamedTuple
 
 MOST = 768
@@ -60,13 +62,18 @@ class Kept:
     def __init__(self, most: int = MOST) -> None:
         self._most = most
         self._lock = threading.Lock()
-        self._open: dict[int, Descriptor] = {}
+        self._open: dict[int, tuple[Descriptor, float]] = {}
+        """By number: the descriptor, since when it is here (monotonic); the eldest first."""
+
+    def __len__(self) -> int:
+        """How many are open."""
+        return len(self._open)
 
     def keep(self, file: int, descriptor: Descriptor) -> None:
         """``descriptor`` is of the file of that number; its owner gives it away."""
         with self._lock:
             before = self._open.pop(file, None)
-            self._open[file] = descriptor
+            self._open[file] = descriptor, monotonic()
             eldest = self._open.pop(next(iter(self._open))) if len(self._open) > self._most else None
         _close(before)
         _close(eldest)
@@ -82,14 +89,25 @@ class Kept:
     def take(self, file: int) -> Descriptor | None:
         """The descriptor of that file, for the caller to close or give back; None: it is not open."""
         with self._lock:
-            return self._open.pop(file, None)
+            found = self._open.pop(file, None)
+        return found[0] if found is not None else None
 
     def close(self, file: int) -> None:
         """That file is not written again."""
-        _close(self.take(file))
+        with self._lock:
+            found = self._open.pop(file, None)
+        _close(found)
+
+    def close_old(self, before: float) -> None:
+        """Close what is here since before then."""
+        with self._lock:
+            old = list(takewhile(lambda file: self._open[file][1] < before, self._open))
+            over = [self._open.pop(file) for file in old]
+        for one in over:
+            _close(one)
 
 
-def _close(descriptor: Descriptor | None) -> None:
-    if descriptor is not None:
+def _close(kept: tuple[Descriptor, float] | None) -> None:
+    if kept is not None:
         with suppress(OSError):
-            os.close(descriptor.number)
+            os.close(kept[0].number)

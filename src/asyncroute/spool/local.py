@@ -84,6 +84,11 @@ class LocalSpool:
         """See ``Spool.reused``."""
         return self._tree.reused
 
+    @property
+    def open_files(self) -> int:
+        """See ``Spool.open_files``."""
+        return self._tree.open_files
+
     def free_bytes(self) -> int:
         """See ``Spool.free_bytes``."""
         return self._tree.free_bytes()

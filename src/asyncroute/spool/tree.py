@@ -139,6 +139,11 @@ class Tree:
         """How many descriptors may stay open."""
         self._kept.limit(most)
 
+    @property
+    def open_files(self) -> int:
+        """See ``Spool.open_files``."""
+        return len(self._kept)
+
     # -- files
 
     def create(self, number: int) -> Writing:
@@ -276,9 +281,11 @@ class Tree:
         self._uncount(path)
 
     def tidy(self, everything: bool = False) -> None:
-        """Remove files that have been spare for long; or all of them."""
+        """Remove files that have been spare for long, and close what has been open for as long; or all of them."""
+        before = float("inf") if everything else monotonic() - spare.STAY
         with self._lock:
-            old = self._spares.take_old(float("inf") if everything else monotonic() - spare.STAY)
+            old = self._spares.take_old(before)
+        self._kept.close_old(before)
         for one in old:
             self.drop(one.number)
             self._spare_left(one.number)

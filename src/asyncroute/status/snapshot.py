@@ -71,6 +71,7 @@ def running(app: App) -> dict[str, Any]:
             "spare_files": app.spool.spare_files,
             "spare_bytes": app.spool.spare_bytes,
             "reused": app.spool.reused,
+            "open_files": app.spool.open_files,
             "free_bytes": app.admission.free_bytes,
         },
         "conversions": {"made": app.conversions.made, "running": app.conversions.running},

@@ -423,6 +423,18 @@ def test_no_descriptor_stays_open_of_a_file_that_has_gone(spool: LocalSpool, tmp
     assert open_files(spool) == 0
 
 
+def test_no_descriptor_is_kept_for_long(spool: LocalSpool, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [stored(spool) for _ in range(3)]
+    spool.tidy()
+    assert (spool.open_files, open_files(spool)) == (3, 3)
+    monkeypatch.setattr(spare, "STAY", 0.0)
+    spool.tidy()
+    assert (spool.open_files, open_files(spool), spool.files) == (0, 0, 3)
+    leave(spool, *made)
+    assert_whole(spool, stored(spool, letter=b"y"), b"y")
+    assert (spool.reused, spool.open_files) == (1, 1)
+
+
 @pytest.mark.parametrize("code", [EIO, ENOSPC])
 def test_no_descriptor_stays_open_of_a_file_that_failed(
     spool: LocalSpool, monkeypatch: pytest.MonkeyPatch, code: int
