@@ -80,6 +80,10 @@ class BlackHole:
         filler.connect_ex((self.host, self.port))
         return filler
 
+    def listen(self) -> None:
+        """Swallow no more: who asks again gets a connection."""
+        self._listener.listen(16)
+
     def close(self) -> None:
         """Give the port back."""
         for held in (*self._fillers, self._listener):

@@ -1,12 +1,12 @@
 """The requestor's side of one association (PS3.8 9.2, states Sta4, Sta5, Sta6, Sta7).
 
-``connect`` makes one: address look-up and TCP connect with a deadline, TLS, A-ASSOCIATE-RQ, and what the peer
-answers. Then one message at a time: ``store`` or ``echo``; the response (or the end of the association) comes to the
-owner, once. Reads go through one buffer that all requestors share, because what they read is used up at once.
+``connect`` makes one, as ``forward.opening`` does, which has it ``ask`` and gives it its ``peer``. Then one message at
+a time: ``store`` or ``echo``; the response (or the end of the association) comes to the owner, once. Reads go through
+one buffer that all requestors share, because what they read is used up at once.
 
 Guarantees: bytes of a data set leave exactly as given, in PDUs no larger than the peer takes; a peer that stops
-reading, answers nothing or drips is given up at its deadline. Failures are ``core.outcomes.Outcome``s: ``Failed``
-while connecting, ``Owner.lost`` afterwards.
+reading, answers nothing or drips is given up at its deadline. Failures: what ``ask`` says while there is no
+association yet, ``Owner.lost`` with its ``core.outcomes.Outcome`` afterwards.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Protocol, TypeVar
 from asyncroute.core import outcomes
 from asyncroute.core.errors import PeerFault
 from asyncroute.core.outcomes import Outcome
-from asyncroute.forward.dial import Failed, Shared, Target, dial
+from asyncroute.forward.dial import Failed, Shared, Target
+from asyncroute.forward.opening import Opening, Unanswered
 from asyncroute.link import negotiate
 from asyncroute.link.deadlines import NEVER
 from asyncroute.link.link import Link
@@ -95,13 +96,13 @@ class Answer:
 
 
 class Requestor(Link):
-    """See module; made by ``connect``."""
+    """See module. ``on_closed`` is called once, when the connection is closed."""
 
     def __init__(self, stream: Stream, target: Target, shared: Shared) -> None:
         super().__init__(stream, shared.deadlines, max(target.max_pdu, 16 << 10), target.response_timeout, float("inf"))
         self.target = target
         self.peer: negotiate.Established | None = None
-        self.answered: asyncio.Future[bytes] = self.loop.create_future()
+        self.on_closed: Callable[[], None] | None = None
         self.owner: Owner | None = None
         self.images = 0
         self.busy = False
@@ -114,13 +115,30 @@ class Requestor(Link):
         self._cutter: DataCutter | None = None
         self._to_cut = 0
         self._releasing = False
-        self.closed: asyncio.Future[None] = self.loop.create_future()
+        self._on_answer: Callable[[bytes | PeerFault], None] | None = None
+        self._answer = b""
         self._awaited = (0, "")  # command field and SOP instance of the response
         self._until = NEVER  # the peer has until then to move or to answer
         self._pdu_until = NEVER  # and until then to end the PDU that it has begun
         self._taken = 0  # bytes that it was seen to have taken
         self._look = min(LOOK, target.response_timeout / 4)
         self._answers = shared.answers
+
+    # ---- the association request
+
+    def ask(self, request: bytes, on_answer: Callable[[bytes | PeerFault], None]) -> None:
+        """Send the A-ASSOCIATE-RQ. ``on_answer`` is called once, with the A-ASSOCIATE-AC or -RJ, or with what came
+        instead in ``connect_timeout``; the connection is closed then."""
+        self._on_answer = on_answer
+        self.deadline = self._until = self.loop.time() + self.target.connect_timeout
+        self.write(request)
+        self.stream.watch_read()
+
+    def _tell(self, answer: bytes | PeerFault) -> None:
+        on_answer, self._on_answer = self._on_answer, None
+        if on_answer is not None:
+            self.deadline = self._until = NEVER
+            on_answer(answer)
 
     # ---- reading
 
@@ -133,6 +151,8 @@ class Requestor(Link):
             self._succeeded()
         else:
             self.reader.feed(_scratch, 0, n)
+            if self._answer and self._on_answer is not None:  # not before what came with it has been looked at, too
+                self._tell(self._answer)
         if self.ended:
             return False
         if self.reader.mid_pdu or self._command:  # else our next message acknowledges
@@ -150,14 +170,14 @@ class Requestor(Link):
 
     def pdu(self, kind: int, body: bytes) -> None:
         """Association control (PS3.8 table 9-10)."""
-        if kind in (ASSOCIATE_AC, ASSOCIATE_RJ) and not self.answered.done():
+        if kind in (ASSOCIATE_AC, ASSOCIATE_RJ) and not self._answer:
             self.reader.associated = True
-            self.answered.set_result(bytes((kind, 0)) + len(body).to_bytes(4, "big") + body)
+            self._answer = bytes((kind, 0)) + len(body).to_bytes(4, "big") + body
         elif kind == ABORT:
             self._gone(outcomes.abort_text(*(body + b"\0\0\0\0")[2:4]))
         elif kind == RELEASE_RP and self._releasing:
             self.close()
-        elif kind == RELEASE_RQ and self.answered.done():
+        elif kind == RELEASE_RQ and self._answer:
             if self._releasing:  # both at once (PS3.8 9.2.3, Sta9 to Sta12): answer, then wait for theirs
                 self.write(RELEASE_RP_PDU)
             else:
@@ -183,7 +203,10 @@ class Requestor(Link):
         return bytes(_scratch[lo:hi])
 
     def _succeeded(self) -> None:
-        """The usual response, to the byte: success, to what we sent."""
+        """The usual response, to the byte: success, to what we sent, or to our wish to end."""
+        if self._releasing:
+            self.close()
+            return
         owner = self.owner
         self._hoped = b""
         self.busy = False
@@ -311,14 +334,16 @@ class Requestor(Link):
         """See ``Link``."""
         self._answers.forget(self.stream)
         super().close()
-        if not self.closed.done():
-            self.closed.set_result(None)
+        on_closed, self.on_closed = self.on_closed, None
+        if on_closed is not None:
+            on_closed()
 
     def release(self) -> None:
         """End in an orderly way; nothing more is reported. Only between messages."""
         if not self.ended and not self._releasing:
             self._releasing = True
             self.owner = None
+            self._hoped = RELEASE_RP_PDU
             self.deadline = self.loop.time() + RELEASE_TIMEOUT
             self.write(RELEASE_RQ_PDU)
 
@@ -350,11 +375,16 @@ class Requestor(Link):
             self.close()
             return
         now = self.loop.time()
-        if self._until < NEVER and self._moved():
+        if self._on_answer is None and self._until < NEVER and self._moved():
             self._until = now + self.target.response_timeout
         last = min(self._until, self._pdu_until)
         if now < last:
             self.deadline = min(now + self._look, last)
+            return
+        if self._on_answer is not None and now >= self._until:
+            self.abort()
+            words = f"no answer to the association request in {self.target.connect_timeout:g} s"
+            self._tell(Unanswered(words))
             return
         what = self._overdue(now)
         if not self._out:
@@ -373,9 +403,7 @@ class Requestor(Link):
 
     def lost(self, fault: PeerFault) -> None:
         """See ``Link``."""
-        if not self.answered.done():
-            self.answered.set_exception(fault)
-            self.answered.exception()  # looked at: nobody may be waiting any more
+        self._tell(self._answer or fault)
         owner, self.owner = self.owner, None
         if owner is not None:
             owner.lost(outcomes.lost(str(fault), image_in_flight=self.busy))
@@ -390,63 +418,28 @@ async def connect_as(kind: type[_Kind], target: Target, proposal: negotiate.Prop
     Raises:
         Failed: with the outcome.
     """
-    requestor = kind(await dial(target, shared.resolver), target, shared)
+    came: asyncio.Future[_Kind | Failed] = asyncio.get_running_loop().create_future()
+
+    def done(found: _Kind | Failed) -> None:
+        if not came.done():
+            came.set_result(found)
+        elif not isinstance(found, Failed):  # cancelled, but not told yet
+            found.abort()
+
+    opening = Opening(kind, target, lambda: proposal, shared, done)
+    opening.begin()
     try:
-        async with asyncio.timeout(target.connect_timeout):
-            await _negotiate(requestor, proposal, shared)
-    except TimeoutError:
-        requestor.abort()
-        words = f"no answer to the association request in {target.connect_timeout:g} s"
-        raise Failed(outcomes.unanswered(words)) from None
-    except BaseException:
-        requestor.abort()
+        found = await came
+    except asyncio.CancelledError:
+        opening.cancel()
+        if came.done() and not came.cancelled() and not isinstance(late := came.result(), Failed):
+            late.abort()
         raise
-    return requestor
+    if isinstance(found, Failed):
+        raise found
+    return found
 
 
 async def connect(target: Target, proposal: negotiate.Proposal, shared: Shared) -> Requestor:
     """``connect_as`` for what images need."""
     return await connect_as(Requestor, target, proposal, shared)
-
-
-async def _negotiate(requestor: Requestor, proposal: negotiate.Proposal, shared: Shared) -> None:
-    """Ask and conclude; what was asked and answered before costs no hand-over to the pool."""
-    rq = negotiate.request_cached(proposal)
-    if rq is None:
-        rq = await requestor.loop.run_in_executor(shared.pool, negotiate.request, proposal)
-    requestor.write(rq)
-    requestor.stream.watch_read()
-    try:
-        answer = await requestor.answered
-    except PeerFault as fault:
-        raise Failed(_instead_of_answer(requestor, fault)) from None
-    result: negotiate.Established | negotiate.Refused | negotiate.Broken | None
-    result = negotiate.conclude_cached(proposal, answer)
-    if result is None:
-        conclude: Callable[..., negotiate.Established | negotiate.Refused | negotiate.Broken] = negotiate.conclude
-        result = await requestor.loop.run_in_executor(shared.pool, conclude, proposal, answer)
-    if not isinstance(result, negotiate.Established):
-        raise Failed(_not_established(requestor, proposal, result))
-    if requestor.ended:
-        raise Failed(outcomes.lost("association ended as soon as it was accepted", image_in_flight=False))
-    requestor.peer = result
-    shared.answers.watch(requestor.stream)
-    requestor.deadline = requestor._until = NEVER
-
-
-def _instead_of_answer(requestor: Requestor, fault: PeerFault) -> Outcome:
-    words = str(fault)
-    if requestor.stream.tls and words.startswith("TLS"):  # TLS 1.3: the server's verdict on our certificate
-        return outcomes.tls_failed(f"refused by the destination: {words.removeprefix('TLS: ')}")
-    return outcomes.unanswered(f"{words} instead of an answer to the association request")
-
-
-def _not_established(
-    requestor: Requestor, proposal: negotiate.Proposal, result: negotiate.Refused | negotiate.Broken
-) -> Outcome:
-    if isinstance(result, negotiate.Broken):
-        if result.pdu:
-            requestor.write(result.pdu)
-        return outcomes.lost(result.text, image_in_flight=False)
-    requestor.close()
-    return outcomes.rejected(result.result, result.source, result.reason, proposal.calling_aet, proposal.called_aet)

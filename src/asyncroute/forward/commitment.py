@@ -62,7 +62,7 @@ class Committing:
         self._tasks: set[asyncio.Task[None]] = set()
         self._quiet = asyncio.Event()
         dialogue.on_event = self._event
-        dialogue.closed.add_done_callback(lambda _: self._quiet.set())
+        dialogue.on_closed = self._quiet.set
 
     async def ask(self, transaction_uid: str, references: Sequence[Reference]) -> None:
         """See ``forward.base.Committing``."""

@@ -21,11 +21,13 @@ from asyncroute.core.model import Delivery
 from asyncroute.core.outcomes import Action, Outcome
 from asyncroute.core.syntaxes import AS_STORED, Wish
 from asyncroute.crashpoints import crash_point
-from asyncroute.forward.association import Failed, Requestor, Shared, Target, connect
+from asyncroute.forward.association import Failed, Requestor, Shared, Target
 from asyncroute.forward.base import FIRST, Bond, Key, Pair, Reports, title_of
 from asyncroute.forward.coercion import Coercions, Outgoing
 from asyncroute.forward.conversions import Conversions
 from asyncroute.forward.exchange import Exchange
+from asyncroute.forward.leaving import Leaving
+from asyncroute.forward.opening import Opening
 from asyncroute.forward.reading import Data, Readers, Reading, unreadable
 from asyncroute.forward.rewritten import RewrittenReading
 from asyncroute.forward.scope import bonds
@@ -35,9 +37,6 @@ from asyncroute.link.negotiate import Proposal
 from asyncroute.wire.command import IMPLICIT_LE, VERIFICATION
 
 log = logging.getLogger(__name__)
-
-LEAVING = 1.0
-"""Seconds for which a new association waits for others to end that are being released."""
 
 REFUSED = 5.0
 """Seconds for which a refused context counts: a backlog of such images ends without an association for each of them,
@@ -84,7 +83,7 @@ class DicomForwarder:
         self.means = means
         self.max_age = 0.0 if policy.scope == "image" else policy.max_age
         self._bond = bonds(policy.scope, policy.title)
-        self._leaving: set[Requestor] = set()
+        self._leaving = Leaving()
         self._next = 0.0
 
     def release(self, association: Requestor) -> None:
@@ -92,20 +91,34 @@ class DicomForwarder:
         association.release()
         if not association.ended:
             self._leaving.add(association)
-            association.closed.add_done_callback(lambda _: self._leaving.discard(association))
 
-    async def others_gone(self) -> None:
-        """Wait for those that are being released: the destination may not take more at once than it has now."""
+    def begin(self, opening: Opening[Requestor]) -> None:
+        """Let it begin when those are gone that are being released, and ``min_gap`` is over. Not at once: what else is
+        coming now is then proposed, too."""
         if self._leaving:
-            await asyncio.wait([association.closed for association in self._leaving], timeout=LEAVING)
+            self._leaving.wait(partial(self._begin, opening))
+        else:
+            asyncio.get_running_loop().call_soon(self._begin, opening)
+
+    def _begin(self, opening: Opening[Requestor]) -> None:
+        seconds = 0.0 if opening.over else self._until_turn()
+        if seconds:
+            asyncio.get_running_loop().call_later(seconds, opening.begin)
+        else:
+            opening.begin()
 
     async def turn(self) -> None:
         """Wait until ``min_gap`` has passed since the last association began; the channel knows not of all of them."""
+        await asyncio.sleep(self._until_turn())
+
+    def _until_turn(self) -> float:
+        """Seconds until the next association may begin, which is taken for begun then."""
+        if not self.policy.min_gap:
+            return 0.0
         now = asyncio.get_running_loop().time()
         at = max(now, self._next)
         self._next = at + self.policy.min_gap
-        if at > now:
-            await asyncio.sleep(at - now)
+        return at - now
 
     def key(self, delivery: Delivery) -> Key:
         """See ``forward.base.Forwarder``."""
@@ -129,7 +142,7 @@ class DicomLane:
         self._asked_at = self._opened_at = self._free_at = 0.0
         self._delivery: Delivery | None = None
         self._image: ImageBytes | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._opening: Opening[Requestor] | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._probing = False
         self._substitute = Substitute(forwarder.means.coercions, forwarder.means.memory, self._substituted)
@@ -174,7 +187,10 @@ class DicomLane:
         self.open = True
         self._bond = bond
         self._asked_at = self._loop.time()
-        self._task = self._loop.create_task(self._open(delivery, probe), name="open association")
+        target, done = self._forwarder.target, partial(self._opened, probe)
+        propose = partial(self._proposal, delivery, probe)
+        self._opening = Opening(Requestor, target, propose, self._means.shared, done)
+        self._forwarder.begin(self._opening)
 
     def close(self) -> None:
         """See ``forward.base.Lane``."""
@@ -183,8 +199,9 @@ class DicomLane:
     def abort(self) -> None:
         """See ``forward.base.Lane``."""
         self._delivery = None
-        if self._task is not None:
-            self._task.cancel()
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
         self._substitute.clear()
         self._exchange.clear()
         self._shut(Requestor.abort)
@@ -240,32 +257,13 @@ class DicomLane:
 
     # ---- opening
 
-    async def _open(self, delivery: Delivery, probe: bool) -> None:
-        try:
-            proposal = self._proposal(delivery, probe)
-        except ValueError as error:  # nobody could be offered this: the image's fault
-            self._failed_to_open(outcomes.unsendable(f"cannot be proposed: {error}"))
-            return
-        try:
-            await self._forwarder.others_gone()
-            await self._forwarder.turn()
-            association = await connect(self._forwarder.target, proposal, self._means.shared)
-        except Failed as failure:
-            self._failed_to_open(failure.outcome)
-        except asyncio.CancelledError:
-            self._failed_to_open(None)
-        except Exception as error:
-            log.exception("%s: unexpected error while connecting", self._forwarder.name)
-            self._failed_to_open(outcomes.lost(f"unexpected error while connecting: {error!r}", image_in_flight=True))
+    def _opened(self, probe: bool, found: Requestor | Failed) -> None:
+        self._opening = None
+        if isinstance(found, Failed):
+            self.open = False
+            self._report(found.outcome)
         else:
-            self._task = None
-            self._established(association, probe)
-
-    def _failed_to_open(self, outcome: Outcome | None) -> None:
-        self._task = None
-        self.open = False
-        if outcome is not None:
-            self._report(outcome)
+            self._established(found, probe)
 
     def _proposal(self, delivery: Delivery, probe: bool) -> Proposal:
         policy = self._forwarder.policy
@@ -278,16 +276,10 @@ class DicomLane:
         return _proposing(title_of(self._bond), target.called_aet, target.max_pdu, tuple(chosen))
 
     def _established(self, association: Requestor, probe: bool) -> None:
-        if self._delivery is None:  # cut off meanwhile
-            association.abort()
-            return
         self._association = association
         self._opened_at = self._loop.time()
         self._reports.opened(self, self._opened_at - self._asked_at)
         association.owner = self
-        if association.ended:
-            self.lost(outcomes.lost("association ended as soon as it was accepted", image_in_flight=False))
-            return
         assert association.peer is not None
         self._probing = probe and any(abstract == VERIFICATION for abstract, _ in association.peer.contexts)
         if self._probing:

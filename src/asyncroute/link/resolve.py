@@ -33,8 +33,14 @@ class Resolver:
         self._avoided: dict[tuple[Any, ...], float] = {}
 
     def known(self, host: str, port: int) -> Addresses | None:
-        """Where ``host`` is, if that is no name; None: it has to be looked up."""
-        return _in_numbers(host, port)
+        """Where ``host`` is, if it is no name or was looked up lately; None: ask for ``addresses``."""
+        found = _in_numbers(host, port)
+        if found is not None:
+            return found
+        at, future = self._asked.get((host, port), (0.0, None))
+        if future is None or not future.done() or asyncio.get_running_loop().time() - at > TTL:
+            return None
+        return None if future.cancelled() or future.exception() else self._in_order(future.result())
 
     async def addresses(self, host: str, port: int) -> Addresses:
         """Where ``host`` is.
@@ -45,7 +51,9 @@ class Resolver:
         found = _in_numbers(host, port)
         if found is not None:
             return found
-        found = await self._asked_for(host, port)
+        return self._in_order(await self._asked_for(host, port))
+
+    def _in_order(self, found: Addresses) -> Addresses:
         if len(found) == 1 or not self._avoided:
             return found
         since = asyncio.get_running_loop().time() - AVOIDED

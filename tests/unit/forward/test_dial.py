@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from asyncroute.core.outcomes import Kind, Outcome
-from asyncroute.forward import dial as module
-from asyncroute.forward.dial import Failed, Target, dial
+from asyncroute.forward.dial import MOST_ADDRESSES, Dialing, Failed, Shared, Target
 from asyncroute.link import resolve, tls
+from asyncroute.link.deadlines import Deadlines
 from asyncroute.link.resolve import Resolver
 from asyncroute.link.stream import Stream
 from tests.support.certs import Authority
 from tests.support.ports import HOST, BlackHole, free_port
-from tests.unit.parts import on_loop
+from tests.unit.parts import on_loop, settle_loop
 
 OTHER = "127.0.0.2"
 
@@ -31,6 +32,21 @@ def names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The addresses of every name, to be filled."""
     found: list[str] = []
     monkeypatch.setattr(resolve, "_look_up", lambda _, port: [address(host, port) for host in found])
+    return found
+
+
+async def dial(target: Target, resolver: Resolver) -> Stream:
+    """The stream, or ``Failed``."""
+    deadlines = Deadlines(0.02)
+    deadlines.start()
+    came: asyncio.Future[Stream | Failed] = asyncio.get_running_loop().create_future()
+    with ThreadPoolExecutor(1) as pool:
+        Dialing(target, Shared(deadlines, pool, resolver), came.set_result).begin()
+        found = await came
+    assert not deadlines.busy
+    deadlines.stop()
+    if isinstance(found, Failed):
+        raise found
     return found
 
 
@@ -85,21 +101,17 @@ def test_all_addresses_fail_and_are_asked_for_anew(names: list[str]) -> None:
     body()
 
 
-def test_no_more_addresses_than_make_sense(names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: list[object] = []
+def test_no_more_addresses_than_make_sense(names: list[str]) -> None:
+    port = free_port()
     names += [f"127.0.1.{n}" for n in range(1, 30)]
-
-    async def refuse(address: tuple[Any, ...], *_: object, **__: object) -> Stream:
-        tried.append(address)
-        raise Failed(Outcome(Kind.ASSOCIATION_FAILED, "no"))
-
-    monkeypatch.setattr(module, "_connected", refuse)
 
     @on_loop
     async def body() -> None:
         resolver = Resolver()
-        await fails(Target("pacs", 104, "PACS"), resolver)
-        assert len(tried) == module.MOST_ADDRESSES
+        outcome = await fails(Target("pacs", port, "PACS"), resolver)
+        assert outcome.kind is Kind.ASSOCIATION_FAILED
+        assert f"127.0.1.{MOST_ADDRESSES}" in outcome.text
+        assert len(resolver._avoided) == MOST_ADDRESSES
         resolver.close()
 
     body()
@@ -126,6 +138,67 @@ def test_a_name_without_addresses(names: list[str]) -> None:
     async def body() -> None:
         resolver = Resolver()
         assert (await fails(Target("pacs", 104, "PACS"), resolver)).text.endswith("pacs has no address")
+        resolver.close()
+
+    body()
+
+
+def test_what_was_looked_up_lately_is_not_waited_for(names: list[str]) -> None:
+    port = free_port()
+    names.append(HOST)
+
+    @on_loop
+    async def body() -> None:
+        resolver = Resolver()
+        (await dial(Target("pacs", port, "PACS"), resolver)).close()
+        asked = resolver._asked["pacs", port]
+        tasks = asyncio.all_tasks()
+        deadlines, found = Deadlines(), list[Stream | Failed]()
+        with ThreadPoolExecutor(1) as pool:
+            Dialing(Target("pacs", port, "PACS"), Shared(deadlines, pool, resolver), found.append).begin()
+        assert asyncio.all_tasks() == tasks
+        assert resolver._asked["pacs", port] is asked
+        (stream,) = found
+        assert isinstance(stream, Stream), "a neighbour is there at once"
+        stream.close()
+        resolver.close()
+
+    with listening(port):
+        body()
+
+
+def test_who_answers_late(names: list[str]) -> None:
+    """As over a network, where the kernel does not know at once: the second request for the connection is heard."""
+    names.append(HOST)
+
+    @on_loop
+    async def body() -> None:
+        resolver = Resolver()
+        with BlackHole() as hole:
+            calling = asyncio.create_task(dial(Target("pacs", hole.port, "PACS"), resolver))
+            await settle_loop()
+            assert not calling.done()
+            hole.listen()
+            stream = await calling
+            assert (stream._reading, stream._writing) == (True, False)
+            assert stream.sock.getpeername() == (HOST, hole.port)
+            stream.close()
+        resolver.close()
+
+    body()
+
+
+def test_who_refuses_late(names: list[str]) -> None:
+    names.append(HOST)
+
+    @on_loop
+    async def body() -> None:
+        resolver = Resolver()
+        with BlackHole() as hole:
+            calling = asyncio.create_task(fails(Target("pacs", hole.port, "PACS"), resolver))
+            await settle_loop()
+            assert not calling.done()
+        assert (await calling).text == f"cannot connect: connection refused by pacs:{hole.port}"
         resolver.close()
 
     body()

@@ -81,6 +81,22 @@ def test_several_classes_and_syntaxes_in_one_association(tmp_path: Path) -> None
     body()
 
 
+def test_what_arrives_together_is_proposed_together(tmp_path: Path) -> None:
+    """A lane is given the first image of a group before the channel knows the others."""
+
+    @on_loop
+    async def body() -> None:
+        async with lane(tmp_path) as bench:
+            first, second = bench.stored(), bench.stored(sop_class_uid=MR)
+            bench.lane.begin(first, "CT_A", False)
+            bench.reports.pairs = [(MR, EXPLICIT_LE)]
+            await until(lambda: bench.reports.finishes, "the first has arrived")
+            assert await bench.send(second) == SUCCESS
+            assert len(bench.archive.requests) == 1
+
+    body()
+
+
 @pytest.mark.parametrize("most", [1, 5, 128])
 def test_no_more_contexts_than_allowed(tmp_path: Path, most: int) -> None:
     @on_loop

@@ -182,6 +182,33 @@ def test_trouble_with_our_own_disk_is_tried_again(tmp_path: Path, monkeypatch: p
 # --- cut off ----------------------------------------------------------------------------------------------------------
 
 
+def test_cut_off_while_another_is_released_it_opens_nothing(tmp_path: Path) -> None:
+    @on_loop
+    async def body() -> None:
+        async def script(peer: Peer) -> None:
+            await peer.accept()
+            peer.respond(await peer.message())
+            await peer.pdu()
+            await peer.end()
+
+        async with lane(tmp_path) as bench, serving(script) as slow:
+            bench.make_lane(target(slow.port))
+            assert await bench.send(bench.stored()) == SUCCESS
+            bench.lane.begin(bench.stored(), "MR_B", False)
+            opening = bench.lane._opening
+            bench.lane.abort()
+            assert opening is not None
+            assert opening.over
+            await until(lambda: not bench.lane._forwarder._leaving._waiting, "it is not waited for any longer")
+            await settle_loop(20)
+            assert slow.connections == 1
+            assert len(bench.reports.finishes) == 1
+            for task in slow.running:
+                task.cancel()
+
+    body()
+
+
 @pytest.mark.parametrize("when", ["connecting", "reading", "sending", "waiting"])
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_cut_off_it_reports_nothing_and_holds_nothing(tmp_path: Path, when: str, in_memory: bool) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from asyncroute.link import resolve
 from asyncroute.link.resolve import Addresses, Resolver
-from tests.unit.parts import on_loop, until
+from tests.unit.parts import on_loop, settle_loop, until
 
 
 class Names:
@@ -153,6 +153,44 @@ def test_addresses_that_could_not_be_reached_come_last_for_a_while(monkeypatch: 
         resolver.avoid(second)
         assert await resolver.addresses("pacs", 104) == [first, second, third]
         assert len(resolver._avoided) == 1, "what is over is forgotten"
+        resolver.close()
+
+    body()
+
+
+def test_what_was_looked_up_lately_is_known(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without waiting, in the order of ``addresses``; what failed is not."""
+
+    @on_loop
+    async def body() -> None:
+        resolver = Resolver()
+        assert resolver.known("127.0.0.1", 104) == await resolver.addresses("127.0.0.1", 104)
+        assert resolver.known("pacs", 104) is None
+        names.hang.clear()
+        asking = asyncio.create_task(resolver.addresses("slow", 104))
+        await until(lambda: names.asked, "the look-up has begun")
+        assert resolver.known("slow", 104) is None
+        names.hang.set()
+        assert await asking == resolver.known("slow", 104)
+        monkeypatch.setattr(resolve, "_look_up", both)
+        first, *others = await resolver.addresses("pacs", 104)
+        resolver.avoid(first)
+        assert resolver.known("pacs", 104) == [*others, first]
+        monkeypatch.setattr(resolve, "TTL", -1.0)
+        assert resolver.known("pacs", 104) is None
+        monkeypatch.undo()
+        names.fails = True
+        monkeypatch.setattr(resolve, "_look_up", names.look_up)
+        names.hang.clear()
+        given_up = asyncio.create_task(resolver.addresses("slow", 105))
+        await until(lambda: names.asked.count("slow") == 2, "the look-up has begun")
+        _, looking = resolver._asked["slow", 105]
+        given_up.cancel()
+        await settle_loop()
+        names.hang.set()
+        await until(looking.done, "it has failed")
+        assert isinstance(looking.exception(), OSError)
+        assert resolver.known("slow", 105) is None
         resolver.close()
 
     body()
