@@ -114,8 +114,9 @@ class Stream:
             self._failed(error)
 
     def _failed(self, error: BaseException) -> None:
+        fault = self._fault
         self.close()
-        self._fault(error)
+        fault(error)
         if not isinstance(error, Exception):
             raise error
 
@@ -194,6 +195,7 @@ class Stream:
             self.unwatch_write()
             self.closed = True
             self.sock.close()
+            self.attach(_nothing, _nothing, _ignore)  # or it would hold its owner, and they each other
 
     def reset(self) -> None:
         """Close so that the peer sees a reset instead of an orderly end."""

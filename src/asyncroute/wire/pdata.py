@@ -70,6 +70,19 @@ class Sink(Protocol):
         ...
 
 
+class _Nobody:
+    """The sink of a reader that has stopped: it and its sink do not hold each other any more."""
+
+    def fragment(self, context_id: int, control: int, lo: int, hi: int) -> None:
+        """See ``Sink``."""
+
+    def pdu(self, kind: int, body: bytes) -> None:
+        """See ``Sink``."""
+
+
+_NOBODY = _Nobody()
+
+
 class PduReader:
     """Cuts a byte stream into fragments and PDUs. ``max_pdu``: the variable length we told the peer (0: no limit)."""
 
@@ -117,6 +130,7 @@ class PduReader:
         """Ignore the rest, and hold nothing: what holds the reader may live on for a while."""
         self.stopped = True
         self._collected = bytearray()
+        self._sink = _NOBODY
 
     def feed(self, view: memoryview, lo: int, hi: int) -> None:
         """Take bytes ``lo:hi`` of ``view``, all of them.

@@ -4,6 +4,8 @@ nothing behind."""
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 from asyncroute.core.outcomes import Kind
-from asyncroute.forward.association import Requestor
+from asyncroute.forward.association import Requestor, connect
 from asyncroute.forward.dial import Failed, Shared
 from asyncroute.forward.opening import Opening
 from asyncroute.link.resolve import Resolver
@@ -192,5 +194,26 @@ def test_an_error_of_who_was_told_ends_the_association_and_nothing_else() -> Non
             opening(server.port, shared, done).begin()
             await until(lambda: owner.told, "the end")
             assert "ZeroDivisionError" in owner.losses[0].text
+
+    body()
+
+
+def test_an_association_that_is_over_is_freed_at_once() -> None:
+    """It does not wait for the collector, which looks at everything else as well."""
+
+    @on_loop
+    async def body() -> None:
+        gc.disable()
+        try:
+            async with sharing() as shared, serving(accepting) as server:
+                made = await connect(target(server.port), PROPOSAL, shared)
+                made.release()
+                over, closed = weakref.ref(made), asyncio.Event()
+                made.on_closed = closed.set
+                del made
+                await closed.wait()
+                await until(lambda: over() is None, "it is freed")
+        finally:
+            gc.enable()
 
     body()
