@@ -289,7 +289,7 @@ class Channel:
 
     def wanted(self, bond: Bond) -> Iterable[Pair]:
         """See ``forward.base.Reports``."""
-        return self._pairs.wanted(bond, self._flows.keys())
+        return self._pairs.wanted(bond, self._flows.keys(bond))
 
     # ---- what lanes report
 

@@ -361,9 +361,10 @@ class Flows:
         found = [f for f in self._flows.values() if allowed is None or allowed(f.key)]
         return min(found, key=self.order) if found else None
 
-    def keys(self) -> list[Key]:
-        """The keys that have deliveries, in the order in which they go."""
-        return [f.key for f in sorted(self._flows.values(), key=self.order)]
+    def keys(self, title: str) -> list[Key]:
+        """The keys of a calling title that have deliveries, in the order in which they go."""
+        flows = self.of(title)
+        return [f.key for f in (sorted(flows, key=self.order) if len(flows) > 1 else flows)]
 
     # ---- the line
 
