@@ -43,7 +43,7 @@ from asyncroute.queue.refill import Refill
 from asyncroute.queue.times import Times
 from asyncroute.queue.turns import Stint
 from asyncroute.queue.verdict import Ledger, Verdict
-from asyncroute.queue.window import Window
+from asyncroute.queue.window import NEVER, Window
 
 TURN = 2.0
 """Seconds after which a lane that others wait for gives its association back, between two images."""
@@ -323,7 +323,24 @@ class Channel:
         stint.free, stint.priority = now, delivery.priority
         self.idle.append(lane)
         if len(flows) or self._refill.behind or self._delayed:
-            self.pump()
+            until = self._rests_until(stint)
+            if until > now:
+                self._alarm.set(now, (until,))
+            else:
+                self.pump()
+
+    def _rests_until(self, stint: Stint) -> float:
+        """A lane has become idle, and others wait: until when nothing could begin because of that; 0: ``pump`` has to
+        look. Where many titles share few lanes that is every other image, and looking costs more than one.
+        """
+        flows, window = self._flows, self.window
+        if self._refill.behind or self._delayed or flows.most or self.pace.limited or self.times.timed:
+            return 0.0
+        if len(self.lanes) != window.size or window.grows_at != NEVER:
+            return 0.0
+        if flows.of(stint.title) or not flows.classes.only(stint.priority):
+            return 0.0
+        return self._turns.stays_until(stint)
 
     def _finished_otherwise(self, lane: Lane, stint: Stint, delivery: Delivery, outcome: Outcome) -> None:
         now = stint.free = self._loop.time()

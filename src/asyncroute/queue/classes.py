@@ -53,6 +53,10 @@ class Classes:
     def _changed(self) -> None:
         self.mixed = sum(map(bool, self.counts.values())) > 1
 
+    def only(self, priority: int) -> bool:
+        """Whether all that waits is of this class."""
+        return not self.mixed and self.counts[priority] > 0
+
     def any_up_to(self, priority: int) -> bool:
         """Whether something of this class waits, or of a more urgent one."""
         return any(count for other, count in self.counts.items() if other <= priority)

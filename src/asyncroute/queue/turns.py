@@ -139,6 +139,10 @@ class Turns:
         served long, lest all lanes turn by turns where there is one title too many."""
         return max(self.stints[lane].until, since + self.dwell / 2)
 
+    def stays_until(self, stint: Stint) -> float:
+        """Until when an idle lane turns to no other title, whichever waits; see ``due``."""
+        return min(stint.until, max(stint.free + stint.patience, self.paid))
+
     def due(self, lane: Lane, title: str, since: float | None) -> float:
         """When ``lane``, which is idle, may turn to ``title``, which has waited since then (None: it has a lane, and
         would like one more)."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random
 
 import pytest
 
 from asyncroute.core import outcomes
+from asyncroute.core.model import RouteHit
+from asyncroute.core.priority import LOW, NORMAL, STAT
 from asyncroute.core.retry import Backoff
-from asyncroute.queue.turns import CREDIT, DWELL, DWELL_COSTS, DWELL_MOST, LINGER, Turns
+from asyncroute.queue.channel import Channel
+from asyncroute.queue.turns import CREDIT, DWELL, DWELL_COSTS, DWELL_MOST, LINGER, Stint, Turns
 from tests.unit.lanes import TimedLane, Town
 from tests.unit.parts import CT, JPEG, MR
 from tests.unit.virtual import virtually
@@ -124,6 +128,55 @@ def test_ten_busy_titles_over_four_lanes() -> None:
         assert town.longest < 3 * DWELL
 
     virtually(body)
+
+
+MIXTURES: list[tuple[int, int, float, list[tuple[str, str, int]]]] = [
+    (4, 10, 0.006, [(CT, "1.2", NORMAL)]),
+    (4, 5, 0.002, [(CT, "1.2", NORMAL)]),
+    (2, 7, 0.02, [(CT, "1.2", NORMAL), (MR, "1.2", NORMAL)]),
+    (3, 9, 0.05, [(CT, "1.2", NORMAL)]),
+    (4, 8, 0.006, [(CT, "1.2", NORMAL), (CT, JPEG, LOW), (MR, "1.2", STAT)]),
+]
+
+
+@pytest.mark.parametrize(("lanes", "titles", "gap", "kinds"), MIXTURES)
+def test_a_look_that_is_spared_would_have_found_nothing(
+    lanes: int, titles: int, gap: float, kinds: list[tuple[str, str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All begins as if the channel had looked after every image."""
+    rested: list[float] = []
+    real = Channel._rests_until
+
+    def counted(channel: Channel, stint: Stint) -> float:
+        rested.append(until := real(channel, stint))
+        return until
+
+    def story() -> tuple[object, ...]:
+        found: list[object] = []
+
+        async def body() -> None:
+            town = Town(lanes)
+            rng = Random(titles)
+
+            async def sender(number: int) -> None:
+                for _ in range(150):
+                    await asyncio.sleep(rng.uniform(0, 2 * gap))
+                    sop_class, syntax, priority = rng.choice(kinds)
+                    hits = (RouteHit("main", "pacs", priority),)
+                    town.send(f"SITE{number}", sop_class_uid=sop_class, transfer_syntax=syntax, hits=hits)
+
+            await asyncio.gather(*map(sender, range(titles)))
+            await town.empty()
+            found.extend((town.begun, town.order, town.opened))
+
+        virtually(body)
+        return tuple(found)
+
+    monkeypatch.setattr(Channel, "_rests_until", lambda *_: 0.0)
+    looked = story()
+    monkeypatch.setattr(Channel, "_rests_until", counted)
+    assert story() == looked
+    assert sum(map(bool, rested)) > 20
 
 
 def test_one_title_too_many() -> None:
