@@ -4,14 +4,15 @@ Which image is in which file, its row says and the file itself; the file's name 
 to see which files have one, then, when nothing speaks against the journal, to judge each.
 
 Guarantees: no delivery that was owed is lost silently, and no whole file is removed unless the journal knows that its
-image is done. In memory: 9 bytes for each file, and a thousand rows at a time.
+image is done. In memory: 17 bytes for each file, and a thousand rows at a time.
 - A file without a journal row was never acknowledged: half-written ones are removed, whole ones set aside (the journal
   may be another one) until a person acts: status counts them, ``asyncroute rebuild`` takes them in. A file that was
   being written over that of a released image may have the length of a whole one: its checksum tells. A file whose image
   was released was spare, or came back with a power cut: removed.
 - A row whose file is missing, or not of its length: its pending deliveries become failed, with the reason and an event.
-- An image that is settled but not released: its file is to be removed and the release committed (``releasable``). If
-  another image is in the file already, that one is judged as if it had no row, which it has not.
+- An image that is settled but not released: its file is to be removed and the release committed (``releasable``).
+- A row in whose file there is another image, because the journal has lost what it knew: that image is judged as if it
+  had no row, which it has not; the row's own is missing.
 Failures: ``StorageFault`` ends the start; also where a whole file shows that it is the journal which is damaged.
 """
 
@@ -34,6 +35,10 @@ log = logging.getLogger(__name__)
 
 ROWS = 1000
 LOST_IN_ONE_GROUP = 200
+SOON = 0.3
+"""Seconds after its receipt in which a file is written; later it may be that of another image. No file is used again
+sooner."""
+
 MOST_VERIFIED = 1000
 """Files without a row whose data sets are read: more than can be under way at a time. The rest is set aside unread."""
 
@@ -59,24 +64,21 @@ def recover(journal: Writer, spool: Spool) -> Recovered:
     """See module. Also sets where the spool's instance ids go on. Blocks; nothing else may use the two meanwhile."""
     done = Recovered()
     files = _Files(spool.sweep())
-    highest = max(journal.last_id(), spool.last_orphan(), files.highest)
     for row in _rows(journal):
         files.claim(row)
     for file in files.strangers():
-        highest = max(highest, _judge_stranger(file, files, journal, spool, done))
+        _judge_stranger(file, files, journal, spool, done)
     lost: list[FileLost] = []
     for row in _rows(journal):
-        if _needed(row):
-            _judge_row(row, files.length(row.path), spool, done, lost)
-            continue
-        done.releasable.append((row.id, row.path))
         there = files.of(row.path)
-        if there is not None and _is_anothers(there, row, spool):
-            highest = max(highest, _judge_stranger(there, files, journal, spool, done))
+        another = there is not None and _is_anothers(there, row, spool)
+        if another and there is not None:
+            _judge_stranger(there, files, journal, spool, done)
+        _judge_row(row, there, another, spool, done, lost)
         if len(lost) >= LOST_IN_ONE_GROUP:
             done.lost += _write_lost(journal, lost)
     done.lost += _write_lost(journal, lost)
-    spool.start_at(highest + 1)
+    spool.start_at(max(files.highest, journal.last_id(), spool.last_orphan()) + 1)
     return done
 
 
@@ -85,14 +87,16 @@ class _Files:
 
     def __init__(self, found: Iterable[Found]) -> None:
         self.highest = 0
-        self._folders: dict[int, tuple[array[int], bytearray]] = {}
-        """By folder: lengths + 1 (0: no such file), and whether a row names the file."""
+        """The highest number of an image or a file that was met."""
+        self._folders: dict[int, tuple[array[int], array[float], bytearray]] = {}
+        """By folder: lengths + 1 (0: no such file), times of writing, and whether a row names the file."""
         for file in found:
             self.highest = max(self.highest, file.number)
             shard, place = divmod(file.number, SHARD)
             if shard not in self._folders:
-                self._folders[shard] = array("Q", bytes(8 * SHARD)), bytearray(SHARD)
-            self._folders[shard][0][place] = file.length + 1
+                self._folders[shard] = array("Q", bytes(8 * SHARD)), array("d", bytes(8 * SHARD)), bytearray(SHARD)
+            lengths, times, _ = self._folders[shard]
+            lengths[place], times[place] = file.length + 1, file.written_at
 
     def claim(self, row: Unreleased) -> None:
         """``row`` is of an image that should be here.
@@ -105,29 +109,29 @@ class _Files:
             raise _journal_damaged(f"image {row.id} is said to be in {row.path!r}")
         shard, place = divmod(number, SHARD)
         if shard in self._folders:
-            claimed = self._folders[shard][1]
+            claimed = self._folders[shard][2]
             if claimed[place]:
                 raise _journal_damaged(f"two images, one of them {row.id}, are said to be in {row.path!r}")
             claimed[place] = 1
 
-    def length(self, path: str) -> int | None:
-        """Of a file, in bytes; None: there is none."""
-        shard, place = divmod(number_of(path) or 0, SHARD)
-        length = self._folders[shard][0][place] if shard in self._folders else 0
-        return length - 1 if length else None
-
     def of(self, path: str) -> Found | None:
         """That file; None: there is none."""
-        length, number = self.length(path), number_of(path)
-        return Found(path, number, length) if length is not None and number is not None else None
+        number = number_of(path)
+        if number is None:
+            return None
+        shard, place = divmod(number, SHARD)
+        if shard not in self._folders or not self._folders[shard][0][place]:
+            return None
+        lengths, times, _ = self._folders[shard]
+        return Found(path, number, lengths[place] - 1, times[place])
 
     def strangers(self) -> Iterator[Found]:
         """Those that no row names."""
-        for shard, (lengths, claimed) in self._folders.items():
+        for shard, (lengths, times, claimed) in self._folders.items():
             for place, length in enumerate(lengths):
                 if length and not claimed[place]:
                     number = shard * SHARD + place
-                    yield Found(file_path(number), number, length - 1)
+                    yield Found(file_path(number), number, length - 1, times[place])
 
 
 def _rows(journal: Writer) -> Iterator[Unreleased]:
@@ -148,9 +152,14 @@ def _needed(row: Unreleased) -> bool:
     return row.pending or row.held or row.failed or row.kept
 
 
-def _judge_row(row: Unreleased, length: int | None, spool: Spool, done: Recovered, lost: list[FileLost]) -> None:
-    """An image that the journal has not released; ``length``: of its file."""
-    wrong = _what_is_wrong(row, length, spool)
+def _judge_row(
+    row: Unreleased, file: Found | None, another: bool, spool: Spool, done: Recovered, lost: list[FileLost]
+) -> None:
+    """An image that the journal has not released; ``another``: another image is in its file."""
+    if not _needed(row):
+        done.releasable.append((row.id, row.path))
+        return
+    wrong = f"spool file damaged: another image was in {row.path}" if another else _what_is_wrong(row, file, spool)
     if wrong:
         lost.append(FileLost(row.id, wrong, time()))
     else:
@@ -158,31 +167,34 @@ def _judge_row(row: Unreleased, length: int | None, spool: Spool, done: Recovere
         done.held += row.held
 
 
-def _what_is_wrong(row: Unreleased, length: int | None, spool: Spool) -> str:
-    if length is None:
+def _what_is_wrong(row: Unreleased, file: Found | None, spool: Spool) -> str:
+    if file is None:
         return f"spool file missing: {row.path}"
-    if length != row.length:
-        facts = spool.facts(row.path)
-        if facts is not None and facts.instance_id == row.id:
-            raise _journal_damaged(f"image {row.id} is said to have {row.length} bytes, its file has {length}")
-        return f"spool file damaged: {row.path} has {length} bytes, {row.length} expected"
+    if file.length != row.length:
+        if spool.facts(row.path) is not None:
+            raise _journal_damaged(f"image {row.id} is said to have {row.length} bytes, its file has {file.length}")
+        return f"spool file damaged: {row.path} has {file.length} bytes, {row.length} expected"
     return ""
 
 
 def _is_anothers(file: Found, row: Unreleased, spool: Spool) -> bool:
-    """Whether an image was written over this one, which is done, though the journal does not know that it has left."""
+    """Whether another image was written into the file of this one: a journal that has lost its end, or that is older
+    than the spool, does not know that this one has left. Only what looks like it is read: a backlog may be large."""
+    if _needed(row) and file.length == row.length and abs(file.written_at - row.received_at) < SOON:
+        return False
     facts = spool.facts(file.path)
     return facts is not None and facts.instance_id != row.id
 
 
-def _judge_stranger(file: Found, files: _Files, journal: Writer, spool: Spool, done: Recovered) -> int:
-    """A file that the journal does not expect; the number of the image in it, 0 if that is unknown."""
+def _judge_stranger(file: Found, files: _Files, journal: Writer, spool: Spool, done: Recovered) -> None:
+    """A file with an image that the journal does not expect there."""
     facts = spool.facts(file.path)
     number = facts.instance_id if facts is not None else 0
+    files.highest = max(files.highest, number)
     if journal.fresh:  # whatever is there was another journal's: nothing tells what it was
         spool.set_aside(file.path, number or None)
         done.orphans += 1
-        return number
+        return
     _refuse_owed(file, number, files, journal)
     if facts is None or journal.was_admitted(number, facts.checksum) or _torn(file, facts, spool, done):
         spool.remove(file.path)
@@ -190,18 +202,18 @@ def _judge_stranger(file: Found, files: _Files, journal: Writer, spool: Spool, d
     else:
         spool.set_aside(file.path, number)
         done.orphans += 1
-    return number
 
 
 def _refuse_owed(file: Found, number: int, files: _Files, journal: Writer) -> None:
-    """Neither the image in this file nor the one it was made for may be owed, unless that one has a file elsewhere."""
+    """Neither the image in this file nor the one it was made for may be needed, unless it has a file elsewhere."""
     for each in {number, file.number} - {0}:
-        if journal.is_owed(each):
-            rows = [row for row in journal.unreleased(each - 1, 1) if row.id == each]
-            if not rows:
-                raise _journal_damaged(f"image {each} is not listed with those that are owed")
-            if files.length(rows[0].path) is None:
-                raise _journal_damaged(f"image {each} is said to be in {rows[0].path!r}, but is in {file.path!r}")
+        if not journal.is_owed(each):
+            continue
+        rows = [row for row in journal.unreleased(each - 1, 1) if row.id == each]
+        if not rows:
+            raise _journal_damaged(f"image {each} is not listed with those that are owed")
+        if rows[0].path != file.path and files.of(rows[0].path) is None and _needed(rows[0]):
+            raise _journal_damaged(f"image {each} is said to be in {rows[0].path!r}, but is in {file.path!r}")
 
 
 def _torn(file: Found, facts: Facts, spool: Spool, done: Recovered) -> bool:

@@ -123,8 +123,8 @@ class Releaser:
         for instance_id, path in kept:
             try:
                 if keeping is not None:
-                    self._spool.remove(path)  # it may be the archive's file, too
-                elif self._spool.release(path):
+                    self._spool.remove_of(path, instance_id)  # it may be the archive's file, too
+                elif self._spool.release(path, instance_id):
                     self._spare[instance_id] = path
             except AsyncrouteError as error:
                 log.error("file not removed: %s", error)

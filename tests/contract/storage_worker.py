@@ -63,7 +63,7 @@ def settle(journal: SqliteJournal, ids: list[int]) -> Committed:
 
 def release(spool: LocalSpool, journal: SqliteJournal, images: list[tuple[int, str]]) -> None:
     """Release the files and say so in the journal; then the next images may overwrite them."""
-    spare = [path for _, path in images if spool.release(path)]
+    spare = [path for instance_id, path in images if spool.release(path, instance_id)]
     journal.commit(Group(released=[instance_id for instance_id, _ in images]))
     spool.spare(spare)
 

@@ -15,7 +15,7 @@ import pytest
 from asyncroute import release
 from asyncroute.core.model import Selection, Settlement
 from asyncroute.core.states import DeliveryState
-from asyncroute.journal.base import Discard
+from asyncroute.journal.base import Discard, Group
 from asyncroute.recover import done_with
 from asyncroute.spool import spare
 from tests.unit.committing import committing, result
@@ -32,13 +32,13 @@ def test_a_file_goes_after_the_last_settlement_and_the_journal_hears_of_it_last(
             removed: list[tuple[list[Any], list[Any]]] = []
             release = bench.spool.release
 
-            def watched(path: str) -> bool:
+            def watched(path: str, instance_id: int) -> bool:
                 with sqlite3.connect(bench.folder / "journal.db") as reading:
                     states = reading.execute("SELECT state FROM delivery").fetchall()
                     paths = reading.execute("SELECT path FROM instance").fetchall()
                 reading.close()
                 removed.append((states, paths))
-                return release(path)
+                return release(path, instance_id)
 
             bench.spool.release = watched  # type: ignore[method-assign]
             bench.committer.settle(result(1))
@@ -136,6 +136,68 @@ def test_a_released_file_is_spare_until_it_is_used_or_old(tmp_path: Path, monkey
             spare.STAY = 0.0
             await until(lambda: not bench.spool.spare_files, "it is old")
             assert list(bench.files()) == ["000000/00000002.dcm"]
+
+    body()
+
+
+def test_an_image_that_is_listed_again_does_not_take_the_next_ones_file_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The result of a delivery that a person discarded comes between the release and its commit."""
+    monkeypatch.setattr(spare, "STAY", 3600.0)
+
+    @on_loop
+    async def body() -> None:
+        async with committing(tmp_path) as bench:
+            bench.admit(1)
+            await bench.answered(1)
+            await bench.committer.act(Discard(Selection((DeliveryState.READY,), "pacs")))
+            await until(lambda: bench.spool.spare_files == 1, "the release")
+            listed = bench.journal.commit(Group(settlements=[result(1)])).releasable
+            assert listed == [(1, "000000/00000001.dcm")]
+            bench.releaser.release(listed)
+            await until(lambda: bool(bench.spare), "the journal's word")
+            (new,) = bench.admit(1)
+            await bench.answered(2)
+            assert bench.spool.reused == 1
+            await until(lambda: sum(group.released.count(1) for group in bench.writer.groups) == 2, "released again")
+            assert (bench.spool.files, bench.spool.spare_files) == (1, 0)
+            bench.admit(1)
+            await bench.answered(3)
+            it = new.instance
+            bench.spool.verify(it.path, it.data_offset, it.size, it.checksum)
+
+    body()
+
+
+def test_what_the_journal_is_asked_for_too_early_does_not_take_the_next_ones_files_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More images are done than fit in memory: the journal lists those again of which it does not know yet."""
+    monkeypatch.setattr(release, "MOST", 2)
+    monkeypatch.setattr(spare, "STAY", 3600.0)
+
+    @on_loop
+    async def body() -> None:
+        async with committing(tmp_path) as bench:
+            bench.releaser.remember = partial(done_with, bench.journal)
+            bench.admit(4)
+            await bench.answered(4)
+            for number in (1, 2, 3, 4):
+                bench.committer.settle(result(number))
+            await until(lambda: bool(bench.spare), "the journal's word")
+            (new,) = bench.admit(1)
+            await bench.answered(5)
+            assert bench.spool.reused == 1
+            left = "SELECT id FROM instance WHERE path IS NOT NULL AND id < 5"
+            await until(lambda: not bench.rows(left), "all have left")
+            bench.admit(4)
+            await bench.answered(9)
+            it = new.instance
+            bench.spool.verify(it.path, it.data_offset, it.size, it.checksum)
+            facts = bench.spool.facts(it.path)
+            assert facts is not None
+            assert facts.instance_id == it.id
 
     body()
 

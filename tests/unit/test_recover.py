@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from asyncroute.journal.base import Counts, Group
 from asyncroute.journal.reader import SqliteReader
 from asyncroute.journal.sqlite import SqliteJournal
 from asyncroute.recover import Recovered, recover
+from asyncroute.spool.base import Facts
 from asyncroute.spool.local import LocalSpool
 from tests.contract.made import T0, delivered, failed, image, retried
 from tests.contract.storage_worker import content
@@ -184,7 +186,7 @@ def test_only_so_many_strangers_are_read(store: Store, monkeypatch: pytest.Monke
 def test_spare_files_that_a_crash_left_are_removed(store: Store) -> None:
     done, owed = store.admitted("a"), store.admitted("a")
     (released,) = store.journal.commit(Group(settlements=[delivered(done.id, "a")])).releasable
-    assert store.spool.release(released[1])
+    assert store.spool.release(released[1], released[0])
     store.journal.commit(Group(released=[done.id]))
     left = store.file(done).read_bytes()
     store.close()
@@ -197,7 +199,7 @@ def overwritten(store: Store, journaled: bool = True) -> tuple[Instance, Instanc
     """An image that is done, and one that was written over it."""
     done = store.admitted("a")
     store.journal.commit(Group(settlements=[delivered(done.id, "a")], released=[done.id] if journaled else []))
-    assert store.spool.release(done.path)
+    assert store.spool.release(done.path, done.id)
     store.spool.spare([done.path])
     late = store.written("b")
     assert late.path == done.path
@@ -218,14 +220,14 @@ def test_a_disk_that_lied_brings_the_image_back_that_was_there_before(store: Sto
     done = store.admitted("a")
     before = store.file(done).read_bytes()
     store.journal.commit(Group(settlements=[delivered(done.id, "a")], released=[done.id]))
-    assert store.spool.release(done.path)
+    assert store.spool.release(done.path, done.id)
     store.spool.spare([done.path])
     late = store.admitted("a")
     assert late.path == done.path
     store.file(late).write_bytes(before)
     assert len(before) != late.data_offset + late.size
     found = store.restart()
-    assert (found.lost, found.unsettled, store.files()) == (1, 0, [1])
+    assert (found.lost, found.unsettled, found.orphans, store.files()) == (1, 0, 0, [])
     assert "spool file damaged" in store.rows()[0].last_error
 
 
@@ -241,6 +243,48 @@ def test_an_image_that_was_written_over_another_and_not_acknowledged_is_set_asid
     assert store.files() == []
     assert [path.name for path in (store.folder / "orphans").iterdir()] == [f"{late.id:08d}.dcm"]
     assert store.spool.allocate()[0] == late.id + 1
+
+
+def test_an_image_in_the_file_of_one_that_is_owed_by_a_journal_that_lost_its_end_is_set_aside(store: Store) -> None:
+    """It has the length that the other one had."""
+    one = store.admitted("a")
+    assert store.spool.release(one.path, one.id)
+    store.spool.spare([one.path])
+    store.spool.start_at(60)
+    number, path = store.spool.allocate()
+    late = image(number, "b", path=path, data_offset=0)
+    assert store.spool.write([(late, [content(one.id)])]) == {}
+    assert (late.path, late.size) == (one.path, one.size)
+    found = store.restart()
+    assert (found.orphans, found.lost, found.unsettled, store.files()) == (1, 1, 0, [])
+    assert "another image was in 000000/00000001.dcm" in store.rows()[0].last_error
+    assert [path.name for path in (store.folder / "orphans").iterdir()] == [f"{late.id:08d}.dcm"]
+    assert store.spool.allocate()[0] == late.id + 1
+
+
+def test_a_file_is_read_only_where_it_was_written_later_than_its_image_came(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh, old = store.admitted("a", received_at=time.time()), store.admitted("a", received_at=time.time() - 60)
+    looked: list[str] = []
+    facts = LocalSpool.facts
+
+    def noting(spool: LocalSpool, path: str) -> Facts | None:
+        looked.append(path)
+        return facts(spool, path)
+
+    monkeypatch.setattr(LocalSpool, "facts", noting)
+    assert store.restart() == Recovered(unsettled=2)
+    assert looked == [old.path]
+    assert fresh.path != old.path
+
+
+def test_a_done_image_under_another_name_is_harmless(store: Store) -> None:
+    done = store.admitted("a")
+    store.journal.commit(Group(settlements=[delivered(done.id, "a")]))
+    store.file(done).rename(store.file(done).with_name("00000009.dcm"))
+    found = store.restart()
+    assert (found.cleaned, found.orphans, found.releasable) == (1, 0, [(done.id, done.path)])
 
 
 @pytest.mark.parametrize("kept", [10, 300, 1200])

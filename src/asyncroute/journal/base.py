@@ -218,7 +218,8 @@ class Counts:
 
 @dataclass(slots=True)
 class Unreleased:
-    """An image whose file should be in the spool. ``length``: of the whole file, in bytes.
+    """An image whose file should be in the spool. ``length``: of the whole file, in bytes; ``received_at``: seconds
+    since the epoch.
 
     ``pending``: it has deliveries that wait, are ready or were being sent; ``failed``: it has dead letters; ``kept``:
     its study at a group's member is not over.
@@ -227,6 +228,7 @@ class Unreleased:
     id: int
     path: str
     length: int
+    received_at: float
     held: bool
     pending: bool
     failed: bool

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import Instance, RouteHit, Settlement
+from asyncroute.core.numbered import number_of
 from asyncroute.core.states import PENDING, DeliveryState
 from asyncroute.journal.base import Action, FileLost, Group, Writer
 from asyncroute.journal.salvage import Salvage
@@ -126,8 +127,12 @@ class Spooled(Writing):
         self._old = old
         self._evidence = evidence
         self._ids = _Ids()
+        self._used = _Ids()
+        """Numbers of files that are said to have an image."""
+        self._highest = 0
+        """The highest number of an image or a file that was met."""
         self._unknown: dict[str, int] = {}
-        """Files that tell of no image, or of one that another file is: their lengths in bytes."""
+        """Files that tell of no image: their lengths in bytes."""
 
     def take_in(self) -> None:
         """See class."""
@@ -135,6 +140,7 @@ class Spooled(Writing):
             for file in self._spool.sweep():
                 self._take(file)
             for number in self._old.owed():
+                self._highest = max(self._highest, number)
                 if not self._ids.has(number):
                     self._without_header(number)
             for path in self._unknown:
@@ -145,10 +151,16 @@ class Spooled(Writing):
         self._report.damaged += _number_of_files(self._evidence / SPOOL)
 
     def _take(self, file: Found) -> None:
+        self._highest = max(self._highest, file.number)
         facts = self._spool.facts(file.path)
-        if facts is None or not self._ids.add(facts.instance_id):
+        if facts is None:
             self._unknown[file.path] = file.length
             return
+        self._highest = max(self._highest, facts.instance_id)
+        if not self._ids.add(facts.instance_id):  # a copy, or another journal's image: orphans are looked at one by one
+            self._spool.set_aside(file.path, facts.instance_id)
+            return
+        self._used.add(file.number)
         instance = instance_of(facts, file.path)
         self._route(instance)
         self._admit(instance, self._known(instance), self._damage(facts, file.path))
@@ -158,12 +170,24 @@ class Spooled(Writing):
         instance = self._old.instance(number)
         if instance is None:
             return
-        length = self._unknown.pop(instance.path, None)
+        path = instance.path
+        length = self._unknown.pop(path, None)
+        place = number_of(path)
+        if length is None and (place is None or self._used.has(place)):
+            instance.path = self._nowhere()  # an image of which the old journal does not know is in its file
+        elif place is not None:
+            self._used.add(place)
         if length is not None:
-            self._dead(instance, f"spool file damaged: {instance.path} has {length} bytes and no valid header")
+            self._dead(instance, f"spool file damaged: {path} has {length} bytes and no valid header")
         else:
             self._report.missing += 1
-            self._dead(instance, f"spool file missing: {instance.path}")
+            self._dead(instance, f"spool file missing: {path}")
+
+    def _nowhere(self) -> str:
+        """A path at which there is no file, and no image is said to be."""
+        self._spool.start_at(self._highest + 1)
+        self._highest, path = self._spool.allocate()
+        return path
 
     def _dead(self, instance: Instance, why: str) -> None:
         settlements = self._known(instance)
@@ -195,7 +219,7 @@ class Spooled(Writing):
 
 
 class _Ids:
-    """A set of the numbers of images: a byte each."""
+    """A set of numbers of images or files: a byte each."""
 
     def __init__(self) -> None:
         self._there: dict[int, bytearray] = {}

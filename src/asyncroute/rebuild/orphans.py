@@ -60,6 +60,7 @@ class Orphans(Writing):
         rows = self._journal.unreleased(facts.instance_id - 1, 1)
         owed = self._journal.is_owed(facts.instance_id) and bool(rows) and rows[0].id == facts.instance_id
         if owed and self._spool.take_in(file, rows[0].path):
+            self._spool.sync_folders([rows[0].path])
             self._journal.commit(Group(actions=[Retry(Selection(instance_ids=[facts.instance_id]))]))
             self._report.orphans += 1
             return

@@ -23,11 +23,13 @@ Buffer = bytes | bytearray | memoryview
 
 @dataclass(slots=True)
 class Found:
-    """A file met when the spool was swept: its path, the number in that, the whole file's length in bytes."""
+    """A file met when the spool was swept: its path, the number in that, the whole file's length in bytes, when it was
+    written last (seconds since the epoch)."""
 
     path: str
     number: int
     length: int
+    written_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +166,14 @@ class Spool(Protocol):
         """Remove a file; a missing one is fine."""
         ...
 
-    def release(self, path: str) -> bool:
+    def remove_of(self, path: str, instance_id: int) -> None:
+        """Remove the file of that image; one that the image has left before (another may be in it) stays."""
+        ...
+
+    def release(self, path: str, instance_id: int) -> bool:
         """The image is done: its file leaves the spool. False: it is removed; True: it will be a spare one.
 
-        A missing one, or one that was released before, is fine (False).
+        An image may be released more than once, also when another one is in the file: then nothing happens (False).
         """
         ...
 

@@ -6,16 +6,21 @@ Where images wait for long, or none come, ``close_old`` leaves none open. Safe i
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import takewhile
 from time import monotonic
 from typing import NamedTuple
 
+from asyncroute.spool.base import Buffer
+
 MOST = 768
 """Descriptors kept: at 2,000 images a second those of the images that are under way or just released."""
+IOV_MAX = 1024
 
 
 class Descriptor(NamedTuple):
@@ -54,6 +59,26 @@ def identity(found: os.stat_result) -> tuple[int, int]:
 def as_it_was(found: os.stat_result, length: int) -> bool:
     """Whether that is a file of this length without another name."""
     return stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_size == length
+
+
+def write_all(number: int, parts: Sequence[Buffer]) -> int:
+    """Write ``parts`` to a file descriptor, whatever the system takes at a time; the bytes written."""
+    waiting: list[Buffer] = list(parts)
+    total = start = 0
+    while start < len(waiting):
+        batch = waiting[start : start + IOV_MAX]
+        done = os.writev(number, batch)
+        total += done
+        if done == sum(map(len, batch)):
+            start += len(batch)
+            continue
+        if not done:
+            raise OSError(errno.EIO, "the system writes nothing")
+        while done >= len(waiting[start]):
+            done -= len(waiting[start])
+            start += 1
+        waiting[start] = memoryview(waiting[start])[done:]
+    return total
 
 
 class Kept:

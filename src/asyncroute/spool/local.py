@@ -25,10 +25,10 @@ from asyncroute.crashpoints import crash_point
 from asyncroute.spool import facts, readback
 from asyncroute.spool.base import Buffer, Facts, Found
 from asyncroute.spool.head import head
-from asyncroute.spool.kept import MOST, Writing
+from asyncroute.spool.kept import MOST, Writing, write_all
 from asyncroute.spool.readback import LONGEST_HEAD, check_length, read_piece
 from asyncroute.spool.streamed import StreamedFile
-from asyncroute.spool.tree import FULL, Tree, fault, write_all
+from asyncroute.spool.tree import FULL, Tree, fault
 from asyncroute.wire.part10 import PRIVATE_CREATOR_UID, Meta, NotPart10, parse_meta
 
 ORPHANS = "orphans"
@@ -186,10 +186,17 @@ class LocalSpool:
         except OSError as error:
             raise fault(error, "removing", path) from error
 
-    def release(self, path: str) -> bool:
+    def remove_of(self, path: str, instance_id: int) -> None:
+        """See ``Spool.remove_of``."""
+        try:
+            self._tree.remove_of(path, instance_id)
+        except OSError as error:
+            raise fault(error, "removing", path) from error
+
+    def release(self, path: str, instance_id: int) -> bool:
         """See ``Spool.release``."""
         try:
-            return self._tree.release(path)
+            return self._tree.release(path, instance_id)
         except OSError as error:
             raise fault(error, "removing", path) from error
 
@@ -352,7 +359,7 @@ class _Group:
         try:
             start = _describe(instance, parts)
             length = len(start) + instance.size
-            file = self._tree.reuse(length) or self._tree.create(instance.id)
+            file = self._tree.reuse(length, instance.id) or self._tree.create(instance.id)
             instance.path = file.path
             write_all(file.descriptor.number, [start, *parts])
             if file.before > length:
@@ -405,7 +412,7 @@ class _Group:
         """The files written here that stay."""
         for instance, file in self._written:
             if instance.id not in self.failed:
-                self._tree.written(file, instance.data_offset + instance.size)
+                self._tree.written(file, instance.data_offset + instance.size, instance.id)
 
     def _fail(self, images: Sequence[tuple[Instance, Writing]], error: OSError) -> None:
         for instance, file in images:

@@ -1,4 +1,5 @@
-"""Which files are in the spool, how long they are, and how many of each folder: 8 bytes of memory a file.
+"""Which files are in the spool, how long they are, whose they are, and how many of each folder: 16 bytes of memory a
+file.
 
 Guarantees: a file counts once, however often it is added or dropped. No I/O; not thread-safe. Failures: none.
 """
@@ -13,13 +14,15 @@ from asyncroute.core.numbered import SHARD
 class Folder:
     """One folder. ``files``: of images; ``spares``: spare ones."""
 
-    __slots__ = ("files", "lengths", "spares")
+    __slots__ = ("files", "lengths", "owners", "spares")
 
     def __init__(self) -> None:
         self.files = 0
         self.spares = 0
         self.lengths = array("Q", bytes(8 * SHARD))
         """By place in the folder: the file's length + 1; 0: there is none."""
+        self.owners = array("Q", bytes(8 * SHARD))
+        """By place: the latest image that was written into it; 0: that is not known."""
 
 
 class Present:
@@ -30,8 +33,13 @@ class Present:
         self.bytes = 0
         self.folders: dict[int, Folder] = {}
 
-    def add(self, number: int, length: int) -> None:
-        """This file is there."""
+    def owner(self, number: int) -> int:
+        """The latest image that was written into this file; 0: that is not known."""
+        folder = self.folders.get(number // SHARD)
+        return folder.owners[number % SHARD] if folder is not None else 0
+
+    def add(self, number: int, length: int, owner: int) -> None:
+        """This file is there, with that image in it (0: unknown)."""
         shard, place = divmod(number, SHARD)
         folder = self.folders.get(shard)
         if folder is None:
@@ -39,6 +47,7 @@ class Present:
         elif folder.lengths[place]:
             self.drop(number)
         folder.lengths[place] = length + 1
+        folder.owners[place] = owner
         folder.files += 1
         self.files += 1
         self.bytes += length

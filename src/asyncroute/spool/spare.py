@@ -39,6 +39,7 @@ class Spares:
     def __init__(self) -> None:
         self.files = 0
         self.bytes = 0
+        self._there: set[int] = set()
         self._coming: dict[int, Spare] = {}
         self._alike: dict[int, deque[Spare]] = {}
 
@@ -48,6 +49,7 @@ class Spares:
         if length > LONGEST or self.files >= MOST_FILES or self.bytes + length > MOST_BYTES:
             return False
         self._coming[spare.number] = spare
+        self._there.add(spare.number)
         self.files += 1
         self.bytes += length
         return True
@@ -79,7 +81,12 @@ class Spares:
             self._less(spare)
         return old
 
+    def has(self, number: int) -> bool:
+        """Whether that file is spare."""
+        return number in self._there
+
     def _less(self, spare: Spare) -> None:
+        self._there.discard(spare.number)
         self.files -= 1
         self.bytes -= spare.length
 

@@ -18,7 +18,8 @@ from asyncroute.crashpoints import crash_point
 from asyncroute.spool import facts
 from asyncroute.spool.base import Buffer
 from asyncroute.spool.head import head
-from asyncroute.spool.tree import Tree, fault, write_all
+from asyncroute.spool.kept import write_all
+from asyncroute.spool.tree import Tree, fault
 
 SYNC_EVERY = 16 << 20
 
@@ -72,7 +73,7 @@ class StreamedFile:
         except OSError as error:
             raise fault(error, "writing", self._path) from error
         instance.size, instance.data_offset, instance.checksum = self._size, len(self._head), checksum
-        self._tree.count([(instance.id, len(self._head) + self._size)])
+        self._tree.count([(instance.id, len(self._head) + self._size)], instance.id)
         crash_point("stream-finished")
 
     def abandon(self) -> None:

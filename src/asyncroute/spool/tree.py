@@ -11,12 +11,16 @@ then take the place of its own. That this is safe needs no more of the file syst
   overwritten, and of all images that the journal has not released at most one is in a file, whatever a crash undoes.
 - The facts in a file name its image. After a crash they are those of the old image, which the journal knows to be done;
   or those of the new one, which was never acknowledged, unless the journal has it: that takes a sync of the file.
+- Whose a file is, is known from when it is given away: an image that is released once more by then takes nothing from
+  the next one (``_left``).
 - A mixture that has the new image's head and length was never acknowledged either. Recovery and ``rebuild`` compare the
   checksum before they take a file for a whole one, lanes before they send its last byte.
 - The name was durable before the first image in the file was acknowledged, so it needs no sync again.
 - What has the name is looked at before it is written: one name, of the length that it had, and the file that is open,
   if its descriptor is kept (``kept``). Of a file that has been linked elsewhere, as a backup may do, only the name is
   taken away.
+- A journal that has lost its end may owe an image whose file has another one in it. Recovery notices: the file was
+  written later than that image came. What is in it is set aside, ``rebuild`` takes it in.
 - Where the journal is lost, a spare file that a crash left is as good as any other whole file: sent again. Where it
   forgot the image (pruned within seconds of its release), it is set aside as an orphan.
 Failures: ``OSError`` from the system, which the callers turn into a ``StorageFault`` with ``fault``.
@@ -28,7 +32,7 @@ import errno
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from time import monotonic
 
@@ -36,13 +40,12 @@ from asyncroute.core.errors import StorageFault
 from asyncroute.core.numbered import SHARD, SHARD_NAME, file_path, number_of
 from asyncroute.crashpoints import crash_point
 from asyncroute.spool import spare
-from asyncroute.spool.base import Buffer, Found
+from asyncroute.spool.base import Found
 from asyncroute.spool.kept import MOST, Descriptor, Kept, Writing, as_it_was, identity
 from asyncroute.spool.present import Folder, Present
 from asyncroute.spool.spare import Spare, Spares
 from asyncroute.spool.system import open_cached, start_writing
 
-IOV_MAX = 1024
 OPEN_FOLDERS = 4
 """Folders whose descriptors are kept for the next sync."""
 
@@ -56,26 +59,6 @@ def fault(error: Exception, doing: str, path: str) -> StorageFault:
     if isinstance(error, OSError):
         return StorageFault(f"spool: {doing} {path}: {error.strerror or error}", error.errno or 0)
     return StorageFault(f"spool: {doing} {path}: {type(error).__name__}: {error}")
-
-
-def write_all(number: int, parts: Sequence[Buffer]) -> int:
-    """Write ``parts`` to a file descriptor, whatever the system takes at a time; the bytes written."""
-    waiting: list[Buffer] = list(parts)
-    total = start = 0
-    while start < len(waiting):
-        batch = waiting[start : start + IOV_MAX]
-        done = os.writev(number, batch)
-        total += done
-        if done == sum(map(len, batch)):
-            start += len(batch)
-            continue
-        if not done:
-            raise OSError(errno.EIO, "the system writes nothing")
-        while done >= len(waiting[start]):
-            done -= len(waiting[start])
-            start += 1
-        waiting[start] = memoryview(waiting[start])[done:]
-    return total
 
 
 class Tree:
@@ -159,13 +142,15 @@ class Tree:
         crash_point("file-created")
         return Writing(number, path, Descriptor(opened, identity(os.fstat(opened))), -1)
 
-    def reuse(self, length: int) -> Writing | None:
-        """A spare file to be overwritten.
+    def reuse(self, length: int, owner: int) -> Writing | None:
+        """A spare file to be overwritten by image ``owner``, whose it is from now on.
 
         None: there is none for ``length`` bytes, or it was not as it should be.
         """
         with self._lock:
             taken = self._spares.take(length)
+            if taken is not None:
+                self._present.folders[taken.number // SHARD].owners[taken.number % SHARD] = owner
         if taken is None:
             return None
         path = file_path(taken.number)
@@ -184,10 +169,10 @@ class Tree:
         else:
             self._kept.keep(file.number, file.descriptor)
 
-    def written(self, file: Writing, length: int) -> None:
+    def written(self, file: Writing, length: int, owner: int) -> None:
         """The image in it may stay: count it."""
         with self._lock:
-            self._present.add(file.number, length)
+            self._present.add(file.number, length, owner)
             if not file.new:
                 self.reused += 1
                 folder = self._present.folders[file.number // SHARD]
@@ -235,13 +220,27 @@ class Tree:
         except OSError as error:
             _log.warning("%s", fault(error, "removing", file_path(number)))
 
-    def release(self, path: str) -> bool:
-        """Take a file whose image is done out of the count; True: it will be a spare one, False: it is removed."""
+    def release(self, path: str, owner: int) -> bool:
+        """Take the file of image ``owner``, which is done, out of the count; True: it will be a spare one, False: it is
+        removed. An image may be released more than once: what is spare or another's by then stays as it is."""
         number = number_of(path)
-        if number is not None and not self.broken and self._spared(number):
+        if number is None or self._left(number, owner):
+            return False
+        if not self.broken and self._spared(number):
             return True
         self.remove(path)
         return False
+
+    def _left(self, number: int, owner: int) -> bool:
+        """Whether that image has left the file before."""
+        with self._lock:
+            return self._spares.has(number) or self._present.owner(number) not in (0, owner)
+
+    def remove_of(self, path: str, owner: int) -> None:
+        """Remove the file of image ``owner``, unless that image has left it before."""
+        number = number_of(path)
+        if number is None or not self._left(number, owner):
+            self.remove(path)
 
     def ready(self, paths: Iterable[str]) -> None:
         """See ``Spool.spare``."""
@@ -370,11 +369,11 @@ class Tree:
 
     # -- counting
 
-    def count(self, files: Iterable[tuple[int, int]]) -> None:
-        """These (number, length) are there."""
+    def count(self, files: Iterable[tuple[int, int]], owner: int = 0) -> None:
+        """These (number, length) are there; with that image in them, if it is known."""
         with self._lock:
             for number, length in files:
-                self._present.add(number, length)
+                self._present.add(number, length, owner)
 
     def _uncount(self, path: str) -> None:
         number = number_of(path)
@@ -390,8 +389,9 @@ class Tree:
         for shard in sorted(self._shards()):
             found = sorted(self._files(shard))
             self._present.folders[shard] = Folder()
-            self.count(found)
-            yield from (Found(file_path(number), number, length) for number, length in found)
+            self.count((number, length) for number, length, _ in found)
+            self.sync_folder(shard)  # an earlier run may not have done so, and files are used again under their names
+            yield from (Found(file_path(number), number, length, at) for number, length, at in found)
 
     def _shards(self) -> Iterator[int]:
         with os.scandir(self._root) as entries:
@@ -399,13 +399,14 @@ class Tree:
                 if SHARD_NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
                     yield int(entry.name)
 
-    def _files(self, shard: int) -> Iterator[tuple[int, int]]:
-        """(number, length) of the files in a folder that are named as ours and where they belong."""
+    def _files(self, shard: int) -> Iterator[tuple[int, int, float]]:
+        """(number, length, time of the last change) of a folder's files that are named as ours and belong there."""
         with os.scandir(self.root / f"{shard:06d}") as entries:
             for entry in entries:
                 number = number_of(f"{shard:06d}/{entry.name}")
                 if number is not None and entry.is_file(follow_symlinks=False):
-                    yield number, entry.stat(follow_symlinks=False).st_size
+                    status = entry.stat(follow_symlinks=False)
+                    yield number, status.st_size, status.st_mtime
 
     # -- folders
 

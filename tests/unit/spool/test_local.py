@@ -15,8 +15,8 @@ import pytest
 from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import Instance
 from asyncroute.core.numbered import SHARD
+from asyncroute.spool.kept import IOV_MAX, write_all
 from asyncroute.spool.local import LocalSpool
-from asyncroute.spool.tree import IOV_MAX, write_all
 from tests.contract.made import image
 from tests.unit.spool.recording import EIO, ENOSPC, record, short_writes
 

@@ -48,7 +48,7 @@ def released(spool: LocalSpool, size: int = SIZE) -> Instance:
 
 def leave(spool: LocalSpool, *done: Instance) -> None:
     """These are done, and the journal knows."""
-    spool.spare([it.path for it in done if spool.release(it.path)])
+    spool.spare([it.path for it in done if spool.release(it.path, it.id)])
 
 
 def inode(spool: LocalSpool, made: Instance) -> int:
@@ -91,7 +91,7 @@ def test_it_is_the_same_file(spool: LocalSpool) -> None:
 
 def test_nothing_is_written_over_before_the_journal_knows(spool: LocalSpool) -> None:
     old = stored(spool)
-    assert spool.release(old.path)
+    assert spool.release(old.path, old.id)
     assert (spool.files, spool.spare_files) == (0, 1)
     second = stored(spool, letter=b"y")
     assert (spool.reused, second.path) == (0, "000000/00000002.dcm")
@@ -134,7 +134,7 @@ def test_new_files_and_used_ones_in_a_group(spool: LocalSpool, monkeypatch: pyte
 def test_releasing_makes_no_call(spool: LocalSpool, monkeypatch: pytest.MonkeyPatch) -> None:
     made = stored(spool)
     calls = record(monkeypatch)
-    spool.release(made.path)
+    spool.release(made.path, made.id)
     assert calls.steps == []
 
 
@@ -192,7 +192,7 @@ def test_old_ones_go(spool: LocalSpool, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_released_twice_is_spare_once(spool: LocalSpool) -> None:
     made = stored(spool)
-    assert spool.release(made.path)
+    assert spool.release(made.path, made.id)
     spool.spare([made.path, made.path, "000000/00000009.dcm", "nonsense"])
     spool.spare([made.path])
     assert (spool.files, spool.bytes, spool.spare_files) == (0, 0, 1)
@@ -206,8 +206,8 @@ def test_what_is_not_there_is_not_spare(spool: LocalSpool) -> None:
     made = stored(spool)
     (spool.root / made.path).unlink()
     spool.remove(made.path)
-    assert not spool.release(made.path)
-    assert not spool.release("000000/00000009.dcm")
+    assert not spool.release(made.path, made.id)
+    assert not spool.release("000000/00000009.dcm", 9)
     assert (spool.files, spool.spare_files) == (0, 0)
 
 
@@ -286,8 +286,8 @@ def test_a_broken_spool_keeps_no_more_spare_files(spool: LocalSpool, monkeypatch
     calls.failing = {1: EIO}
     number, path = spool.allocate()
     spool.write([(image(number, path=path, data_offset=0), [b"x"])])
-    spool.release(made.path)
-    spool.release(other.path)
+    spool.release(made.path, made.id)
+    spool.release(other.path, other.id)
     assert (spool.broken is not None, names(spool), spool.spare_files) == (True, [], 0)
 
 

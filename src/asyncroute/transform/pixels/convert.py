@@ -55,6 +55,9 @@ from asyncroute.wire.syntax import EXPLICIT_BE, Encoding, syntax_of
 _PIECE = 1 << 20
 _LOOK = 8 << 20
 """Bytes after which the free space is looked at again."""
+_USED_AGAIN = 1 << 20
+"""Bytes of the longest image over which the spool may write another one, once it is done; so it may be gone here, too,
+in the middle of the work, where a person has ended its delivery."""
 _LARGEST_NATIVE = 0xFFFFFFFE
 _BASIC_OFFSETS = 0xF0000000
 """Bytes of native pixels from which on offsets need 64 bits."""
@@ -78,7 +81,11 @@ def convert(
         if reason := _damage(path, offset, size, checksum):
             return {"damaged": reason}
         with open(target, "w+b") as file:
-            return work.run(path, offset, size, file, titles)
+            told = work.run(path, offset, size, file, titles)
+        if size <= _USED_AGAIN and (reason := _damage(path, offset, size, checksum)):
+            os.unlink(target)
+            return {"damaged": reason}
+        return told
     except (NotPossible, Broken) as error:
         with suppress(OSError):
             os.unlink(target)
