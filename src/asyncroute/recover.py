@@ -35,9 +35,9 @@ log = logging.getLogger(__name__)
 
 ROWS = 1000
 LOST_IN_ONE_GROUP = 200
-SOON = 0.3
-"""Seconds after its receipt in which a file is written; later it may be that of another image. No file is used again
-sooner."""
+MARGIN = 1.0
+"""Seconds before the last image that the journal knows of from which on files are read: those that it may not know of
+any more were written later. Of all others of a backlog, which may be large, none is."""
 
 MOST_VERIFIED = 1000
 """Files without a row whose data sets are read: more than can be under way at a time. The rest is set aside unread."""
@@ -69,9 +69,10 @@ def recover(journal: Writer, spool: Spool) -> Recovered:
     for file in files.strangers():
         _judge_stranger(file, files, journal, spool, done)
     lost: list[FileLost] = []
+    known_until = (journal.newest() or 0.0) - MARGIN
     for row in _rows(journal):
         there = files.of(row.path)
-        another = there is not None and _is_anothers(there, row, spool)
+        another = there is not None and _is_anothers(there, row, known_until, spool)
         if another and there is not None:
             _judge_stranger(there, files, journal, spool, done)
         _judge_row(row, there, another, spool, done, lost)
@@ -177,10 +178,10 @@ def _what_is_wrong(row: Unreleased, file: Found | None, spool: Spool) -> str:
     return ""
 
 
-def _is_anothers(file: Found, row: Unreleased, spool: Spool) -> bool:
+def _is_anothers(file: Found, row: Unreleased, known_until: float, spool: Spool) -> bool:
     """Whether another image was written into the file of this one: a journal that has lost its end, or that is older
-    than the spool, does not know that this one has left. Only what looks like it is read: a backlog may be large."""
-    if _needed(row) and file.length == row.length and abs(file.written_at - row.received_at) < SOON:
+    than the spool, does not know that this one has left."""
+    if file.written_at < known_until and (file.length == row.length or not _needed(row)):
         return False
     facts = spool.facts(file.path)
     return facts is not None and facts.instance_id != row.id

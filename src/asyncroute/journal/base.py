@@ -218,8 +218,7 @@ class Counts:
 
 @dataclass(slots=True)
 class Unreleased:
-    """An image whose file should be in the spool. ``length``: of the whole file, in bytes; ``received_at``: seconds
-    since the epoch.
+    """An image whose file should be in the spool. ``length``: of the whole file, in bytes.
 
     ``pending``: it has deliveries that wait, are ready or were being sent; ``failed``: it has dead letters; ``kept``:
     its study at a group's member is not over.
@@ -228,7 +227,6 @@ class Unreleased:
     id: int
     path: str
     length: int
-    received_at: float
     held: bool
     pending: bool
     failed: bool

@@ -141,7 +141,7 @@ class SqliteJournal:
         """See ``Writer.unreleased``."""
         with self._guarded():
             rows = self._connection.execute(_SQL["unreleased"], (after, limit)).fetchall()
-        return [Unreleased(*row[:4], *map(bool, row[4:])) for row in rows]
+        return [Unreleased(*row[:3], *map(bool, row[3:])) for row in rows]
 
     def was_admitted(self, instance_id: int, checksum: int | None) -> bool:
         """See ``Writer.was_admitted``."""

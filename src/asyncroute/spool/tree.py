@@ -19,8 +19,9 @@ then take the place of its own. That this is safe needs no more of the file syst
 - What has the name is looked at before it is written: one name, of the length that it had, and the file that is open,
   if its descriptor is kept (``kept``). Of a file that has been linked elsewhere, as a backup may do, only the name is
   taken away.
-- A journal that has lost its end may owe an image whose file has another one in it. Recovery notices: the file was
-  written later than that image came. What is in it is set aside, ``rebuild`` takes it in.
+- A journal that has lost its end may owe an image whose file has another one in it. Recovery reads the
+  files that were written after the last image of which the journal knows. What is in it is set aside, ``rebuild`` takes
+  it in.
 - Where the journal is lost, a spare file that a crash left is as good as any other whole file: sent again. Where it
   forgot the image (pruned within seconds of its release), it is set aside as an orphan.
 Failures: ``OSError`` from the system, which the callers turn into a ``StorageFault`` with ``fault``.

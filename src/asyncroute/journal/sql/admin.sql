@@ -1,7 +1,7 @@
 -- Start, recovery and pruning.
 
 -- name: unreleased
-SELECT id, path, data_offset + size, received_at, hold_reason IS NOT NULL,
+SELECT id, path, data_offset + size, hold_reason IS NOT NULL,
     EXISTS (SELECT 1 FROM delivery WHERE instance = i.id AND state IN (0, 1, 2))
         OR EXISTS (SELECT 1 FROM proof WHERE instance = i.id),
     EXISTS (SELECT 1 FROM delivery WHERE instance = i.id AND state = 5),
