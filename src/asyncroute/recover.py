@@ -72,10 +72,10 @@ def recover(journal: Writer, spool: Spool) -> Recovered:
     known_until = (journal.newest() or 0.0) - MARGIN
     for row in _rows(journal):
         there = files.of(row.path)
-        another = there is not None and _is_anothers(there, row, known_until, spool)
-        if another and there is not None:
+        strange = there is not None and _is_a_strangers(there, row, known_until, journal, spool)
+        if strange and there is not None:
             _judge_stranger(there, files, journal, spool, done)
-        _judge_row(row, there, another, spool, done, lost)
+        _judge_row(row, there, strange, spool, done, lost)
         if len(lost) >= LOST_IN_ONE_GROUP:
             done.lost += _write_lost(journal, lost)
     done.lost += _write_lost(journal, lost)
@@ -154,13 +154,13 @@ def _needed(row: Unreleased) -> bool:
 
 
 def _judge_row(
-    row: Unreleased, file: Found | None, another: bool, spool: Spool, done: Recovered, lost: list[FileLost]
+    row: Unreleased, file: Found | None, strange: bool, spool: Spool, done: Recovered, lost: list[FileLost]
 ) -> None:
-    """An image that the journal has not released; ``another``: another image is in its file."""
+    """An image that the journal has not released; ``strange``: one that it does not know was in its file."""
     if not _needed(row):
         done.releasable.append((row.id, row.path))
         return
-    wrong = f"spool file damaged: another image was in {row.path}" if another else _what_is_wrong(row, file, spool)
+    wrong = f"spool file damaged: another image was in {row.path}" if strange else _what_is_wrong(row, file, spool)
     if wrong:
         lost.append(FileLost(row.id, wrong, time()))
     else:
@@ -172,19 +172,22 @@ def _what_is_wrong(row: Unreleased, file: Found | None, spool: Spool) -> str:
     if file is None:
         return f"spool file missing: {row.path}"
     if file.length != row.length:
-        if spool.facts(row.path) is not None:
+        facts = spool.facts(row.path)
+        if facts is not None and facts.instance_id == row.id:
             raise _journal_damaged(f"image {row.id} is said to have {row.length} bytes, its file has {file.length}")
         return f"spool file damaged: {row.path} has {file.length} bytes, {row.length} expected"
     return ""
 
 
-def _is_anothers(file: Found, row: Unreleased, known_until: float, spool: Spool) -> bool:
-    """Whether another image was written into the file of this one: a journal that has lost its end, or that is older
-    than the spool, does not know that this one has left."""
+def _is_a_strangers(file: Found, row: Unreleased, known_until: float, journal: Writer, spool: Spool) -> bool:
+    """Whether an image that the journal does not know was written into the file of this one: if it has lost its end, or
+    is older than the spool, it does not know either that this one has left."""
     if file.written_at < known_until and (file.length == row.length or not _needed(row)):
         return False
     facts = spool.facts(file.path)
-    return facts is not None and facts.instance_id != row.id
+    if facts is None or facts.instance_id == row.id:
+        return False
+    return not journal.was_admitted(facts.instance_id, facts.checksum)
 
 
 def _judge_stranger(file: Found, files: _Files, journal: Writer, spool: Spool, done: Recovered) -> None:

@@ -227,7 +227,7 @@ def test_a_disk_that_lied_brings_the_image_back_that_was_there_before(store: Sto
     store.file(late).write_bytes(before)
     assert len(before) != late.data_offset + late.size
     found = store.restart()
-    assert (found.lost, found.unsettled, found.orphans, store.files()) == (1, 0, 0, [])
+    assert (found.lost, found.unsettled, found.orphans, store.files()) == (1, 0, 0, [1])
     assert "spool file damaged" in store.rows()[0].last_error
 
 
