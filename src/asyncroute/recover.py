@@ -1,10 +1,10 @@
 """Start-up: make journal and spool agree, before the first listener opens.
 
-Which image is in which file, its row says and the file itself; the file's name does not. The rows are read twice: first
-to see which files have one, then, when nothing speaks against the journal, to judge each.
+Which image is in which file, its row says and the file itself; the file's name does not. First it is seen which files
+have a row; then, when nothing speaks against the journal, what is odd is judged.
 
 Guarantees: no delivery that was owed is lost silently, and no whole file is removed unless the journal knows that its
-image is done. In memory: 17 bytes for each file, and a thousand rows at a time.
+image is done. In memory: 17 bytes for each file, 8 for each odd row, a thousand rows at a time.
 - A file without a journal row was never acknowledged: half-written ones are removed, whole ones set aside (the journal
   may be another one) until a person acts: status counts them, ``asyncroute rebuild`` takes them in. A file that was
   being written over that of a released image may have the length of a whole one: its checksum tells. A file whose image
@@ -64,23 +64,35 @@ def recover(journal: Writer, spool: Spool) -> Recovered:
     """See module. Also sets where the spool's instance ids go on. Blocks; nothing else may use the two meanwhile."""
     done = Recovered()
     files = _Files(spool.sweep())
-    for row in _rows(journal):
-        files.claim(row)
+    odd = _claimed(journal, files, done)
     for file in files.strangers():
         _judge_stranger(file, files, journal, spool, done)
     lost: list[FileLost] = []
-    known_until = (journal.newest() or 0.0) - MARGIN
-    for row in _rows(journal):
-        there = files.of(row.path)
-        strange = there is not None and _is_a_strangers(there, row, known_until, journal, spool)
-        if strange and there is not None:
-            _judge_stranger(there, files, journal, spool, done)
-        _judge_row(row, there, strange, spool, done, lost)
+    for number in odd:
+        _judge_odd(number, files, journal, spool, done, lost)
         if len(lost) >= LOST_IN_ONE_GROUP:
             done.lost += _write_lost(journal, lost)
     done.lost += _write_lost(journal, lost)
     spool.start_at(max(files.highest, journal.last_id(), spool.last_orphan()) + 1)
     return done
+
+
+def _claimed(journal: Writer, files: _Files, done: Recovered) -> array[int]:
+    """Count what is as it should be; the ids of images that have to be looked at when it is known which files have no
+    row: then nothing has been changed yet if it is the journal that is damaged."""
+    odd = array("q")
+    known_until = (journal.newest() or 0.0) - MARGIN
+    for row in _rows(journal):
+        length, written_at = files.claim(row)
+        needed = _needed(row)
+        if not needed:
+            done.releasable.append((row.id, row.path))
+        if written_at >= known_until or (needed and length != row.length):
+            odd.append(row.id)
+        elif needed:
+            done.unsettled += row.pending
+            done.held += row.held
+    return odd
 
 
 class _Files:
@@ -99,8 +111,9 @@ class _Files:
             lengths, times, _ = self._folders[shard]
             lengths[place], times[place] = file.length + 1, file.written_at
 
-    def claim(self, row: Unreleased) -> None:
-        """``row`` is of an image that should be here.
+    def claim(self, row: Unreleased) -> tuple[int, float]:
+        """``row`` is of an image that should be here: length in bytes and time of writing of its file; (-1, 0): there
+        is none.
 
         Raises:
             StorageFault: its path is none, or another image's: the journal is damaged.
@@ -109,11 +122,13 @@ class _Files:
         if number is None:
             raise _journal_damaged(f"image {row.id} is said to be in {row.path!r}")
         shard, place = divmod(number, SHARD)
-        if shard in self._folders:
-            claimed = self._folders[shard][2]
-            if claimed[place]:
-                raise _journal_damaged(f"two images, one of them {row.id}, are said to be in {row.path!r}")
-            claimed[place] = 1
+        if shard not in self._folders:
+            return -1, 0.0
+        lengths, times, claimed = self._folders[shard]
+        if claimed[place]:
+            raise _journal_damaged(f"two images, one of them {row.id}, are said to be in {row.path!r}")
+        claimed[place] = 1
+        return lengths[place] - 1, times[place]
 
     def of(self, path: str) -> Found | None:
         """That file; None: there is none."""
@@ -153,12 +168,17 @@ def _needed(row: Unreleased) -> bool:
     return row.pending or row.held or row.failed or row.kept
 
 
-def _judge_row(
-    row: Unreleased, file: Found | None, strange: bool, spool: Spool, done: Recovered, lost: list[FileLost]
+def _judge_odd(
+    number: int, files: _Files, journal: Writer, spool: Spool, done: Recovered, lost: list[FileLost]
 ) -> None:
-    """An image that the journal has not released; ``strange``: one that it does not know was in its file."""
+    """An image that the journal has not released and whose file is missing, of another length, or so new that another
+    image may be in it."""
+    (row,) = journal.unreleased(number - 1, 1)
+    file = files.of(row.path)
+    strange = file is not None and _is_a_strangers(row, journal, spool)
+    if strange and file is not None:
+        _judge_stranger(file, files, journal, spool, done)
     if not _needed(row):
-        done.releasable.append((row.id, row.path))
         return
     wrong = f"spool file damaged: another image was in {row.path}" if strange else _what_is_wrong(row, file, spool)
     if wrong:
@@ -179,12 +199,10 @@ def _what_is_wrong(row: Unreleased, file: Found | None, spool: Spool) -> str:
     return ""
 
 
-def _is_a_strangers(file: Found, row: Unreleased, known_until: float, journal: Writer, spool: Spool) -> bool:
+def _is_a_strangers(row: Unreleased, journal: Writer, spool: Spool) -> bool:
     """Whether an image that the journal does not know was written into the file of this one: if it has lost its end, or
     is older than the spool, it does not know either that this one has left."""
-    if file.written_at < known_until and (file.length == row.length or not _needed(row)):
-        return False
-    facts = spool.facts(file.path)
+    facts = spool.facts(row.path)
     if facts is None or facts.instance_id == row.id:
         return False
     return not journal.was_admitted(facts.instance_id, facts.checksum)

@@ -24,7 +24,6 @@ def file_path(number: int) -> str:
 def number_of(path: str) -> int | None:
     """The inverse of ``file_path``; None: it is the path of no file of ours."""
     digits = path.rpartition("/")[2][:-4]
-    if not (digits.isascii() and digits.isdecimal()) or len(digits) > _MOST_DIGITS:
-        return None
-    number = int(digits)
-    return number if file_path(number) == path else None
+    if digits.isdecimal() and len(digits) <= _MOST_DIGITS and file_path(number := int(digits)) == path:
+        return number
+    return None

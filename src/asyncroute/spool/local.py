@@ -399,13 +399,15 @@ class _Group:
                 self._tree.over(file, it.data_offset + it.size)
 
     def sync_folders(self) -> None:
-        """The folders of all new files that are still good."""
-        new = [(it, file) for it, file in self._written if file.new and it.id not in self.failed]
-        for shard in sorted({it.id // SHARD for it in (*(it for it, _ in new), *self.streamed)}):
+        """The folders of all files that are still good and whose names may not be durable."""
+        good = ((it, file) for it, file in self._written if it.id not in self.failed)
+        new = [(it, file) for it, file in good if not self._tree.has_durable_name(file)]
+        shards = {file.number // SHARD for _, file in new} | {it.id // SHARD for it in self.streamed}
+        for shard in sorted(shards):
             try:
                 self._tree.sync_folder(shard)
             except OSError as error:
-                self._fail([(it, file) for it, file in new if it.id // SHARD == shard], error)
+                self._fail([(it, file) for it, file in new if file.number // SHARD == shard], error)
                 self._fail_streamed([it for it in self.streamed if it.id // SHARD == shard], error)
 
     def count(self) -> None:

@@ -73,6 +73,8 @@ class Tree:
         self._lock = threading.Lock()
         self._present = Present()
         """Whose folders it does not know have to be made (their names synced) before use."""
+        self._unsure: set[int] = set()
+        """Folders that were swept: an earlier run may not have synced the names in them."""
         self._spares = Spares()
         self._kept = Kept(kept)
         self._folder_turn = threading.Lock()
@@ -209,7 +211,12 @@ class Tree:
         if self._syncs:
             with self._folder_turn:
                 self._sync(os.fsync, self._folder(shard), f"{shard:06d}")
+        self._unsure.discard(shard)
         crash_point("folder-synced")
+
+    def has_durable_name(self, file: Writing) -> bool:
+        """Whether the folder of ``file`` need not be synced for it."""
+        return not file.new and file.number // SHARD not in self._unsure
 
     def drop(self, number: int) -> None:
         """Remove a file that was never counted; never raises."""
@@ -391,7 +398,7 @@ class Tree:
             found = sorted(self._files(shard))
             self._present.folders[shard] = Folder()
             self.count((number, length) for number, length, _ in found)
-            self.sync_folder(shard)  # an earlier run may not have done so, and files are used again under their names
+            self._unsure.add(shard)
             yield from (Found(file_path(number), number, length, at) for number, length, at in found)
 
     def _shards(self) -> Iterator[int]:

@@ -356,6 +356,20 @@ def test_only_new_names_folders_are_synced(spool: LocalSpool, monkeypatch: pytes
     assert (spool.root / kept.path).exists()
 
 
+def test_the_folder_of_a_file_that_another_run_left_is_synced_once(
+    spool: LocalSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That run may not have synced it (durability = "process-crash")."""
+    left = [stored(spool) for _ in range(3)]
+    assert [it.number for it in spool.sweep()] == [1, 2, 3]
+    leave(spool, *left)
+    calls = record(monkeypatch)
+    stored(spool)
+    assert calls.of("fdatasync", "fsync") == [("fdatasync", "00000003.dcm"), ("fsync", "000000")]
+    stored(spool)
+    assert calls.of("fsync") == [("fsync", "000000")]
+
+
 def test_a_folder_that_was_replaced_is_synced_and_not_the_old_one(
     spool: LocalSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
