@@ -7,9 +7,9 @@ the journal may write later: those go with every so many images, together, becau
 
 Guarantees: promise 1 (nothing is answered "success" before its group is committed) and promise 2 (a file is removed
 only after the transaction that settled its last delivery, and overwritten only after the one that says it has left).
-Failures: a failed image gets its own reason; when the
-journal fails, every image of the group is refused and its file removed (unless the journal may have it after all:
-then the next start finds out), while results, releases and actions wait and are tried again: they are never lost.
+Failures: a failed image gets its own reason; when the journal fails, every image of the group is refused and its file
+removed (unless the journal may have it after all: then the next start finds out), while results, releases and actions
+wait and are tried again: they are never lost.
 """
 
 from __future__ import annotations

@@ -158,6 +158,11 @@ def _rows(journal: Writer) -> Iterator[Unreleased]:
         after = rows[-1].id
 
 
+def unreleased(journal: Writer, instance_id: int) -> Unreleased | None:
+    """The row of one image; None: it is not among those that have not been released."""
+    return next((row for row in journal.unreleased(instance_id - 1, 1) if row.id == instance_id), None)
+
+
 def done_with(journal: Writer, most: int) -> list[tuple[int, str]]:
     """Up to ``most`` images that are settled and whose files are still in the spool: (instance id, path)."""
     found = (row for row in _rows(journal) if not _needed(row))
@@ -173,14 +178,16 @@ def _judge_odd(
 ) -> None:
     """An image that the journal has not released and whose file is missing, of another length, or so new that another
     image may be in it."""
-    (row,) = journal.unreleased(number - 1, 1)
+    row, wrong = unreleased(journal, number), ""
+    assert row is not None
     file = files.of(row.path)
-    strange = file is not None and _is_a_strangers(row, journal, spool)
-    if strange and file is not None:
+    facts = spool.facts(row.path) if file is not None else None
+    if file is not None and facts is not None and _is_a_strangers(row, facts, journal):
         _judge_stranger(file, files, journal, spool, done)
+        wrong = f"spool file damaged: another image was in {row.path}"
     if not _needed(row):
         return
-    wrong = f"spool file damaged: another image was in {row.path}" if strange else _what_is_wrong(row, file, spool)
+    wrong = wrong or _what_is_wrong(row, file, facts)
     if wrong:
         lost.append(FileLost(row.id, wrong, time()))
     else:
@@ -188,24 +195,20 @@ def _judge_odd(
         done.held += row.held
 
 
-def _what_is_wrong(row: Unreleased, file: Found | None, spool: Spool) -> str:
+def _what_is_wrong(row: Unreleased, file: Found | None, facts: Facts | None) -> str:
     if file is None:
         return f"spool file missing: {row.path}"
     if file.length != row.length:
-        facts = spool.facts(row.path)
         if facts is not None and facts.instance_id == row.id:
             raise _journal_damaged(f"image {row.id} is said to have {row.length} bytes, its file has {file.length}")
         return f"spool file damaged: {row.path} has {file.length} bytes, {row.length} expected"
     return ""
 
 
-def _is_a_strangers(row: Unreleased, journal: Writer, spool: Spool) -> bool:
+def _is_a_strangers(row: Unreleased, facts: Facts, journal: Writer) -> bool:
     """Whether an image that the journal does not know was written into the file of this one: if it has lost its end, or
     is older than the spool, it does not know either that this one has left."""
-    facts = spool.facts(row.path)
-    if facts is None or facts.instance_id == row.id:
-        return False
-    return not journal.was_admitted(facts.instance_id, facts.checksum)
+    return facts.instance_id != row.id and not journal.was_admitted(facts.instance_id, facts.checksum)
 
 
 def _judge_stranger(file: Found, files: _Files, journal: Writer, spool: Spool, done: Recovered) -> None:
@@ -231,11 +234,11 @@ def _refuse_owed(file: Found, number: int, files: _Files, journal: Writer) -> No
     for each in {number, file.number} - {0}:
         if not journal.is_owed(each):
             continue
-        rows = [row for row in journal.unreleased(each - 1, 1) if row.id == each]
-        if not rows:
+        row = unreleased(journal, each)
+        if row is None:
             raise _journal_damaged(f"image {each} is not listed with those that are owed")
-        if rows[0].path != file.path and files.of(rows[0].path) is None and _needed(rows[0]):
-            raise _journal_damaged(f"image {each} is said to be in {rows[0].path!r}, but is in {file.path!r}")
+        if row.path != file.path and files.of(row.path) is None and _needed(row):
+            raise _journal_damaged(f"image {each} is said to be in {row.path!r}, but is in {file.path!r}")
 
 
 def _torn(file: Found, facts: Facts, spool: Spool, done: Recovered) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import Instance, RouteHit, Settlement
-from asyncroute.core.numbered import number_of
+from asyncroute.core.numbered import SHARD, number_of
 from asyncroute.core.states import PENDING, DeliveryState
 from asyncroute.journal.base import Action, FileLost, Group, Writer
 from asyncroute.journal.salvage import Salvage
@@ -226,14 +226,14 @@ class _Ids:
 
     def has(self, number: int) -> bool:
         """Whether it is in the set."""
-        found = self._there.get(number // TOGETHER)
-        return found is not None and bool(found[number % TOGETHER])
+        found = self._there.get(number // SHARD)
+        return found is not None and bool(found[number % SHARD])
 
     def add(self, number: int) -> bool:
         """Add it; False: it was there."""
         if self.has(number):
             return False
-        self._there.setdefault(number // TOGETHER, bytearray(TOGETHER))[number % TOGETHER] = 1
+        self._there.setdefault(number // SHARD, bytearray(SHARD))[number % SHARD] = 1
         return True
 
 

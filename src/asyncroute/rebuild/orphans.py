@@ -14,6 +14,7 @@ from asyncroute.core.numbered import file_path
 from asyncroute.journal.base import Group, Retry, Writer
 from asyncroute.rebuild.images import Writing, instance_of
 from asyncroute.rebuild.report import Evidence, Report
+from asyncroute.recover import unreleased
 from asyncroute.route import Router
 from asyncroute.spool.base import Facts
 from asyncroute.spool.local import LocalSpool, free_name, orphans
@@ -57,10 +58,9 @@ class Orphans(Writing):
 
     def _give_back(self, file: Path, facts: Facts) -> None:
         """The journal has this very image: if it still waits for its file, here it is."""
-        rows = self._journal.unreleased(facts.instance_id - 1, 1)
-        owed = self._journal.is_owed(facts.instance_id) and bool(rows) and rows[0].id == facts.instance_id
-        if owed and self._spool.take_in(file, rows[0].path):
-            self._spool.sync_folders([rows[0].path])
+        row = unreleased(self._journal, facts.instance_id) if self._journal.is_owed(facts.instance_id) else None
+        if row is not None and self._spool.take_in(file, row.path):
+            self._spool.sync_folders([row.path])
             self._journal.commit(Group(actions=[Retry(Selection(instance_ids=[facts.instance_id]))]))
             self._report.orphans += 1
             return

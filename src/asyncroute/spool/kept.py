@@ -18,8 +18,6 @@ from typing import NamedTuple
 
 from asyncroute.spool.base import Buffer
 
-MOST = 768
-"""Descriptors kept: at 2,000 images a second those of the images that are under way or just released."""
 IOV_MAX = 1024
 
 
@@ -84,7 +82,7 @@ def write_all(number: int, parts: Sequence[Buffer]) -> int:
 class Kept:
     """See module."""
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, most: int) -> None:
         self._most = most
         self._lock = threading.Lock()
         self._open: dict[int, tuple[Descriptor, float]] = {}
@@ -113,15 +111,16 @@ class Kept:
 
     def take(self, file: int) -> Descriptor | None:
         """The descriptor of that file, for the caller to close or give back; None: it is not open."""
-        with self._lock:
-            found = self._open.pop(file, None)
+        found = self._taken(file)
         return found[0] if found is not None else None
 
     def close(self, file: int) -> None:
         """That file is not written again."""
+        _close(self._taken(file))
+
+    def _taken(self, file: int) -> tuple[Descriptor, float] | None:
         with self._lock:
-            found = self._open.pop(file, None)
-        _close(found)
+            return self._open.pop(file, None)
 
     def close_old(self, before: float) -> None:
         """Close what is here since before then."""

@@ -22,10 +22,11 @@ from asyncroute.core.errors import StorageFault
 from asyncroute.core.model import Delivery, Instance
 from asyncroute.core.numbered import SHARD, file_path, number_of
 from asyncroute.crashpoints import crash_point
+from asyncroute.link.descriptors import KEPT
 from asyncroute.spool import facts, readback
 from asyncroute.spool.base import Buffer, Facts, Found
 from asyncroute.spool.head import head
-from asyncroute.spool.kept import MOST, Writing, write_all
+from asyncroute.spool.kept import Writing, write_all
 from asyncroute.spool.readback import LONGEST_HEAD, check_length, read_piece
 from asyncroute.spool.streamed import StreamedFile
 from asyncroute.spool.tree import FULL, Tree, fault
@@ -43,7 +44,7 @@ _log = logging.getLogger(__name__)
 class LocalSpool:
     """See module and ``spool.base.Spool``. ``write`` may run in several threads at once."""
 
-    def __init__(self, root: Path, durability: str = "power-loss", kept: int = MOST) -> None:
+    def __init__(self, root: Path, durability: str = "power-loss", kept: int = KEPT) -> None:
         """Open or make the spool folder ``root``; ``kept``: descriptors that may stay open for the next images.
 
         Raises:

@@ -38,6 +38,12 @@ class Present:
         folder = self.folders.get(number // SHARD)
         return folder.owners[number % SHARD] if folder is not None else 0
 
+    def own(self, number: int, owner: int) -> None:
+        """That image is being written into this file."""
+        folder = self.folders.get(number // SHARD)
+        if folder is not None:
+            folder.owners[number % SHARD] = owner
+
     def add(self, number: int, length: int, owner: int) -> None:
         """This file is there, with that image in it (0: unknown)."""
         shard, place = divmod(number, SHARD)

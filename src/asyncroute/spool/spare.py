@@ -37,11 +37,15 @@ class Spares:
     """See module. ``files`` and ``bytes``: what is spare now."""
 
     def __init__(self) -> None:
-        self.files = 0
         self.bytes = 0
         self._there: set[int] = set()
         self._coming: dict[int, Spare] = {}
         self._alike: dict[int, deque[Spare]] = {}
+
+    @property
+    def files(self) -> int:
+        """How many are spare."""
+        return len(self._there)
 
     def give(self, spare: Spare) -> bool:
         """Keep a file; False: it is too long, or there are enough."""
@@ -50,7 +54,6 @@ class Spares:
             return False
         self._coming[spare.number] = spare
         self._there.add(spare.number)
-        self.files += 1
         self.bytes += length
         return True
 
@@ -87,7 +90,6 @@ class Spares:
 
     def _less(self, spare: Spare) -> None:
         self._there.discard(spare.number)
-        self.files -= 1
         self.bytes -= spare.length
 
 

@@ -42,7 +42,7 @@ from asyncroute.core.numbered import SHARD, SHARD_NAME, file_path, number_of
 from asyncroute.crashpoints import crash_point
 from asyncroute.spool import spare
 from asyncroute.spool.base import Found
-from asyncroute.spool.kept import MOST, Descriptor, Kept, Writing, as_it_was, identity
+from asyncroute.spool.kept import Descriptor, Kept, Writing, as_it_was, identity
 from asyncroute.spool.present import Folder, Present
 from asyncroute.spool.spare import Spare, Spares
 from asyncroute.spool.system import open_cached, start_writing
@@ -65,7 +65,7 @@ def fault(error: Exception, doing: str, path: str) -> StorageFault:
 class Tree:
     """See module. ``reused``: files that have been given to new images."""
 
-    def __init__(self, root: Path, durability: str, kept: int = MOST) -> None:
+    def __init__(self, root: Path, durability: str, kept: int) -> None:
         self.root = root
         self.broken: str | None = None
         self.reused = 0
@@ -153,7 +153,7 @@ class Tree:
         with self._lock:
             taken = self._spares.take(length)
             if taken is not None:
-                self._present.folders[taken.number // SHARD].owners[taken.number % SHARD] = owner
+                self._present.own(taken.number, owner)
         if taken is None:
             return None
         path = file_path(taken.number)
@@ -260,14 +260,11 @@ class Tree:
 
     def remove(self, path: str) -> None:
         """Remove a file; a missing one is fine."""
-        number = number_of(path)
-        if number is not None:
-            self._kept.close(number)
         try:
             os.unlink(path, dir_fd=self._root)
         except FileNotFoundError:
             pass
-        self._uncount(path)
+        self._gone(path)
 
     def link(self, path: str, target: str) -> bool:
         """See ``Spool.link``."""
@@ -281,11 +278,8 @@ class Tree:
 
     def move(self, path: str, target: Path | str) -> None:
         """Move a file out of the tree."""
-        number = number_of(path)
-        if number is not None:
-            self._kept.close(number)
         os.rename(path, target, src_dir_fd=self._root)
-        self._uncount(path)
+        self._gone(path)
 
     def tidy(self, everything: bool = False) -> None:
         """Remove files that have been spare for long, and close what has been open for as long; or all of them."""
@@ -383,9 +377,11 @@ class Tree:
             for number, length in files:
                 self._present.add(number, length, owner)
 
-    def _uncount(self, path: str) -> None:
+    def _gone(self, path: str) -> None:
+        """A file of that name is not there any more."""
         number = number_of(path)
         if number is not None:
+            self._kept.close(number)
             with self._lock:
                 if self._present.drop(number) is not None:
                     self._remove_folder_if_over(number // SHARD)

@@ -16,6 +16,7 @@ from asyncroute.core.numbered import SHARD
 from asyncroute.forward import reading
 from asyncroute.spool import spare
 from asyncroute.spool.local import LocalSpool
+from asyncroute.transform.pixels import convert
 from tests.contract.made import image
 from tests.unit.spool.recording import EIO, ENOSPC, record
 
@@ -158,6 +159,10 @@ def test_kinds_of_length_are_narrow() -> None:
 
 def test_what_becomes_spare_is_read_in_one_piece() -> None:
     assert spare.LONGEST <= reading.WHOLE
+
+
+def test_what_becomes_spare_is_looked_at_once_more_when_it_was_converted() -> None:
+    assert spare.LONGEST <= convert.USED_AGAIN
 
 
 def test_long_files_are_removed(spool: LocalSpool) -> None:

@@ -55,7 +55,7 @@ from asyncroute.wire.syntax import EXPLICIT_BE, Encoding, syntax_of
 _PIECE = 1 << 20
 _LOOK = 8 << 20
 """Bytes after which the free space is looked at again."""
-_USED_AGAIN = 1 << 20
+USED_AGAIN = 1 << 20
 """Bytes of the longest image over which the spool may write another one, once it is done; so it may be gone here, too,
 in the middle of the work, where a person has ended its delivery."""
 _LARGEST_NATIVE = 0xFFFFFFFE
@@ -82,7 +82,7 @@ def convert(
             return {"damaged": reason}
         with open(target, "w+b") as file:
             told = work.run(path, offset, size, file, titles)
-        if size <= _USED_AGAIN and (reason := _damage(path, offset, size, checksum)):
+        if size <= USED_AGAIN and (reason := _damage(path, offset, size, checksum)):
             os.unlink(target)
             return {"damaged": reason}
         return told
