@@ -275,6 +275,7 @@ class Channel:
 
     def _give(self, lane: Lane, delivery: Delivery, stint: Stint, now: float, probe: bool = False) -> None:
         self.sending[lane] = delivery
+        stint.bytes += delivery.size
         if self._flows.most:
             self._flows.begun(delivery.study_uid)
         if self.pace.limited:

@@ -66,7 +66,7 @@ class Choice:
 
     def leave(self, lane: Lane, now: float) -> None:
         """``lane`` serves nobody now; what its title still has waits for another."""
-        title = self.turns.leaves(lane)
+        title = self.turns.leaves(lane, now)
         if title is not None:
             for flow in self.flows.of(title):
                 self.flows.line_up(flow, now)

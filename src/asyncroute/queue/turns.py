@@ -2,8 +2,9 @@
 
 Images of different calling AE titles never share an association, so a lane that serves another title releases its
 association and opens one. With more titles than lanes that must not happen for every image: a lane stays with its title
-for a dwell, which grows with what opening an association costs here, also while nothing is ready for a moment, because
-its sender is about to send the next image. A title that sent one image and no more is not waited for.
+for a dwell, which grows with what opening an association costs here and is shorter where much is sent in it, also while
+nothing is ready for a moment, because its sender is about to send the next image. A title that sent one image and no
+more is not waited for.
 Guarantees: who waits gets a lane in the order of waiting, as soon as a dwell is over; while nobody waits no lane turns.
 What is called a title here is a ``forward.base.Bond``: where an association is for one study only, a title and a study.
 Pure: no I/O, times are passed in.
@@ -20,8 +21,15 @@ from asyncroute.forward.base import Key, Lane
 DWELL = 0.12
 """Seconds for which a lane stays with a title while others wait, at least: a few images' time."""
 
+DWELL_BYTES = 4 << 20
+"""Bytes of images after which it may turn earlier: the images of those who wait fill the memory meanwhile, and an
+association costs little beside so many."""
+
+DWELL_LEAST = 0.03
+"""Seconds for which it stays even so."""
+
 DWELL_MOST = 0.5
-"""And at most, however long it takes to open an association."""
+"""Seconds for which it stays at most, however long it takes to open an association."""
 
 DWELL_COSTS = 4
 """Opening times that a dwell lasts: a lane spends a fifth of its time on them at most."""
@@ -42,10 +50,14 @@ CREDIT = 0.1
 class Stint:
     """What a lane does: the title that it serves, until when it stays, how long it waits for more of it when idle."""
 
-    __slots__ = ("free", "key", "opening", "patience", "priority", "title", "until")
+    __slots__ = ("bytes", "free", "key", "opening", "patience", "priority", "since", "title", "until")
 
-    def __init__(self, key: Key, until: float, patience: float) -> None:
+    def __init__(self, key: Key, since: float, until: float, patience: float) -> None:
         self.title = key[0]
+        self.bytes = 0
+        """Of the images that it was given."""
+        self.since = since
+        """When it could begin with them."""
         self.key = key
         """Of the latest delivery."""
         self.until = until
@@ -67,6 +79,8 @@ class Turns:
         """When the turns made so far are paid for, by time."""
         self._titles: dict[str, dict[Lane, None]] = {}
         self._cost = 0.0
+        self._rate = 0.0
+        """Bytes a second that a lane takes."""
         self._least = inf  # of the openings of the last minutes
         self._latest = 0.0
 
@@ -77,8 +91,8 @@ class Turns:
 
     def begins(self, lane: Lane, key: Key, now: float, waited: float, ready: int) -> Stint:
         """``lane`` opens an association for ``key``, of which ``ready`` deliveries came in ``waited`` seconds."""
-        self.leaves(lane)
-        stint = self.stints[lane] = Stint(key, now + self.dwell, self._patience(waited, ready))
+        self.leaves(lane, now)
+        stint = self.stints[lane] = Stint(key, now, now + self.dwell, self._patience(waited, ready))
         self._titles.setdefault(key[0], {})[lane] = None
         return stint
 
@@ -93,12 +107,13 @@ class Turns:
         self._cost += (seconds - self._cost) / 4 if self._cost else seconds
         self._least = min(max(seconds, 0.001), self._least * (1.0 + (now - self._latest) / 60.0))
         self._latest = now
-        self.dwell = min(max(DWELL, DWELL_COSTS * self._cost), DWELL_MOST)
+        enough = max(DWELL_BYTES / self._rate, DWELL_LEAST) if self._rate else DWELL
+        self.dwell = min(max(min(DWELL, enough), DWELL_COSTS * self._cost), DWELL_MOST)
         self.linger = min(max(LINGER, self._cost), self.dwell)
         stint = self.stints.get(lane)
         if stint is not None:
             stint.opening = False
-            stint.until = now + self.dwell
+            stint.since, stint.until = now, now + self.dwell
 
     def goes_on(self, stint: Stint, key: Key, now: float) -> None:
         """An idle lane found more of its title; who sent soon will send again."""
@@ -106,11 +121,14 @@ class Turns:
         if now - stint.free < self.dwell:
             stint.patience = self.dwell
 
-    def leaves(self, lane: Lane) -> str | None:
+    def leaves(self, lane: Lane, now: float) -> str | None:
         """``lane`` serves nobody now; the title that it has left."""
         stint = self.stints.pop(lane, None)
         if stint is None:
             return None
+        if stint.bytes:
+            rate = stint.bytes / max(now - stint.since, DWELL_LEAST)
+            self._rate += (rate - self._rate) / 8 if self._rate else rate
         lanes = self._titles[stint.title]
         del lanes[lane]
         if not lanes:

@@ -13,7 +13,7 @@ from collections import deque
 from typing import NamedTuple
 
 MOST_FILES = 1000
-MOST_BYTES = 64 << 20
+MOST_BYTES = 128 << 20
 LONGEST = 1 << 20
 """Bytes of the longest file that becomes a spare one."""
 

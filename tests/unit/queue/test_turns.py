@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,17 @@ from asyncroute.core.model import RouteHit
 from asyncroute.core.priority import LOW, NORMAL, STAT
 from asyncroute.core.retry import Backoff
 from asyncroute.queue.channel import Channel
-from asyncroute.queue.turns import CREDIT, DWELL, DWELL_COSTS, DWELL_MOST, LINGER, Stint, Turns
+from asyncroute.queue.turns import (
+    CREDIT,
+    DWELL,
+    DWELL_BYTES,
+    DWELL_COSTS,
+    DWELL_LEAST,
+    DWELL_MOST,
+    LINGER,
+    Stint,
+    Turns,
+)
 from tests.unit.lanes import TimedLane, Town
 from tests.unit.parts import CT, JPEG, MR
 from tests.unit.virtual import virtually
@@ -59,6 +70,26 @@ def test_the_usual_opening_time_counts_not_a_single_one() -> None:
 
 
 @pytest.mark.parametrize(
+    ("rate", "opening", "dwell"),
+    [
+        (10 << 20, 0.001, DWELL),
+        (100 << 20, 0.001, DWELL_BYTES / (100 << 20)),
+        (1 << 30, 0.001, DWELL_LEAST),
+        (1 << 30, 0.05, DWELL_COSTS * 0.05),
+    ],
+    ids=["little", "much", "very much", "much, but associations are dear"],
+)
+def test_where_much_is_sent_lanes_stay_shorter(rate: int, opening: float, dwell: float) -> None:
+    turns, lane = Turns(), a_lane()
+    now = 10.0
+    for _ in range(40):
+        turns.begins(lane, A, now, 0.0, 1).bytes = rate // 10
+        turns.opened(lane, opening, now + opening)
+        now += opening + 0.1
+    assert turns.dwell == pytest.approx(dwell)
+
+
+@pytest.mark.parametrize(
     ("waited", "ready", "patience"),
     [(0.0, 1, LINGER), (0.3, 1, 0.0), (0.03, 4, DWELL), (3.0, 4, 0.0), (0.0, 2, DWELL)],
     ids=["unknown", "one image and no more", "busy", "some now and then", "several at once"],
@@ -99,18 +130,18 @@ def test_who_serves_whom() -> None:
     assert (list(turns.lanes("CT_A")), list(turns.lanes("CT_B")), turns.several) == ([lane], [other], True)
     turns.begins(other, A, 0.0, 0.0, 1)
     assert (len(turns.lanes("CT_A")), turns.lanes("CT_B"), turns.several) == (2, (), False)
-    assert [turns.leaves(lane), turns.leaves(other), turns.leaves(lane)] == ["CT_A", "CT_A", None]
+    assert [turns.leaves(each, 1.0) for each in (lane, other, lane)] == ["CT_A", "CT_A", None]
     assert turns.stints == {}
 
 
 # --- many titles ------------------------------------------------------------------------------------------------------
 
 
-async def busy(town: Town, titles: int, count: int, gap: float) -> float:
+async def busy(town: Town, titles: int, count: int, gap: float, **more: Any) -> float:
     """So many senders at once; the seconds that they took."""
     await asyncio.sleep(0.1)
     begun = town.loop.time()
-    senders = [town.sender(f"SITE{n}", count, gap, n * gap / titles) for n in range(titles)]
+    senders = [town.sender(f"SITE{n}", count, gap, n * gap / titles, **more) for n in range(titles)]
     await asyncio.gather(*senders)
     await town.empty()
     return town.loop.time() - begun
@@ -126,6 +157,19 @@ def test_ten_busy_titles_over_four_lanes() -> None:
         assert len(town.opened) <= 4 * seconds / (DWELL + town.opening) + 10
         assert town.median < DWELL
         assert town.longest < 3 * DWELL
+
+    virtually(body)
+
+
+def test_large_images_wait_less_for_a_lane() -> None:
+    """They would fill the memory meanwhile, and be read from the disk."""
+
+    async def body() -> None:
+        town = Town(lanes=4)
+        seconds = await busy(town, 10, 300, 0.006, size=1 << 20)
+        assert town.median < DWELL / 3
+        assert max(max(waits[50:]) for waits in town.waits.values()) < DWELL, "once that is known"
+        assert len(town.opened) <= 4 * seconds / (DWELL_LEAST + town.opening) + 10
 
     virtually(body)
 
