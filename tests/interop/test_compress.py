@@ -63,6 +63,7 @@ def test_each_destination_gets_what_it_wants_or_takes(make_router: MakeRouter, r
     assert "sent as JPEG-LS Lossless (1.2.840.10008.1.2.4.80), was Explicit VR Little Endian" in story
     assert "sent as Implicit VR Little Endian (1.2.840.10008.1.2), was" in story
     assert "no presentation context accepted" in story
+    assert "numpy" not in Path(f"/proc/{router.pid}/maps").read_text(), "only worker processes use it"
 
 
 def test_dcmtk_gets_the_pixels_of_what_it_cannot_take(make_router: MakeRouter, tmp_path: Path) -> None:

@@ -11,6 +11,9 @@ from asyncroute.cli import output, settings
 from asyncroute.cli.options import ConfigFile, example
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
     from asyncroute.app import App
     from asyncroute.config import Config, Destination
 
@@ -33,9 +36,27 @@ def serve(config: ConfigFile = None) -> None:
 
     import uvloop
 
-    from asyncroute import app
+    with _without_numpy():
+        from asyncroute import app
 
     _leave(uvloop.run(app.serve(loaded, _announce)))
+
+
+@contextlib.contextmanager
+def _without_numpy() -> Iterator[None]:
+    """pydicom imports numpy and what decodes pixels where they are installed, a fifth of the memory that the router
+    needs. It does not use them: worker processes do, and they import them for themselves."""
+    import sys
+
+    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]  # None: such an import fails
+    if "numpy" in modules:
+        yield
+        return
+    modules["numpy"] = None
+    try:
+        yield
+    finally:
+        del modules["numpy"]
 
 
 def _leave(status: int) -> None:

@@ -90,7 +90,7 @@ class Memory:
 
     def __init__(self, limit: int, keep: int | None = None) -> None:
         self.limit = limit
-        self.keep = keep if keep is not None else min(limit // 4, 24 << 20)
+        self.keep = keep if keep is not None else min(limit // 4, 32 << 20)
         self.used = 0
         self._spare: OrderedDict[int, list[Buffer]] = OrderedDict((c, []) for c in CLASSES)  # the last used last
         self._spare_bytes = 0

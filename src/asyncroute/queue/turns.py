@@ -21,7 +21,7 @@ from asyncroute.forward.base import Key, Lane
 DWELL = 0.12
 """Seconds for which a lane stays with a title while others wait, at least: a few images' time."""
 
-DWELL_BYTES = 4 << 20
+DWELL_BYTES = 2 << 20
 """Bytes of images after which it may turn earlier: the images of those who wait fill the memory meanwhile, and an
 association costs little beside so many."""
 

@@ -224,7 +224,7 @@ def test_an_image_that_is_gone_cannot_be_sent() -> None:
 
 def test_default_share_for_sending() -> None:
     assert Memory(64 << 20).keep == 16 << 20
-    assert Memory(8 << 30).keep == 24 << 20
+    assert Memory(8 << 30).keep == 32 << 20
 
 
 # --- waiting for room -------------------------------------------------------------------------------------------------

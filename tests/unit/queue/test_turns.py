@@ -73,7 +73,7 @@ def test_the_usual_opening_time_counts_not_a_single_one() -> None:
     ("rate", "opening", "dwell"),
     [
         (10 << 20, 0.001, DWELL),
-        (100 << 20, 0.001, DWELL_BYTES / (100 << 20)),
+        (40 << 20, 0.001, DWELL_BYTES / (40 << 20)),
         (1 << 30, 0.001, DWELL_LEAST),
         (1 << 30, 0.05, DWELL_COSTS * 0.05),
     ],
