@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-LENGTHS = (*range(1, 17), 32, 64)
+LENGTHS = (*range(1, 17), 20, 24, 28, 32, 40, 48, 64)
 """Rows of one execution. The widest statement with the most of them has to stay below SQLite's 32,766 parameters."""
 
 _ROW = re.compile(r"(?<=VALUES )\([^()]+\)")

@@ -38,7 +38,7 @@ FILE = "journal.db"
 OLDEST_SQLITE = (3, 37, 0)
 CHECKPOINT_PAGES = 4000
 LOCK_WAIT = 5.0
-CACHED_STATEMENTS = 192
+CACHED_STATEMENTS = 256
 """More than there are texts: those of ``bulk`` in each of its lengths, and all others."""
 
 _SQL = load("admin.sql")

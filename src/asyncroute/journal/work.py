@@ -15,7 +15,7 @@ from asyncroute.journal.statements import load
 from asyncroute.journal.values import clean
 
 SQL = load("write.sql")
-BULK = {name: Rows(SQL[name]) for name in ("admit", "enter", "settle", "insert_delivery")}
+BULK = {name: Rows(SQL[name]) for name in ("admit", "owe", "enter", "settle", "insert_delivery")}
 OF_NO_DESTINATION = 0
 
 

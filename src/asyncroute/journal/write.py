@@ -36,8 +36,6 @@ LONGEST_TEXT = 1000
 _DONE = frozenset({DeliveryState.DELIVERED, DeliveryState.CONFIRMED, DeliveryState.DISCARDED})
 _log = logging.getLogger(__name__)
 
-_TO_NOBODY: Row = (None,) * 5
-_AS_BEFORE: Row = (None,) * 19
 _NO_STUDY: Row = (None,) * 5
 
 
@@ -115,22 +113,25 @@ class _Work(Acts):
         return None if hit.wait is None else self._joining.join(image, hit, hit.wait)
 
     def _insert(self, images: Sequence[Instance]) -> None:
-        rows: list[Row] = []
+        """The images, then what is owed of them."""
+        self._run("admit", [_row(image, self._later.place(image)) for image in images])
+        owed: list[Row] = []
         for image in images:
-            rows += self._rows(image)
-        self._run("admit", rows)
+            owed += self._owed(image)
+        if owed:
+            self._run("owe", owed)
 
-    def _rows(self, image: Instance) -> list[Row]:
-        """An image with its first delivery, if it has one; its other ones."""
-        pack = self._later.place(image)
+    def _owed(self, image: Instance) -> list[Row]:
+        """The deliveries of an image."""
         key = strand(image.source.calling_aet, image.study_uid)
-        facts = (image.id, image.size, self._queued_at or image.received_at, key)
-        owed = [
-            (*facts, self._number(hit.destination), hit.route, hit.priority, self._since, self._completion(image, hit))
-            for hit in image.hits
-        ]
-        first = owed[0] if owed else (*facts, *_TO_NOBODY)
-        return [(*first, image.received_at, pack, *_identity(image)), *((*more, *_AS_BEFORE) for more in owed[1:])]
+        queued_at = self._queued_at or image.received_at
+        rows: list[Row] = []
+        for hit in image.hits:
+            waits_for = self._completion(image, hit)
+            ready = waits_for is None
+            facts = (hit.route, hit.priority, key, image.size, queued_at, self._since, waits_for)
+            rows.append((image.id, self._number(hit.destination), ready, *facts))
+        return rows
 
     def _enter(self, images: Sequence[Instance]) -> None:
         """What groups and batches have to know of these images."""
@@ -230,10 +231,11 @@ class _Work(Acts):
             _log.warning("an event could not be journaled: %s: %r", error, event)
 
 
-def _identity(image: Instance) -> Row:
-    """The columns of ``admission`` that only an image's first row has."""
+def _row(image: Instance, pack: int | None) -> Row:
+    """The values of ``admit``; ``pack``: where its header will be."""
     source = image.source
     return (
+        image.id,
         uid_key(image.sop_instance_uid),
         image.sop_instance_uid,
         image.sop_class_uid,
@@ -247,10 +249,13 @@ def _identity(image: Instance) -> Row:
         source.called_aet,
         source.listener,
         source.peer,
+        image.received_at,
         image.path,
         image.data_offset,
+        image.size,
         signed(image.checksum),
         image.hold_reason,
+        pack,
     )
 
 

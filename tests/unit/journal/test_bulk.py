@@ -60,7 +60,7 @@ def test_a_group_is_few_statements(tmp_path: Path) -> None:
     journal.close()
     assert sorted(number for number, _ in done.releasable) == [6, 7, 8, 9, 10]
     executions = [text for text, _ in groupby(executed)]  # what triggers do is told under the text of their statement
-    assert len(executions) <= 7, executions
+    assert len(executions) <= 8, executions
 
 
 def test_a_group_that_leaves_the_rest_for_later_is_fewer(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_group_that_leaves_the_rest_for_later_is_fewer(tmp_path: Path) -> None
     journal._connection.set_trace_callback(None)
     journal.close()
     executions = [text for text, _ in groupby(executed)]
-    assert len(executions) <= 4, executions
+    assert len(executions) <= 5, executions
 
 
 def rows(journal: SqliteJournal, columns: str) -> list[tuple[object, ...]]:

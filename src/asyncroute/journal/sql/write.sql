@@ -1,9 +1,18 @@
--- What a group writes. Where several rows go together, VALUES is for one of them here (journal/bulk.py). `admission`
--- and `ledger` are in gates.sql.
+-- What a group writes. Where several rows go together, VALUES is for one of them here (journal/bulk.py). `ledger` is in
+-- gates.sql.
 
 -- name: admit
-INSERT INTO admission
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO instance (id, uid_key, sop_instance_uid, sop_class_uid, transfer_syntax, study_uid, series_uid,
+    patient_id, accession, modality, calling_aet, called_aet, listener, peer, received_at, path, data_offset, size,
+    checksum, hold_reason, header_group)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- Of admitted images: ready (1), or waiting (0) for a completion. Two routes that name one destination make one delivery:
+-- the first's.
+-- name: owe
+INSERT INTO delivery (instance, destination, state, route, priority, strand, size, queued_at, since, completion)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (instance, destination) DO NOTHING;
 
 -- name: insert_pack
 INSERT INTO header_group (id, images, lengths, data) VALUES (?, ?, ?, ?);
