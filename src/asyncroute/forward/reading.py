@@ -34,7 +34,8 @@ AT_ONCE = 256 << 10
 a thread and back, and no longer than to receive one."""
 
 COLD = 32
-"""Images that are read by threads after one that was not in memory: those of the same time are likely not to be."""
+"""Images that are read by threads, at most, after several that were not in memory, one after the other: those of the
+same time are likely not to be. After a single one the next is tried at once again."""
 
 PIECE = 256 << 10
 """Bytes per piece of larger ones."""
@@ -55,7 +56,7 @@ class Readers:
     def __init__(self, spool: Spool, threads: int = 4) -> None:
         self.spool = spool
         self._workers = Workers(threads, "read")
-        self._cold = 0
+        self._cold = self._missed = 0
 
     def at_once(self, delivery: Delivery) -> memoryview | None:
         """The whole data set, checked, if the system has it in memory; else ``open`` it."""
@@ -66,7 +67,10 @@ class Readers:
             return None
         data = self.spool.at_once(delivery)
         if data is None:
-            self._cold = COLD
+            self._cold = self._missed
+            self._missed = min(2 * self._missed or 1, COLD)
+        else:
+            self._missed = 0
         return data
 
     def open(self, delivery: Delivery) -> Reading:
