@@ -3,8 +3,8 @@
 Images of different calling AE titles never share an association, so a lane that serves another title releases its
 association and opens one. With more titles than lanes that must not happen for every image: a lane stays with its title
 for a dwell, which grows with what opening an association costs here and is shorter where much is sent in it, also while
-nothing is ready for a moment, because its sender is about to send the next image. A title that sent one image and no
-more is not waited for.
+nothing is ready for a moment, because its sender is about to send the next image: for some of the gaps between its
+images. A title that sent one image and no more is not waited for.
 Guarantees: who waits gets a lane in the order of waiting, as soon as a dwell is over; while nobody waits no lane turns.
 What is called a title here is a ``forward.base.Bond``: where an association is for one study only, a title and a study.
 Pure: no I/O, times are passed in.
@@ -37,6 +37,12 @@ DWELL_COSTS = 4
 LINGER = 0.008
 """Seconds for which an idle lane waits for a title of which nothing is known yet; longer where opening takes longer,
 since turning away too early costs just that."""
+
+GAPS = 4
+"""Gaps between a title's images for which an idle lane waits for the next one."""
+
+SLOWER = 0.75
+"""Of a title's patience that is left, at least, after an image that came soon: the next one may come later."""
 
 SHORT = 0.004
 """Seconds that an association takes to open, and twice what it takes otherwise, where the processor is short: then a
@@ -99,8 +105,12 @@ class Turns:
     def _patience(self, waited: float, ready: int) -> float:
         """None for a title whose next image is not to be expected while others could be served."""
         if ready > 1 and waited <= ready * self.dwell / 2:
-            return self.dwell
+            return self._worth(waited / ready)
         return self.linger if waited < 2 * self.linger else 0.0
+
+    def _worth(self, gap: float) -> float:
+        """How long to wait for the next image of a title whose images come so many seconds one after the other."""
+        return min(max(GAPS * gap, self.linger), self.dwell)
 
     def opened(self, lane: Lane, seconds: float, now: float) -> None:
         """Its association is there, ``seconds`` after it was asked for. The dwell counts from now."""
@@ -118,8 +128,9 @@ class Turns:
     def goes_on(self, stint: Stint, key: Key, now: float) -> None:
         """An idle lane found more of its title; who sent soon will send again."""
         stint.key = key
-        if now - stint.free < self.dwell:
-            stint.patience = self.dwell
+        gap = now - stint.free
+        if gap < self.dwell:
+            stint.patience = max(self._worth(gap), stint.patience * SLOWER)
 
     def leaves(self, lane: Lane, now: float) -> str | None:
         """``lane`` serves nobody now; the title that it has left."""

@@ -12,6 +12,7 @@ from asyncroute.core import outcomes
 from asyncroute.core.model import RouteHit
 from asyncroute.core.priority import LOW, NORMAL, STAT
 from asyncroute.core.retry import Backoff
+from asyncroute.queue import alarm
 from asyncroute.queue.channel import Channel
 from asyncroute.queue.turns import (
     CREDIT,
@@ -20,7 +21,9 @@ from asyncroute.queue.turns import (
     DWELL_COSTS,
     DWELL_LEAST,
     DWELL_MOST,
+    GAPS,
     LINGER,
+    SLOWER,
     Stint,
     Turns,
 )
@@ -91,8 +94,8 @@ def test_where_much_is_sent_lanes_stay_shorter(rate: int, opening: float, dwell:
 
 @pytest.mark.parametrize(
     ("waited", "ready", "patience"),
-    [(0.0, 1, LINGER), (0.3, 1, 0.0), (0.03, 4, DWELL), (3.0, 4, 0.0), (0.0, 2, DWELL)],
-    ids=["unknown", "one image and no more", "busy", "some now and then", "several at once"],
+    [(0.0, 1, LINGER), (0.3, 1, 0.0), (0.06, 4, GAPS * 0.015), (0.2, 4, DWELL), (3.0, 4, 0.0), (0.0, 2, LINGER)],
+    ids=["unknown", "one image and no more", "busy", "less so", "some now and then", "several at once"],
 )
 def test_who_is_likely_to_send_more_is_waited_for(waited: float, ready: int, patience: float) -> None:
     turns, lane = Turns(), a_lane()
@@ -103,6 +106,7 @@ def test_who_is_likely_to_send_more_is_waited_for(waited: float, ready: int, pat
 
 
 def test_who_sent_again_soon_is_waited_for() -> None:
+    """For some of the gaps between its images; a single one that came sooner does not end the patience."""
     turns, lane = Turns(), a_lane()
     stint = turns.begins(lane, A, 0.0, 1.0, 1)
     stint.free = 5.0
@@ -110,6 +114,23 @@ def test_who_sent_again_soon_is_waited_for() -> None:
     assert stint.patience == 0.0
     turns.goes_on(stint, A, 5.0 + DWELL / 2)
     assert stint.patience == DWELL
+    turns.goes_on(stint, A, 5.001)
+    assert stint.patience == pytest.approx(SLOWER * DWELL)
+    for _ in range(20):
+        turns.goes_on(stint, A, 5.005)
+    assert stint.patience == pytest.approx(GAPS * 0.005)
+
+
+def test_who_has_ended_is_not_waited_for_a_whole_dwell() -> None:
+    """Ten images, one every 5 ms; who comes then need not wait for the rest of the dwell."""
+
+    async def body() -> None:
+        town = Town(lanes=1)
+        await asyncio.gather(town.sender("CT_A", 10, 0.005), town.sender("CT_B", 1, 0.0, 0.055))
+        await town.empty()
+        assert max(town.waits["CT_B"]) < DWELL / 4
+
+    virtually(body)
 
 
 def test_a_lane_that_has_served_long_does_not_leave_for_who_has_only_come() -> None:
@@ -187,7 +208,8 @@ MIXTURES: list[tuple[int, int, float, list[tuple[str, str, int]]]] = [
 def test_a_look_that_is_spared_would_have_found_nothing(
     lanes: int, titles: int, gap: float, kinds: list[tuple[str, str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All begins as if the channel had looked after every image."""
+    """All begins as if the channel had looked after every image, but for the grain of its alarm."""
+    monkeypatch.setattr(alarm, "SOONEST", 0.0)
     rested: list[float] = []
     real = Channel._rests_until
 
