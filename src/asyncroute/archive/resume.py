@@ -18,7 +18,10 @@ log = logging.getLogger(__name__)
 
 
 def resume(index: Index, folder: Folder, headers: Headers, facts_of: FactsOf, from_spool: bool) -> None:
-    """Finish moves into ``folder``; ``from_spool``: also arrivals from the spool."""
+    """Finish moves into ``folder``, into which nothing is written meanwhile. ``from_spool``: also arrivals from the
+    spool, and half-written files go: for tiers that the intake does not look after."""
+    if from_spool:
+        folder.clear_parts()
     for intent in index.intents(folder.id):
         if intent.image is not None:
             _finish_move(index, intent, folder, headers, facts_of)

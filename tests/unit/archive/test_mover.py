@@ -50,6 +50,17 @@ def test_what_is_old_enough_moves(tmp_path: Path) -> None:
     made.close()
 
 
+def test_what_a_crash_left_half_written_in_a_later_tier_goes(tmp_path: Path) -> None:
+    made = bench(tmp_path, NEVER)
+    parts = tmp_path / "t2" / ".asyncroute" / "part"
+    parts.mkdir(exist_ok=True)
+    (parts / "7.4711").write_bytes(b"half")
+    made.keep(*study(1))
+    moved(made)
+    assert list(parts.iterdir()) == []
+    made.close()
+
+
 def at(text: str) -> MoveIn:
     return MoveIn(at=(parse_moment(text),))
 
