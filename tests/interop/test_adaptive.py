@@ -37,6 +37,8 @@ def send(router: Router, count: int, title: str = "") -> list[Image]:
 
 
 def journal(router: Router, query: str) -> list[tuple[Any, ...]]:
+    """When all is delivered; results are written some 50 ms after they count."""
+    router.wait_drained()
     with closing(sqlite3.connect(router.data_dir / "journal.db")) as connection:
         return connection.execute(query).fetchall()
 
