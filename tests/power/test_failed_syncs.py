@@ -67,10 +67,7 @@ def loud(rounds: Rounds) -> None:
 def not_synced_again(rounds: Rounds, pattern: str) -> None:
     """What could not be synced was synced once, and never after."""
     syncs = rounds.disk.syncs()
-    failed = next((n for n, sync in enumerate(syncs) if not sync.good), None)
-    if failed is None:
-        assert pattern == FOLDER, "whose names stay where files are used again: too few of its syncs to fail one"
-        return
+    failed = next(n for n, sync in enumerate(syncs) if not sync.good)
     again = [sync for sync in syncs[failed + 1 :] if sync.number == syncs[failed].number]
     assert not again, f"{pattern} was synced again after a failed sync: {again}"
 
@@ -118,9 +115,10 @@ def test_many_senders_meet_a_failing_sync_and_a_power_cut(
     chance = random.Random(pattern)
     rounds = make_rounds(make_router, receivers, disk, seed=0)
     refusals = 0
+    most = 4 if pattern == FOLDER else 12  # its names stay where files are used again: it is synced only at first
     for turn in range(turns):
         rounds.start(wait=True)
-        disk.fail_sync(pattern, nth=chance.randrange(2, 12))
+        disk.fail_sync(pattern, nth=chance.randrange(2, most))
         fleet = rounds.bench.start_senders(shares(f"{turn}", senders=6, count=12, large=False))
         fleet.join()
         refusals += sum(len(report.refused) for report in fleet.reports)

@@ -19,7 +19,7 @@ from typing import Final
 
 from asyncroute.archive.base import Arrival, Index
 from asyncroute.archive.header import Headers
-from asyncroute.archive.resume import finish_arrival
+from asyncroute.archive.resume import settle
 from asyncroute.archive.tier import FULL, HEAD, PIECE, Folder
 from asyncroute.core.errors import AsyncrouteError, StorageFault
 from asyncroute.crashpoints import crash_point
@@ -185,8 +185,5 @@ class Intake:
         """What a crash left under way: files that got their names are known from now on."""
         if folder.id in self._settled:
             return
-        folder.clear_parts()
-        for intent in self._index.intents(folder.id):
-            if intent.image is None:
-                finish_arrival(self._index, intent, folder, headers, self._spool.facts_of)
+        settle(self._index, folder, headers, self._spool.facts_of)
         self._settled.add(folder.id)

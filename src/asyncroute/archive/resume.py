@@ -18,18 +18,23 @@ log = logging.getLogger(__name__)
 
 
 def resume(index: Index, folder: Folder, headers: Headers, facts_of: FactsOf, from_spool: bool) -> None:
-    """Finish moves into ``folder``, into which nothing is written meanwhile. ``from_spool``: also arrivals from the
-    spool, and half-written files go: for tiers that the intake does not look after."""
+    """Finish moves into ``folder``; ``from_spool``: also ``settle`` it, because the intake does not."""
     if from_spool:
-        folder.clear_parts()
+        settle(index, folder, headers, facts_of)
     for intent in index.intents(folder.id):
         if intent.image is not None:
             _finish_move(index, intent, folder, headers, facts_of)
-        elif from_spool:
-            finish_arrival(index, intent, folder, headers, facts_of)
 
 
-def finish_arrival(index: Index, intent: Intent, folder: Folder, headers: Headers, facts_of: FactsOf) -> None:
+def settle(index: Index, folder: Folder, headers: Headers, facts_of: FactsOf) -> None:
+    """Before the first file is written to ``folder``: half-written ones go, arrivals from the spool are finished."""
+    folder.clear_parts()
+    for intent in index.intents(folder.id):
+        if intent.image is None:
+            _finish_arrival(index, intent, folder, headers, facts_of)
+
+
+def _finish_arrival(index: Index, intent: Intent, folder: Folder, headers: Headers, facts_of: FactsOf) -> None:
     """A file that came from the spool, perhaps."""
     arrival = adopted(folder, intent.path, headers, facts_of)
     if arrival is None:

@@ -44,7 +44,7 @@ def serve(config: ConfigFile = None) -> None:
 
 @contextlib.contextmanager
 def _without_numpy() -> Iterator[None]:
-    """pydicom imports numpy and what decodes pixels where they are installed, a fifth of the memory that the router
+    """pydicom imports numpy and what decodes pixels where they are installed, an eighth of the memory that the router
     needs. It does not use them: worker processes do, and they import them for themselves."""
     import sys
 

@@ -135,11 +135,9 @@ class Acts(Work):
         if not found:
             return 0
         (size, calling_aet, study_uid) = found[0]
-        facts = (size, strand(calling_aet, study_uid), self._at, self._since)
-        rows = [
-            (action.instance_id, self._number(hit.destination), hit.route, hit.priority, *facts) for hit in action.hits
-        ]
-        BULK["insert_delivery"].run(self._connection, list(map(cleaned, rows)))
+        key = strand(calling_aet, study_uid)
+        rows = [self._owed(action.instance_id, hit, key, size, self._at, None) for hit in action.hits]
+        BULK["owe"].run(self._connection, list(map(cleaned, rows)))
         if any(hit.groups for hit in action.hits):
             self._grouping().enter((action.instance_id, hit) for hit in action.hits if hit.groups)
         return 1

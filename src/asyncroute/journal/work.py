@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections import Counter
 
+from asyncroute.core.model import RouteHit
 from asyncroute.journal import completions
 from asyncroute.journal.base import Committed, Event, Group
 from asyncroute.journal.bulk import Row, Rows
@@ -15,7 +16,7 @@ from asyncroute.journal.statements import load
 from asyncroute.journal.values import clean
 
 SQL = load("write.sql")
-BULK = {name: Rows(SQL[name]) for name in ("admit", "owe", "enter", "settle", "insert_delivery")}
+BULK = {name: Rows(SQL[name]) for name in ("admit", "owe", "enter", "settle")}
 OF_NO_DESTINATION = 0
 
 
@@ -70,6 +71,11 @@ class Work:
             (known,) = self._connection.execute(SQL["insert_destination"], (clean(destination),)).fetchall()[0]
             self._destinations[destination] = known
         return known
+
+    def _owed(self, instance_id: int, hit: RouteHit, key: int, size: int, at: float, completion: int | None) -> Row:
+        """The values of ``owe``; ``key``: the strand; ``at``: when it was queued; ``completion``: what it waits for."""
+        facts = (hit.route, hit.priority, key, size, at, self._since, completion)
+        return (instance_id, self._number(hit.destination), completion is None, *facts)
 
     def _run(self, name: str, rows: list[Row]) -> int:
         """Execute a statement with many rows; the number of rows changed."""

@@ -117,21 +117,10 @@ class _Work(Acts):
         self._run("admit", [_row(image, self._later.place(image)) for image in images])
         owed: list[Row] = []
         for image in images:
-            owed += self._owed(image)
+            key, at = strand(image.source.calling_aet, image.study_uid), self._queued_at or image.received_at
+            owed += [self._owed(image.id, hit, key, image.size, at, self._completion(image, hit)) for hit in image.hits]
         if owed:
             self._run("owe", owed)
-
-    def _owed(self, image: Instance) -> list[Row]:
-        """The deliveries of an image."""
-        key = strand(image.source.calling_aet, image.study_uid)
-        queued_at = self._queued_at or image.received_at
-        rows: list[Row] = []
-        for hit in image.hits:
-            waits_for = self._completion(image, hit)
-            ready = waits_for is None
-            facts = (hit.route, hit.priority, key, image.size, queued_at, self._since, waits_for)
-            rows.append((image.id, self._number(hit.destination), ready, *facts))
-        return rows
 
     def _enter(self, images: Sequence[Instance]) -> None:
         """What groups and batches have to know of these images."""

@@ -7,7 +7,7 @@ INSERT INTO instance (id, uid_key, sop_instance_uid, sop_class_uid, transfer_syn
     checksum, hold_reason, header_group)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
--- Of admitted images: ready (1), or waiting (0) for a completion. Two routes that name one destination make one delivery:
+-- Of images admitted or routed again: ready (1), or waiting (0) for a completion. Two routes that name one destination make one delivery:
 -- the first's.
 -- name: owe
 INSERT INTO delivery (instance, destination, state, route, priority, strand, size, queued_at, since, completion)
@@ -22,12 +22,6 @@ SELECT coalesce(max(id), 0) + 1 FROM header_group;
 
 -- name: enter
 INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?);
-
--- Two routes that name one destination make one delivery: the first's.
--- name: insert_delivery
-INSERT INTO delivery (instance, destination, state, route, priority, size, strand, queued_at, since)
-VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (instance, destination) DO NOTHING;
 
 -- Deliveries (JSON pairs of instance and destination) begin anew at another destination, where they stay (`direct`).
 -- name: redirect
