@@ -2,102 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
 
 from asyncroute.core.errors import StorageFault
-from asyncroute.core.model import Instance, Selection
-from asyncroute.core.told import QueueRow
-from asyncroute.crashpoints import VARIABLE
-from asyncroute.journal.base import Counts, Group
-from asyncroute.journal.reader import SqliteReader
+from asyncroute.core.model import Instance
+from asyncroute.journal.base import Group
 from asyncroute.journal.sqlite import SqliteJournal
 from asyncroute.recover import Recovered, recover
 from asyncroute.spool.base import Facts
 from asyncroute.spool.local import LocalSpool
 from tests.contract.made import T0, delivered, failed, image, retried
 from tests.contract.storage_worker import content
-from tests.support.router import as_text, environment, starter
-
-T = TypeVar("T")
-
-ROOT = Path(__file__).resolve().parents[2]
-POINTS = (
-    *("file-created", "file-written", "file-synced", "folder-synced", "stream-partly-written", "stream-finished"),
-    *("spare-taken", "spare-overwritten"),
-    *("journal-begun", "journal-written", "journal-committed", "settle-written", "settle-committed"),
-    "release-committed",
-)
-
-
-class Store:
-    """Journal and spool of one folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.journal = SqliteJournal.open(folder)
-        self.spool = LocalSpool(folder / "spool")
-
-    def restart(self) -> Recovered:
-        """As after a stop: close, open, recover."""
-        self.close()
-        self.journal = SqliteJournal.open(self.folder)
-        self.spool = LocalSpool(self.folder / "spool")
-        return recover(self.journal, self.spool)
-
-    def close(self) -> None:
-        """Close both."""
-        self.journal.close()
-        self.spool.close()
-
-    def written(self, *destinations: str, **changes: object) -> Instance:
-        """A file in the spool without a journal row."""
-        instance_id, path = self.spool.allocate()
-        made = image(instance_id, *destinations, **{"path": path, "data_offset": 0} | changes)
-        assert self.spool.write([(made, [content(instance_id)])]) == {}
-        return made
-
-    def admitted(self, *destinations: str, **changes: object) -> Instance:
-        """A file and its row."""
-        made = self.written(*destinations, **changes)
-        assert self.journal.commit(Group([made])).refused == {}
-        return made
-
-    def file(self, instance: Instance) -> Path:
-        """Where the image's file is."""
-        return self.spool.root / instance.path
-
-    def files(self) -> list[int]:
-        """Ids of the files in the spool."""
-        return sorted(int(path.stem) for path in self.spool.root.glob("*/*"))
-
-    def counts(self) -> Counts:
-        """What status would show."""
-        return self._read(SqliteReader.counts)
-
-    def rows(self, held: bool = False) -> list[QueueRow]:
-        """What queue list would show."""
-        return self._read(lambda reader: reader.rows(Selection(), 10_000, held))
-
-    def _read(self, ask: Callable[[SqliteReader], Coroutine[Any, Any, T]]) -> T:
-        async def read() -> T:
-            reader = await SqliteReader.open(self.folder)
-            try:
-                return await ask(reader)
-            finally:
-                await reader.close()
-
-        return asyncio.run(read())
+from tests.unit.storing import Store
 
 
 @pytest.fixture
@@ -485,81 +408,33 @@ def test_many_of_everything(store: Store, monkeypatch: pytest.MonkeyPatch) -> No
     assert (again.unsettled, again.orphans, again.cleaned, again.lost) == (expected.unsettled, 0, 0, 0)
 
 
-# --- kill -9 ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("journal", ["whole", "lost"])
+def test_work_for_one_file_does_not_grow_with_their_number(tmp_path: Path, journal: str) -> None:
+    few, many = (_calls(tmp_path / f"{count}", count, journal == "lost") for count in (100, 1000))
+    assert few > 1, "it looks at each"
+    assert many < 1.2 * few
 
 
-WORKER = "tests.contract.storage_worker"
-
-
-def worked(folder: Path, rounds: int, crash: str = "") -> subprocess.CompletedProcess[str]:
-    """What a process did that stored, settled and released."""
-    env = environment(PYTHONPATH=f"{ROOT}/src:{ROOT}", **{VARIABLE: crash})
-    return as_text(starter().run([WORKER, str(folder), str(rounds)], env, ROOT, timeout=60))
-
-
-def worker(folder: Path, rounds: int) -> subprocess.Popen[str]:
-    """A process that stores, settles and releases."""
-    return subprocess.Popen(
-        [sys.executable, "-m", WORKER, str(folder), str(rounds)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def said(output: str, word: str) -> set[int]:
-    """The ids in whole lines that begin with ``word``."""
-    whole = (line for line in output.splitlines(keepends=True) if line.endswith("\n"))
-    return {int(line.split()[1]) for line in whole if line.startswith(word)}
-
-
-def check(folder: Path, output: str) -> None:
-    """After a crash: what was said to be stored is owed and whole, or settled; the spool holds nothing else."""
+def _calls(folder: Path, count: int, lost: bool) -> float:
+    """Functions called by a start with ``count`` images that are owed, for each of them."""
+    store, calls = Store(folder), 0
+    for _ in range(count):
+        store.admitted("a")
+    store.close()
+    if lost:
+        for file in folder.glob("journal.db*"):
+            file.unlink()
     store = Store(folder)
+
+    def count_calls(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count_calls)
     try:
         found = recover(store.journal, store.spool)
-        assert found.lost == 0
-        owed = {row.instance_id for row in store.rows()}
-        done = {instance_id for instance_id, _ in found.releasable}
-        kept = {row.id: row for row in store.journal.unreleased(0, 10_000)}
-        assert said(output, "stored") - said(output, "settled") - done <= owed
-        assert not owed & said(output, "settled")
-        paths = {each: store.spool.root / row.path for each, row in kept.items()}
-        assert set(store.spool.root.glob("*/*")) <= set(paths.values())
-        assert len(set(paths.values())) == len(paths)
-        assert all(paths[each].exists() for each in owed)
-        for instance_id in owed:
-            facts = store.spool.facts(kept[instance_id].path)
-            assert facts is not None
-            assert store.spool.read(kept[instance_id].path, facts.data_offset, facts.size) == content(instance_id)
-            store.spool.verify(kept[instance_id].path, facts.data_offset, facts.size, facts.checksum)
-        again = recover(store.journal, store.spool)
-        assert (again.cleaned, again.orphans, again.lost) == (0, 0, 0)
     finally:
+        sys.setprofile(None)
         store.close()
-
-
-@pytest.mark.parametrize("passing", [1, 2, 5])
-@pytest.mark.parametrize("point", POINTS)
-def test_a_kill_at_each_crash_point_loses_nothing(tmp_path: Path, point: str, passing: int) -> None:
-    killed = worked(tmp_path, 8, f"{point}:{passing}")
-    assert killed.returncode == -signal.SIGKILL
-    check(tmp_path, killed.stdout)
-    done = worked(tmp_path, 3)
-    assert done.returncode == 0
-    assert not said(done.stdout, "stored") & said(killed.stdout, "stored")
-    check(tmp_path, killed.stdout + done.stdout)
-
-
-def test_kills_at_random_lose_nothing(tmp_path: Path) -> None:
-    chance = random.Random(11)
-    everything = ""
-    for _ in range(8):
-        with worker(tmp_path, 100_000) as process:
-            assert process.stdout is not None
-            for _ in range(chance.randrange(1, 400)):
-                everything += process.stdout.readline()
-            process.kill()
-            everything += process.stdout.read()
-        check(tmp_path, everything)
+    assert (found.unsettled, found.orphans) == ((0, count) if lost else (count, 0))
+    return calls / count
