@@ -155,3 +155,13 @@ class Town:
     @property
     def longest(self) -> float:
         return max(wait for waits in self.waits.values() for wait in waits)
+
+
+async def busy(town: Town, titles: int, count: int, gap: float, **more: Any) -> float:
+    """So many senders at once; the seconds that they took."""
+    await asyncio.sleep(0.1)
+    begun = town.loop.time()
+    senders = [town.sender(f"SITE{n}", count, gap, n * gap / titles, **more) for n in range(titles)]
+    await asyncio.gather(*senders)
+    await town.empty()
+    return town.loop.time() - begun

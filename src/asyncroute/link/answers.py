@@ -13,8 +13,8 @@ import select
 
 from asyncroute.link.stream import Stream
 
-EVERY = 8
-"""Reads from senders between two looks."""
+EVERY = 4
+"""Reads from senders between two looks: over so many associations as many images leave as come."""
 
 
 class Answers:

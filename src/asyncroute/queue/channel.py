@@ -275,6 +275,7 @@ class Channel:
 
     def _give(self, lane: Lane, delivery: Delivery, stint: Stint, now: float, probe: bool = False) -> None:
         self.sending[lane] = delivery
+        stint.images += 1
         stint.bytes += delivery.size
         if self._flows.most:
             self._flows.begun(delivery.study_uid)
@@ -341,7 +342,7 @@ class Channel:
             return 0.0
         if flows.of(stint.title) or not flows.classes.only(stint.priority):
             return 0.0
-        return self._turns.stays_until(stint)
+        return self._turns.stays_until(stint, flows.titles)
 
     def _finished_otherwise(self, lane: Lane, stint: Stint, delivery: Delivery, outcome: Outcome) -> None:
         now = stint.free = self._loop.time()

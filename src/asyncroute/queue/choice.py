@@ -57,7 +57,7 @@ class Choice:
             self.turns.goes_on(stint, flow.key, now)
             return
         if stint is not None and stint.title != flow.key[0]:
-            self.turns.turned(now)
+            self.turns.turned(stint, now)
         self.leave(lane, now)
         waited = now - flow.since if flow.rank is not None else 0.0
         self.turns.begins(lane, flow.key, now, waited, flow.size)
@@ -142,7 +142,7 @@ class Choice:
         for lane in self.idle:
             if sent_as < self.turns.stints[lane].priority:
                 return lane, other
-            due = self.turns.due(lane, other.key[0], since)
+            due = self.turns.due(lane, other.key[0], since, self.flows.titles)
             if due <= now:
                 return lane, other
             self.turn_at = min(self.turn_at, due)

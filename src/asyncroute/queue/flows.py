@@ -83,6 +83,11 @@ class Flows:
             yield from lines
 
     @property
+    def titles(self) -> int:
+        """How many have something ready."""
+        return len(self._titles)
+
+    @property
     def held(self) -> int:
         """All, with those set aside."""
         if not self._aside:

@@ -4,7 +4,8 @@ Images of different calling AE titles never share an association, so a lane that
 association and opens one. With more titles than lanes that must not happen for every image: a lane stays with its title
 for a dwell, which grows with what opening an association costs here and is shorter where much is sent in it, also while
 nothing is ready for a moment, because its sender is about to send the next image: for some of the gaps between its
-images. A title that sent one image and no more is not waited for.
+images. A title that sent one image and no more is not waited for. Where a crowd waits, nobody is for longer than an
+opening takes: whoever gets a lane again has many images by then.
 Guarantees: who waits gets a lane in the order of waiting, as soon as a dwell is over; while nobody waits no lane turns.
 What is called a title here is a ``forward.base.Bond``: where an association is for one study only, a title and a study.
 Pure: no I/O, times are passed in.
@@ -41,6 +42,9 @@ since turning away too early costs just that."""
 GAPS = 4
 """Gaps between a title's images for which an idle lane waits for the next one."""
 
+CROWD = 4
+"""Titles with something ready, for each lane, that make a crowd."""
+
 SLOWER = 0.75
 """Of a title's patience that is left, at least, after an image that came soon: the next one may come later."""
 
@@ -52,16 +56,19 @@ lane turns once in a dwell at most, or where many titles send little each the tu
 CREDIT = 0.1
 """Seconds for which turns may be ahead of that: nobody waits where it does not last."""
 
+PAID = 8
+"""Images of one title after which a turn costs little beside them, however short the processor is."""
+
 
 class Stint:
     """What a lane does: the title that it serves, until when it stays, how long it waits for more of it when idle."""
 
-    __slots__ = ("bytes", "free", "key", "opening", "patience", "priority", "since", "title", "until")
+    __slots__ = ("bytes", "free", "images", "key", "opening", "patience", "priority", "since", "title", "until")
 
     def __init__(self, key: Key, since: float, until: float, patience: float) -> None:
         self.title = key[0]
-        self.bytes = 0
-        """Of the images that it was given."""
+        self.images = self.bytes = 0
+        """What it was given."""
         self.since = since
         """When it could begin with them."""
         self.key = key
@@ -90,9 +97,9 @@ class Turns:
         self._least = inf  # of the openings of the last minutes
         self._latest = 0.0
 
-    def turned(self, now: float) -> None:
-        """A lane turns from one title to another."""
-        if self._cost > max(SHORT, 2 * self._least):
+    def turned(self, stint: Stint, now: float) -> None:
+        """A lane turns from the title of ``stint`` to another."""
+        if stint.images < PAID and self._cost > max(SHORT, 2 * self._least):
             self.paid = max(self.paid, now - CREDIT) + self.dwell / max(len(self.stints), 1)
 
     def begins(self, lane: Lane, key: Key, now: float, waited: float, ready: int) -> Stint:
@@ -168,15 +175,20 @@ class Turns:
         served long, lest all lanes turn by turns where there is one title too many."""
         return max(self.stints[lane].until, since + self.dwell / 2)
 
-    def stays_until(self, stint: Stint) -> float:
+    def stays_until(self, stint: Stint, titles: int) -> float:
         """Until when an idle lane turns to no other title, whichever waits; see ``due``."""
-        return min(stint.until, max(stint.free + stint.patience, self.paid))
+        return min(stint.until, self._tired(stint, titles))
 
-    def due(self, lane: Lane, title: str, since: float | None) -> float:
+    def due(self, lane: Lane, title: str, since: float | None, titles: int) -> float:
         """When ``lane``, which is idle, may turn to ``title``, which has waited since then (None: it has a lane, and
-        would like one more)."""
+        would like one more). ``titles``: how many have something ready."""
         stint = self.stints[lane]
         if stint.title == title:  # what its association does not carry: the next one does
             return 0.0
-        tired = max(stint.free + stint.patience, self.paid)
+        tired = self._tired(stint, titles)
         return tired if since is None else min(self.over(lane, since), tired)
+
+    def _tired(self, stint: Stint, titles: int) -> float:
+        """When an idle lane has waited long enough for the next image of its title."""
+        crowded = titles > CROWD * len(self.stints)
+        return max(stint.free + (min(stint.patience, self.linger) if crowded else stint.patience), self.paid)

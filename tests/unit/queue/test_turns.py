@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,7 @@ from asyncroute.core.retry import Backoff
 from asyncroute.queue import alarm
 from asyncroute.queue.channel import Channel
 from asyncroute.queue.turns import (
-    CREDIT,
+    CROWD,
     DWELL,
     DWELL_BYTES,
     DWELL_COSTS,
@@ -27,7 +26,7 @@ from asyncroute.queue.turns import (
     Stint,
     Turns,
 )
-from tests.unit.lanes import TimedLane, Town
+from tests.unit.lanes import TimedLane, Town, busy
 from tests.unit.parts import CT, JPEG, MR
 from tests.unit.virtual import virtually
 
@@ -101,7 +100,7 @@ def test_who_is_likely_to_send_more_is_waited_for(waited: float, ready: int, pat
     turns, lane = Turns(), a_lane()
     stint = turns.begins(lane, A, 0.0, waited, ready)
     stint.until, stint.free = 100.0, 50.0
-    assert turns.due(lane, "CT_B", 50.0) == 50.0 + patience
+    assert turns.due(lane, "CT_B", 50.0, CROWD) == 50.0 + patience
     assert turns.over(lane, 50.0) == 100.0
 
 
@@ -156,16 +155,6 @@ def test_who_serves_whom() -> None:
 
 
 # --- many titles ------------------------------------------------------------------------------------------------------
-
-
-async def busy(town: Town, titles: int, count: int, gap: float, **more: Any) -> float:
-    """So many senders at once; the seconds that they took."""
-    await asyncio.sleep(0.1)
-    begun = town.loop.time()
-    senders = [town.sender(f"SITE{n}", count, gap, n * gap / titles, **more) for n in range(titles)]
-    await asyncio.gather(*senders)
-    await town.empty()
-    return town.loop.time() - begun
 
 
 def test_ten_busy_titles_over_four_lanes() -> None:
@@ -253,72 +242,6 @@ def test_one_title_too_many() -> None:
         seconds = await busy(town, 11, 300, 0.006)
         assert len(town.opened) <= seconds / (DWELL / 2) + 22
         assert town.longest < 2 * DWELL
-
-    virtually(body)
-
-
-def test_thirty_titles_over_ten_lanes() -> None:
-    async def body() -> None:
-        town = Town(lanes=10)
-        await busy(town, 30, 100, 0.01)
-        assert len(town.waits) == 30
-        assert town.longest < 0.3
-
-    virtually(body)
-
-
-def test_thirty_titles_over_ten_lanes_to_a_destination_far_away() -> None:
-    """Associations that take long to open are kept longer, and still nobody waits for two seconds."""
-
-    async def body() -> None:
-        town = Town(lanes=10, service=0.01, opening=0.15)
-        seconds = await busy(town, 30, 80, 0.06)
-        assert len(town.opened) <= 10 * (seconds / DWELL_MOST + 1)
-        assert town.longest < 2
-
-    virtually(body)
-
-
-def test_thirty_titles_and_one_lane() -> None:
-    async def body() -> None:
-        town = Town(lanes=1)
-        await busy(town, 30, 30, 0.06)
-        assert len(town.waits) == 30
-        assert town.longest < 30 * DWELL
-
-    virtually(body)
-
-
-@pytest.mark.parametrize("lanes", [1, 4, 10])
-def test_two_hundred_titles_with_an_image_a_second(lanes: int) -> None:
-    """An association for each image, as it must be; no lane waits for a second one."""
-
-    async def body() -> None:
-        town = Town(lanes)
-        await busy(town, 200, 5, 1.0)
-        assert len(town.order) == 1000
-        assert town.median < 0.05
-        assert town.longest < 0.2
-
-    virtually(body)
-
-
-def test_where_the_processor_is_short_images_gather() -> None:
-    """Opening takes longer than it did: of many titles that send little each, lanes take turns once in a dwell."""
-
-    async def body() -> None:
-        town = Town(lanes=4, opening=0.001)
-        await busy(town, 100, 3, 1.0)
-        assert len(town.opened) == 300
-        town.opening = 0.009
-        seconds = await busy(town, 100, 20, 0.1)
-        assert len(town.opened) - 300 <= 4 * (seconds + CREDIT) / DWELL + 8
-        assert town.longest < 3
-        town.opening = 0.001
-        await busy(town, 4, 100, 0.01)
-        already = len(town.opened)
-        await busy(town, 100, 3, 1.0)
-        assert len(town.opened) - already > 295
 
     virtually(body)
 

@@ -25,7 +25,7 @@ from tests.unit.virtual import virtually
 BUSY = outcomes.rejected(2, 3, 2)
 
 
-arrived = count()
+arrived = count(1)
 
 
 def full(window: Window, images: int = 1) -> None:
