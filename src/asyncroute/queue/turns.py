@@ -5,7 +5,7 @@ association and opens one. With more titles than lanes that must not happen for 
 for a dwell, which grows with what opening an association costs here and is shorter where much is sent in it, also while
 nothing is ready for a moment, because its sender is about to send the next image: for some of the gaps between its
 images. A title that sent one image and no more is not waited for. Where a crowd waits, nobody is for longer than an
-opening takes: whoever gets a lane again has many images by then.
+opening takes, nor after a few images at all: whoever gets a lane again has many by then.
 Guarantees: who waits gets a lane in the order of waiting, as soon as a dwell is over; while nobody waits no lane turns.
 What is called a title here is a ``forward.base.Bond``: where an association is for one study only, a title and a study.
 Pure: no I/O, times are passed in.
@@ -56,8 +56,8 @@ lane turns once in a dwell at most, or where many titles send little each the tu
 CREDIT = 0.1
 """Seconds for which turns may be ahead of that: nobody waits where it does not last."""
 
-PAID = 8
-"""Images of one title after which a turn costs little beside them, however short the processor is."""
+PAID = 4
+"""Images of one title after which the turn to it has paid: it costs a fifth of what they do."""
 
 
 class Stint:
@@ -190,5 +190,7 @@ class Turns:
 
     def _tired(self, stint: Stint, titles: int) -> float:
         """When an idle lane has waited long enough for the next image of its title."""
-        crowded = titles > CROWD * len(self.stints)
-        return max(stint.free + (min(stint.patience, self.linger) if crowded else stint.patience), self.paid)
+        patience = stint.patience
+        if titles > CROWD * len(self.stints):
+            patience = min(patience, self.linger) if stint.images < PAID else 0.0
+        return max(stint.free + patience, self.paid)

@@ -17,14 +17,17 @@ def a_lane() -> TimedLane:
 
 
 @pytest.mark.parametrize("lanes", [1, 4])
-def test_in_a_crowd_nobody_is_waited_for_longer_than_an_opening_takes(lanes: int) -> None:
+@pytest.mark.parametrize(("images", "patience"), [(PAID - 1, 0.02), (PAID, 0.0)])
+def test_in_a_crowd_nobody_is_waited_for_longer_than_an_opening_takes(lanes: int, images: int, patience: float) -> None:
+    """After a few images not at all."""
     turns = Turns()
     first, *_ = [turns.begins(a_lane(), A, 0.0, 0.04, 4) for _ in range(lanes)]
     lane = next(lane for lane, stint in turns.stints.items() if stint is first)
     turns.opened(lane, 0.02, 0.0)
-    first.until, first.free = 100.0, 50.0
-    assert turns.due(lane, "CT_B", None, CROWD * lanes) == turns.stays_until(first, CROWD * lanes) == 50.04
-    assert turns.due(lane, "CT_B", None, CROWD * lanes + 1) == turns.stays_until(first, CROWD * lanes + 1) == 50.02
+    first.until, first.free, first.images = 100.0, 50.0, images
+    few, many = CROWD * lanes, CROWD * lanes + 1
+    assert turns.due(lane, "CT_B", None, few) == turns.stays_until(first, few) == 50.04
+    assert turns.due(lane, "CT_B", None, many) == turns.stays_until(first, many) == 50.0 + patience
 
 
 @pytest.mark.parametrize(("images", "paid"), [(PAID - 1, 10.0 + DWELL), (PAID, 0.0)])
@@ -46,9 +49,10 @@ def test_a_hundred_busy_titles_over_four_lanes() -> None:
         town = Town(lanes=4, service=0.002)
         seconds = await busy(town, 100, 10, 0.06)
         assert len(town.order) == 1000
-        assert seconds < 1.0
-        assert town.median < 0.35
-        assert town.longest < 0.75
+        assert seconds < 0.9
+        assert town.median < 0.2
+        assert town.longest < 0.5
+        assert len(town.opened) < 350
 
     virtually(body)
 
