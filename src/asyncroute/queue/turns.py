@@ -56,8 +56,8 @@ lane turns once in a dwell at most, or where many titles send little each the tu
 CREDIT = 0.1
 """Seconds for which turns may be ahead of that: nobody waits where it does not last."""
 
-PAID = 4
-"""Images of one title after which the turn to it has paid: it costs a fifth of what they do."""
+PAID = 8
+"""Images of one title after which the turn to it has paid: it costs a tenth of what they do."""
 
 
 class Stint:
