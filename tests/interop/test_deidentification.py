@@ -47,7 +47,7 @@ def personal(ds: Dataset, marks: set[str], number: int) -> None:
 
 def study(folder: Path) -> tuple[list[Path], set[str]]:
     """Files, and what must not be found anywhere."""
-    marks = {ROOT, DATE, "654321", SENDER, "ZQPRIVATE", "ZQTRAIL"}
+    marks = {ROOT, DATE, ".654321", SENDER, "ZQPRIVATE", "ZQTRAIL"}
     (image,) = corpus.named("CT_small.dcm")
     paths = []
     for number in range(3):
