@@ -33,7 +33,7 @@ DWELL_MOST = 0.5
 """Seconds for which it stays at most, however long it takes to open an association."""
 
 DWELL_COSTS = 4
-"""Opening times that a dwell lasts: a lane spends a fifth of its time on them at most."""
+"""Opening times that a dwell lasts: a lane spends a fifth of its time on them at most, but in a crowd."""
 
 LINGER = 0.008
 """Seconds for which an idle lane waits for a title of which nothing is known yet; longer where opening takes longer,
@@ -41,9 +41,6 @@ since turning away too early costs just that."""
 
 GAPS = 4
 """Gaps between a title's images for which an idle lane waits for the next one."""
-
-CROWD = 4
-"""Titles with something ready, for each lane, that make a crowd."""
 
 SLOWER = 0.75
 """Of a title's patience that is left, at least, after an image that came soon: the next one may come later."""
@@ -55,6 +52,9 @@ lane turns once in a dwell at most, or where many titles send little each the tu
 
 CREDIT = 0.1
 """Seconds for which turns may be ahead of that: nobody waits where it does not last."""
+
+CROWD = 4
+"""Titles with something ready, for each lane, that make a crowd."""
 
 PAID = 8
 """Images of one title after which the turn to it has paid: it costs a tenth of what they do."""

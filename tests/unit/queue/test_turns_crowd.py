@@ -20,9 +20,8 @@ def a_lane() -> TimedLane:
 @pytest.mark.parametrize(("images", "patience"), [(PAID - 1, 0.02), (PAID, 0.0)])
 def test_in_a_crowd_nobody_is_waited_for_longer_than_an_opening_takes(lanes: int, images: int, patience: float) -> None:
     """After a few images not at all."""
-    turns = Turns()
-    first, *_ = [turns.begins(a_lane(), A, 0.0, 0.04, 4) for _ in range(lanes)]
-    lane = next(lane for lane, stint in turns.stints.items() if stint is first)
+    turns, lane = Turns(), a_lane()
+    first, *_ = [turns.begins(each, A, 0.0, 0.04, 4) for each in (lane, *(a_lane() for _ in range(lanes - 1)))]
     turns.opened(lane, 0.02, 0.0)
     first.until, first.free, first.images = 100.0, 50.0, images
     few, many = CROWD * lanes, CROWD * lanes + 1

@@ -7,8 +7,8 @@ INSERT INTO instance (id, uid_key, sop_instance_uid, sop_class_uid, transfer_syn
     checksum, hold_reason, header_group)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
--- Of images admitted or routed again: ready (1), or waiting (0) for a completion. Two routes that name one destination make one delivery:
--- the first's.
+-- Of images admitted or routed again: ready (1), or waiting (0) for a completion. Two routes that name one destination
+-- make one delivery: the first's.
 -- name: owe
 INSERT INTO delivery (instance, destination, state, route, priority, strand, size, queued_at, since, completion)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
